@@ -1,0 +1,37 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes its own .venv first when there is none.
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.ready
+
+.PHONY: demo test check check-all fix bench clean
+.DELETE_ON_ERROR:
+
+$(SETUP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: $(SETUP)  ## the whole story on the embedded data, into ./demo
+	$(BIN)/scrubjay demo --out demo
+
+test: $(SETUP)  ## the tests that end within ten minutes
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+check: $(SETUP)  ## format, lint, types, import floors
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check-all: check  ## everything, the slow tests too
+	$(BIN)/pytest -m "slow or not slow"
+
+fix: $(SETUP)  ## what a machine can mend
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+bench: $(SETUP)  ## every benchmark, one after another
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf .venv demo

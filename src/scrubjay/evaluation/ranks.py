@@ -1,0 +1,233 @@
+"""Where the relevant items stand in each query's ranking, and the top of it: exact, in blocks of queries.
+
+Scores are cosines, larger is better, and ties go to the item that comes first in the gallery. For that to mean
+anything, equal vectors must have equal scores, and float32 matrix products do not give them: their last bits change
+with the shape of the block and with the place in it. So the vectors are first rounded to multiples of 2^-26 (a change
+of at most 2^-27 a component, below the rounding errors of the float32 product that it replaces). All products are then
+multiples of 2^-52 and all partial sums of unit vectors are below 2, so every sum is exact in float64, in any order:
+results are the same to the bit for any block size, number of threads, linear algebra library or machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrubjay.errors import ConfigError, DataError
+
+_GRID_BITS = 26
+_NORM_TOLERANCE = 0.01
+_BLOCK_BYTES = 64 * 2**20
+_TILE_BYTES = 8 * 2**20
+_THREADS = min(os.cpu_count() or 1, 16)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Ranks of the relevant items of one block of queries.
+
+    Attributes:
+        queries: int64 (B,), positions of the queries, ascending; those without a relevant item are left out.
+        counts: int64 (B,), number of relevant items R of each, at least 1.
+        ranks: int64 (sum of counts,), the ranks of each query's relevant items, 1-based and ascending, one query after
+            the other.
+    """
+
+    queries: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+
+
+def check_vectors(name: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors that can be compared: float32 (N, d), finite, unit rows, rounded to the grid of this module.
+
+    Raises:
+        DataError: they are none of that, or there are none.
+    """
+    vectors = np.asarray(vectors, dtype=np.float32)
+    if vectors.ndim != 2 or 0 in vectors.shape:
+        raise DataError(f"{name}: vectors of shape {vectors.shape}; needed are (N, d) with at least one row.")
+    with np.errstate(all="ignore"):
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    wrong = np.flatnonzero(~(np.abs(lengths - 1) <= _NORM_TOLERANCE))
+    if wrong.size:
+        length = float(lengths[wrong[0]])
+        problem = (
+            f"has length {length:.3g}: normalise the rows" if np.isfinite(length) else "is not finite: leave it out"
+        )
+        raise DataError(f"{name}: vector {wrong[0]} {problem} ({wrong.size} of {len(vectors)} vectors are wrong).")
+    return np.ldexp(np.rint(np.ldexp(vectors, _GRID_BITS)), -_GRID_BITS)
+
+
+def check_labels(name: str, labels: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Labels for `length` vectors: int64 (length,).
+
+    Raises:
+        DataError: they are not integers, or not one for each vector.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (length,):
+        raise DataError(f"{name}: labels of shape {labels.shape} for {length} vectors; needed is one for each.")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{name}: labels of type {labels.dtype}; needed are integers.")
+    return labels.astype(np.int64)
+
+
+def relevant_ranks(
+    queries: NDArray[np.float32],
+    query_labels: NDArray[np.int64],
+    gallery: NDArray[np.float32],
+    gallery_labels: NDArray[np.int64],
+    *,
+    own: NDArray[np.int64] | None = None,
+    block: int | None = None,
+) -> Iterator[Ranks]:
+    """Rank the gallery for every query and yield where the items of the query's label stand.
+
+    Args:
+        queries: float32 (Q, d), unit rows.
+        query_labels: integers (Q,).
+        gallery: float32 (G, d), unit rows.
+        gallery_labels: integers (G,).
+        own: int64 (Q,), position in the gallery of the query itself, which is left out of its ranking; −1 for none.
+        block: queries a block, which needs 8 G bytes for each; default: as many as fit 64 MiB.
+
+    Raises:
+        DataError: vectors are not finite, not unit rows or of two dimensions, or labels are not one for each.
+    """
+    queries, gallery = _comparable(queries, gallery)
+    query_labels = check_labels("queries", query_labels, len(queries))
+    gallery_labels = check_labels("gallery", gallery_labels, len(gallery))
+    own = np.full(len(queries), -1, np.int64) if own is None else own
+    by_label = np.argsort(gallery_labels, kind="stable")
+    first, last = (np.searchsorted(gallery_labels[by_label], query_labels, side) for side in ("left", "right"))
+    counts = last - first - ((own >= 0) & (gallery_labels[own] == query_labels))
+
+    def ranks(query: int, scores: NDArray[np.float64]) -> NDArray[np.int64]:
+        items = by_label[first[query] : last[query]]
+        return _ranks(scores, items[items != own[query]])
+
+    for part, found in _each_query(ranks, np.flatnonzero(counts), queries, gallery, own=own, block=block):
+        yield Ranks(part, counts[part], np.concatenate(found))
+
+
+def top_k(
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    k: int,
+    *,
+    exclude_self: bool = False,
+    block: int | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The k nearest items of the gallery for every query, best first, ties by gallery order.
+
+    Args:
+        queries: float32 (Q, d), unit rows.
+        gallery: float32 (G, d), unit rows.
+        k: items a query; where the gallery holds fewer, all of them are returned.
+        exclude_self: query i is item i of the gallery and is left out of its own answer.
+        block: queries a block, which needs 8 G bytes for each; default: as many as fit 64 MiB.
+
+    Returns:
+        Cosines, float32 (Q, min(k, items)), and positions in the gallery, int64 of the same shape.
+
+    Raises:
+        ConfigError: k is below 1.
+        DataError: vectors are not finite, not unit rows or of two dimensions.
+    """
+    if k < 1:
+        raise ConfigError(f"k = {k}: ask for at least 1 item.")
+    queries, gallery = _comparable(queries, gallery)
+    if exclude_self and len(queries) != len(gallery):
+        raise DataError(
+            f"exclude_self needs the queries to be the gallery: {len(queries)} queries, {len(gallery)} items."
+        )
+    own = np.arange(len(queries)) if exclude_self else np.full(len(queries), -1)
+    k = min(k, len(gallery) - exclude_self)
+    scores = np.empty((len(queries), k), np.float32)
+    indices = np.empty((len(queries), k), np.int64)
+
+    def top(query: int, row: NDArray[np.float64]) -> None:
+        lowest = np.partition(row, -k)[-k]
+        candidates = np.flatnonzero(row >= lowest)
+        indices[query] = candidates[np.argsort(-row[candidates], kind="stable")[:k]]
+        scores[query] = row[indices[query]]
+
+    if k:
+        for _ in _each_query(top, np.arange(len(queries)), queries, gallery, own=own, block=block):
+            pass
+    return scores, indices
+
+
+def _comparable(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    queries, gallery = check_vectors("queries", queries), check_vectors("gallery", gallery)
+    if queries.shape[1] != gallery.shape[1]:
+        raise DataError(
+            f"queries have {queries.shape[1]} dimensions and the gallery {gallery.shape[1]}: embed both alike."
+        )
+    return queries, gallery
+
+
+def _each_query(
+    work: Callable[[int, NDArray[np.float64]], T],
+    wanted: NDArray[np.int64],
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    *,
+    own: NDArray[np.int64],
+    block: int | None,
+) -> Iterator[tuple[NDArray[np.int64], list[T]]]:
+    """`work(query, scores)` for every wanted query, in blocks; the query itself has the score −inf."""
+    block = max(1, _BLOCK_BYTES // (8 * len(gallery))) if block is None else block
+    if block < 1:
+        raise ConfigError(f"block = {block}: a block holds at least 1 query.")
+    scores = np.empty((min(block, len(wanted)), len(gallery)))
+
+    def stripe(part: NDArray[np.int64], offset: int) -> list[T]:
+        return [work(query, scores[offset + row]) for row, query in enumerate(part)]
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(wanted), block):
+            part = wanted[start : start + block]
+            _score(queries[part], gallery, scores[: len(part)])
+            inside = np.flatnonzero(own[part] >= 0)
+            scores[inside, own[part[inside]]] = -np.inf
+            stripes = np.array_split(part, _THREADS)
+            offsets = np.cumsum([0, *map(len, stripes[:-1])])
+            yield part, [result for results in pool.map(stripe, stripes, offsets) for result in results]
+
+
+def _score(queries: NDArray[np.float32], gallery: NDArray[np.float32], scores: NDArray[np.float64]) -> None:
+    """Exact dot products, written into `scores` (Q, G). Tiles keep the float64 copy of the gallery small."""
+    exact = queries.astype(np.float64)
+    tile = max(1, _TILE_BYTES // (8 * gallery.shape[1]))
+    for start in range(0, len(gallery), tile):
+        stop = start + tile
+        np.matmul(exact, gallery[start:stop].astype(np.float64).T, out=scores[:, start:stop])
+
+
+def _ranks(scores: NDArray[np.float64], items: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ranks of some items, ascending: 1 + better scores + equal scores of earlier items.
+
+    Counting the better scores is enough where no score equals that of one of the items. Rounding keeps the order, so
+    float32, which sorts twice as fast, decides most rows.
+    """
+    for precision in (np.float32, np.float64):
+        rounded = scores.astype(precision, copy=False)
+        found, ordered = np.sort(rounded[items]), np.sort(rounded)
+        not_better = np.searchsorted(ordered, found, "right")
+        if np.array_equal(not_better, np.searchsorted(ordered, found, "left") + 1):
+            return (len(scores) + 1 - not_better[::-1]).astype(np.int64)
+    ranks = np.empty(len(scores), np.int64)
+    ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+    return np.sort(ranks[items])

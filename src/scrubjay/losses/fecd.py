@@ -1,0 +1,30 @@
+"""Correlation distillation: who resembles whom in the batch stays as it was."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from scrubjay.losses.kl import kl
+from scrubjay.losses.precision import full_precision
+
+
+@full_precision
+def fecd(z_o: Tensor, z_n: Tensor, temperature: float = 4.0) -> Tensor:
+    """Divergence of the row-wise softmax of the two similarity matrices.
+
+    L = (T²/B) Σ_i KL(softmax(S_i / T) ‖ softmax(S'_i / T)),   S = z_o z_oᵀ,   S' = z_n z_nᵀ
+
+    The diagonal takes part. A rotation of all embeddings costs nothing.
+
+    Args:
+        z_o: (B, d) unit embeddings by the teacher.
+        z_n: (B, d) unit embeddings of the same images by the network being trained.
+        temperature: T > 0.
+
+    Returns:
+        Scalar ≥ 0; 0 for z_n = z_o and for B ≤ 1.
+
+    Source: Chen et al., Feature Estimations Based Correlation Distillation for Incremental Image Retrieval, IEEE
+    Transactions on Multimedia 2022 (there with weight 10).
+    """
+    return kl(z_o @ z_o.T, z_n @ z_n.T, temperature, rescale=True)

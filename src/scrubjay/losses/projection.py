@@ -1,0 +1,59 @@
+"""Embeddings stay where they were, up to a map from the new space to the old."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from scrubjay.losses.l2 import l2
+from scrubjay.losses.precision import full_precision
+
+
+@full_precision
+def projection(z_o: Tensor, projected: Tensor, squared: bool = True) -> Tensor:
+    """Distance of the projected new embeddings P(z_n) from the old ones.
+
+    squared:   L = (1/B) Σ_i ‖P(z_n,i) − z_o,i‖²
+    otherwise: L = (1/√d) (1/B) Σ_i ‖P(z_n,i) − z_o,i‖
+
+    Args:
+        z_o: (B, d) embeddings by the teacher.
+        projected: (B, d) P(z_n); P linear, orthogonal, with an offset, or an MLP.
+        squared: which of the two.
+
+    Returns:
+        Scalar ≥ 0; 0 for B = 0. The gradient of the second form is 0 for an image whose two places coincide.
+
+    Source: the second form: Gu et al., Preserving Linear Separability in Continual Learning by Backward Feature
+    Projection, CVPR 2023 (weight 1).
+    """
+    if squared:
+        return l2(z_o, projected)
+    distances: Tensor = torch.linalg.vector_norm(projected - z_o, dim=1)
+    return distances.sum() / (max(len(projected), 1) * math.sqrt(projected.shape[1]))
+
+
+@torch.no_grad()
+@full_precision
+def procrustes(a: Tensor, b: Tensor) -> Tensor:
+    """The rotation or reflection that carries one set of vectors nearest to another.
+
+    R = argmin_{RᵀR = I} ‖a R − b‖² = U Vᵀ,   U Σ Vᵀ = aᵀ b
+
+    A constant for the gradient: that of U Vᵀ is infinite where singular values coincide. Directions that no pair
+    of vectors shows are completed in an arbitrary way.
+
+    Args:
+        a: (B, d) vectors, for the bridge z_n.
+        b: (B, d) vectors, for the bridge z_o.
+
+    Returns:
+        (d, d) orthogonal; apply it as `a @ R`.
+
+    Source: Schönemann, A Generalized Solution of the Orthogonal Procrustes Problem, Psychometrika 1966.
+    """
+    U, _, Vh = torch.linalg.svd(a.T @ b)
+    R: Tensor = U @ Vh
+    return R

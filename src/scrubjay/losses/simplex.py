@@ -1,0 +1,31 @@
+"""A classifier that never moves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+def simplex(d: int) -> Tensor:
+    """Directions of the d + 1 vertices of a regular simplex: each as far from all others as can be.
+
+    v_i = e_i (i = 1 … d),   v_{d+1} = (1 − √(d+1))/d · 1;   centred, then of unit norm;   v_i·v_j = −1/d for i ≠ j
+
+    As the fixed rows of a classifier they give every class its place before it is learned, so that embeddings of
+    different generations stay comparable: preallocate d + 1 classes.
+
+    Args:
+        d: dimension of the embedding, at least 1.
+
+    Returns:
+        (d + 1, d) float32, rows of unit norm.
+
+    Source: Pernici et al., Regular Polytope Networks, IEEE TNNLS 2021; as CoReS (Biondi et al., TPAMI 2023) and HOC
+    (Biondi et al., Stationary Representations, CVPR 2024) use it.
+    """
+    v = torch.cat(
+        [torch.eye(d, dtype=torch.float64), torch.full((1, d), (1 - (d + 1) ** 0.5) / d, dtype=torch.float64)]
+    )
+    v = v - v.mean(0)
+    return normalize(v, dim=1).float()

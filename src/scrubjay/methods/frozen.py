@@ -1,0 +1,16 @@
+"""The model of the initial session, never trained again (feature extraction).
+
+Forgets nothing and learns nothing: what training on new classes must beat. Keeps nothing between sessions.
+"""
+
+from scrubjay.methods import Method
+from scrubjay.types import Session
+
+
+class Frozen(Method):
+    """Learns the initial session as fine-tuning does, then nothing."""
+
+    def begin(self, session: Session) -> None:
+        """After the initial session no parameter asks for a gradient, so that nothing is trained."""
+        super().begin(session)
+        self.requires_grad_(session.index == 0)

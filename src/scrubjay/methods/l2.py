@@ -1,0 +1,42 @@
+"""Embeddings stay where they were: pairwise squared distance, or cosine, to the frozen network's embeddings.
+
+L = L_ce + L_triplet + w·(1/B) Σ_i ‖z_n,i − z_o,i‖²    (form "squared"; "cosine": 1 − z_n·z_o, half of it)
+
+What MMD does for two clouds, done picture by picture. Keeps one copy of the previous network while a session lasts,
+nothing between sessions.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from scrubjay.losses import l2
+from scrubjay.methods import Method, MethodOptions
+from scrubjay.types import Batch, Losses
+
+
+class L2Options(MethodOptions):
+    """Pairwise feature distillation."""
+
+    weight: float = Field(3.0, ge=0)
+    """w."""
+    form: Literal["squared", "cosine"] = "squared"
+    """Squared Euclidean distance, or one minus the cosine."""
+
+
+class L2(Method):
+    """Fine-tuning + w·mean‖z_n − z_o‖²."""
+
+    Options = L2Options
+    uses_teacher = True
+    options: L2Options
+
+    def loss(self, batch: Batch) -> Losses:
+        """Cross entropy, triplet, and the pairwise distance once there are old classes."""
+        z_n, l_n = self.network(batch.images)
+        losses = self.plasticity(z_n, l_n, batch.labels)
+        if self.has_past:
+            z_o, _ = self.recall(batch.images)
+            distance = l2.l2 if self.options.form == "squared" else l2.cosine
+            losses["l2"] = self.options.weight * distance(z_o, z_n)
+        return losses

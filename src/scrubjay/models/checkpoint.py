@@ -1,0 +1,64 @@
+"""Weights on disk: one safetensors file with its description as JSON in the header. Never pickle."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from scrubjay.errors import CheckpointError, StorageError
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write `path` whole or not at all: a temporary file beside it, fsync, rename.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; what was there before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        cure = "free some space" if error.errno == errno.ENOSPC else "check the folder and its permissions"
+        raise StorageError(f"{path}: could not be written ({error.strerror}): {cure}; nothing was changed.") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON, whole or not at all."""
+    write_file(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+    """Write named tensors and a JSON-able description, whole or not at all."""
+    plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    write_file(path, save(plain, metadata={"info": json.dumps(dict(info))}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The named tensors and the description of a file.
+
+    Raises:
+        CheckpointError: the file is missing, cut short or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            info = json.loads((file.metadata() or {}).get("info", "{}"))
+            return {key: file.get_tensor(key) for key in file.keys()}, info  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: damaged or incomplete weights ({error}): delete it, and the work starts again "
+            "from the last whole generation."
+        ) from None

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("scrubjay", deadline=None)
+settings.load_profile("scrubjay")
+
+
+@pytest.fixture(scope="session")
+def grocery() -> Path:
+    """The Grocery Store pictures: `SCRUBJAY_GROCERY`, else beside the repository; skipped where neither is."""
+    beside = Path(__file__).parents[2] / "shared" / "data" / "grocery"
+    root = Path(os.environ.get("SCRUBJAY_GROCERY", beside))
+    if not (root / "train.txt").is_file():
+        pytest.skip(f"no Grocery Store pictures in {root}: set SCRUBJAY_GROCERY")
+    return root
