@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -34,7 +36,8 @@ class Config(BaseModel):
 def explain(cls: type[BaseModel], error: ValidationError, where: str) -> str:
     """One line for the first problem of a validation: the key, the value, and what would be right."""
     problem = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in problem["loc"])
+    # pydantic names the branches of a union in the path of a key: constrained-int, tuple[…], function-…
+    key = ".".join(str(part) for part in problem["loc"] if re.fullmatch(r"\w+", str(part)))
     if problem["type"] == "extra_forbidden":
         known = sorted(_model_at(cls, problem["loc"][:-1]).model_fields)
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
@@ -70,6 +73,19 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a TOML file: {error}.") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ConfigError: the file is missing or is not JSON.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON ({error}); give the folder that holds it.") from None
+    return found
 
 
 def override(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:

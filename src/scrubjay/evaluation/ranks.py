@@ -18,13 +18,14 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from scrubjay.errors import ConfigError, DataError
 
 _GRID_BITS = 26
 _NORM_TOLERANCE = 0.01
 _BLOCK_BYTES = 64 * 2**20
-_TILE_BYTES = 8 * 2**20
+_TILE_BYTES = 4 * 2**20
 _THREADS = min(os.cpu_count() or 1, 16)
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ def relevant_ranks(
         gallery: float32 (G, d), unit rows.
         gallery_labels: integers (G,).
         own: int64 (Q,), position in the gallery of the query itself, which is left out of its ranking; −1 for none.
-        block: queries a block, which needs 8 G bytes for each; default: as many as fit 64 MiB.
+        block: queries a block, of which each thread holds one, 8 G bytes a query; default: what fits 64 MiB.
 
     Raises:
         DataError: vectors are not finite, not unit rows or of two dimensions, or labels are not one for each.
@@ -134,7 +135,7 @@ def top_k(
         gallery: float32 (G, d), unit rows.
         k: items a query; where the gallery holds fewer, all of them are returned.
         exclude_self: query i is item i of the gallery and is left out of its own answer.
-        block: queries a block, which needs 8 G bytes for each; default: as many as fit 64 MiB.
+        block: queries a block, of which each thread holds one, 8 G bytes a query; default: what fits 64 MiB.
 
     Returns:
         Cosines, float32 (Q, min(k, items)), and positions in the gallery, int64 of the same shape.
@@ -188,32 +189,37 @@ def _each_query(
     block: int | None,
 ) -> Iterator[tuple[NDArray[np.int64], list[T]]]:
     """`work(query, scores)` for every wanted query, in blocks; the query itself has the score −inf."""
-    block = max(1, _BLOCK_BYTES // (8 * len(gallery))) if block is None else block
+    block = max(1, _BLOCK_BYTES // (8 * _THREADS * len(gallery))) if block is None else block
     if block < 1:
         raise ConfigError(f"block = {block}: a block holds at least 1 query.")
-    scores = np.empty((min(block, len(wanted)), len(gallery)))
 
-    def stripe(part: NDArray[np.int64], offset: int) -> list[T]:
-        return [work(query, scores[offset + row]) for row, query in enumerate(part)]
+    def finish(part: NDArray[np.int64], room: NDArray[np.float64]) -> tuple[NDArray[np.int64], list[T]]:
+        scores = _score(queries[part], gallery, room[: len(part)])
+        inside = np.flatnonzero(own[part] >= 0)
+        scores[inside, own[part[inside]]] = -np.inf
+        return part, [work(query, row) for query, row in zip(part, scores, strict=True)]
 
+    # A thread a block, each with a product of its own, beats a threaded product: it needs no turns to wait for.
+    blas = ThreadpoolController()
+    parts = [wanted[start : start + block] for start in range(0, len(wanted), block)]
+    rooms = [np.empty((min(block, len(wanted)), len(gallery))) for _ in range(_THREADS)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(wanted), block):
-            part = wanted[start : start + block]
-            _score(queries[part], gallery, scores[: len(part)])
-            inside = np.flatnonzero(own[part] >= 0)
-            scores[inside, own[part[inside]]] = -np.inf
-            stripes = np.array_split(part, _THREADS)
-            offsets = np.cumsum([0, *map(len, stripes[:-1])])
-            yield part, [result for results in pool.map(stripe, stripes, offsets) for result in results]
+        for first in range(0, len(parts), _THREADS):
+            with blas.limit(limits=1, user_api="blas"):
+                finished = list(pool.map(finish, parts[first : first + _THREADS], rooms))
+            yield from finished
 
 
-def _score(queries: NDArray[np.float32], gallery: NDArray[np.float32], scores: NDArray[np.float64]) -> None:
+def _score(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32], scores: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Exact dot products, written into `scores` (Q, G). Tiles keep the float64 copy of the gallery small."""
     exact = queries.astype(np.float64)
     tile = max(1, _TILE_BYTES // (8 * gallery.shape[1]))
     for start in range(0, len(gallery), tile):
         stop = start + tile
         np.matmul(exact, gallery[start:stop].astype(np.float64).T, out=scores[:, start:stop])
+    return scores
 
 
 def _ranks(scores: NDArray[np.float64], items: NDArray[np.int64]) -> NDArray[np.int64]:

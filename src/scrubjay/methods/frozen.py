@@ -13,4 +13,5 @@ class Frozen(Method):
     def begin(self, session: Session) -> None:
         """After the initial session no parameter asks for a gradient, so that nothing is trained."""
         super().begin(session)
-        self.requires_grad_(session.index == 0)
+        if self.has_past:
+            self.requires_grad_(False)

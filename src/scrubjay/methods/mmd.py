@@ -53,7 +53,5 @@ class MMD(Method):
             z_o, l_o = self.recall(batch.images)
             o, old = self.options, slice(0, self.first_label)
             losses["dist"] = o.alpha * distillation(l_o[:, old], l_n[:, old], o.temperature)
-            losses["mmd"] = o.beta * mmd(
-                z_o, z_n, sigma=o.sigma, kernels=o.kernels, biased=o.biased, squared=o.squared
-            )
+            losses["mmd"] = o.beta * mmd(z_o, z_n, sigma=o.sigma, kernels=o.kernels, biased=o.biased, squared=o.squared)
         return losses

@@ -69,14 +69,15 @@ class Embedder(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Images uint8 (B, 3, H, W) in 0 … 255, or float in 0 … 1 → pooled features of the backbone (B, C)."""
         pixels = images.float().div(255) if images.dtype == torch.uint8 else images
-        maps: Tensor = self.backbone((pixels - self.mean) / self.std)
+        maps: Tensor = self.backbone(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
         if maps.ndim == 3:
             positions = maps[:, int(getattr(self.backbone, "num_prefix_tokens", 0)) :]
         elif str(getattr(self.backbone, "output_fmt", "NCHW")).endswith("NHWC"):
             positions = maps.flatten(1, 2)
         else:
             positions = maps.flatten(2).transpose(1, 2)
-        return self.pooling(positions)  # type: ignore[no-any-return]
+        pooled: Tensor = self.pooling(positions)
+        return pooled
 
     def forward(self, images: Tensor) -> Tensor:
         """Images as for `features` → unit embeddings float32 (B, d)."""
@@ -131,6 +132,7 @@ class Network(nn.Module):
         self.embedder = Embedder(options)
         self.head = GrowingHead(options.dim, options.logit_scale)
         self.batchnorm_frozen = False
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # two to three times faster on a CPU
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) → unit embeddings (B, d) and logits (B, classes)."""

@@ -1,0 +1,276 @@
+"""The console script: parse, call, print. A user's mistake is one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from scrubjay import __version__, plugins
+from scrubjay.errors import ScrubjayError
+
+if TYPE_CHECKING:
+    from scrubjay.catalogue import Catalogue
+    from scrubjay.lineage import Generation
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Image retrieval that keeps learning: new classes in, none forgotten, the index still valid.",
+)
+console = Console()
+errors = Console(stderr=True)
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the catalogue.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set an option; repeatable.")]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except ScrubjayError as error:
+        errors.print(f"scrubjay: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Live progress; Ctrl-C says that the same command goes on."""
+    from scrubjay import progress
+
+    try:
+        with progress.live(errors):
+            yield
+    except KeyboardInterrupt:
+        errors.print("interrupted: what is done is saved; give the same command again to go on.", style="yellow")
+        raise typer.Exit(130) from None
+
+
+def version(show: bool) -> None:
+    if show:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Say it.")] = False,
+) -> None:
+    """Image retrieval that keeps learning: new classes in, none forgotten, the index still valid."""
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    backbone: Annotated[str | None, typer.Option(help="Any timm model; see `scrubjay backbones`.")] = None,
+    run: Annotated[Path | None, typer.Option("--from", help="Start with the generations of a finished run.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Make a catalogue: a folder that learns."""
+    from scrubjay.catalogue import Catalogue, CatalogueOptions
+    from scrubjay.config import override
+
+    values: dict[str, Any] = {}
+    if run is not None:
+        from scrubjay.config import read_json
+
+        config = read_json(run / "config.json")
+        values = {key: config[key] for key in CatalogueOptions.model_fields if key in config}
+    if backbone is not None:
+        values = override(values, [f"network.backbone={backbone}"])
+    Catalogue.init(folder, CatalogueOptions.parse(override(values, settings or []), "init"), run)
+    console.print(f"made {folder}. Next: scrubjay learn {folder} PHOTOS", markup=False, highlight=False)
+
+
+@app.command()
+def learn(
+    folder: Folder,
+    photos: Annotated[Path, typer.Argument(help="Folder with a sub-folder for each class, or a CSV or Parquet table.")],
+    method: Annotated[str, typer.Option(help="How old classes are kept; see `scrubjay methods`.")] = "mmd",
+    add: Annotated[bool, typer.Option("--add", help="Put the pictures into the gallery as well.")] = False,
+    settings: Settings = None,
+) -> None:
+    """Learn new classes; the pictures of old ones may be gone. Makes the next generation."""
+    from scrubjay.catalogue import Catalogue
+    from scrubjay.config import override
+
+    catalogue = Catalogue(folder)
+    with working():
+        generation = catalogue.learn(photos, method, override({}, settings or []))
+    say(learned(generation))
+    report_failures(generation.info["broken"])
+    if add:
+        _add(catalogue, [photos])
+
+
+@app.command()
+def add(
+    folder: Folder,
+    photos: Annotated[list[Path], typer.Argument(help="Folders, tables or single pictures.")],
+) -> None:
+    """Put pictures into the gallery."""
+    from scrubjay.catalogue import Catalogue
+
+    _add(Catalogue(folder), photos)
+
+
+@app.command()
+def remove(
+    folder: Folder, ids: Annotated[list[str], typer.Argument(help="Ids, as `search --json` shows them.")]
+) -> None:
+    """Take items out of the gallery."""
+    from scrubjay.catalogue import Catalogue
+
+    say(f"removed {Catalogue(folder).remove(ids)} of {len(ids)} items.")
+
+
+@app.command()
+def search(
+    folder: Folder,
+    picture: Annotated[Path, typer.Argument(help="The query.")],
+    k: Annotated[int, typer.Option("-k", help="How many hits.")] = 5,
+    label: Annotated[list[str] | None, typer.Option(help="Only items of this class; repeatable.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find the pictures most like one."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from scrubjay.catalogue import Catalogue
+
+    hits = Catalogue(folder).search(picture, k, label)
+    if as_json:
+        print(json.dumps([asdict(hit) for hit in hits], indent=1))
+        return
+    table = Table("", "score", "class", "picture", box=None)
+    for rank, hit in enumerate(hits, 1):
+        table.add_row(str(rank), f"{hit.score:.3f}", hit.label or "–", hit.uri)
+    console.print(table)
+
+
+@app.command()
+def status(folder: Folder) -> None:
+    """Generations, classes, items per generation, and what was measured."""
+    from scrubjay.catalogue import Catalogue
+
+    catalogue = Catalogue(folder)
+    answering = catalogue.gallery.answering_space() if catalogue.gallery.count() else None
+    counts = catalogue.gallery.counts()
+    say(f"{folder}: {catalogue.gallery.count()} items, backbone {catalogue.options.network.backbone}")
+    for generation in catalogue.lineage.generations():
+        mark = "  ← answers queries" if answering and answering.generation == generation.name else ""
+        say(f"{learned(generation)}; {counts.get(generation.name, 0)} items{mark}")
+    if (folder / "session.safetensors").exists():
+        say("an interrupted learning waits: give the same `scrubjay learn` again to finish it.")
+    if catalogue.lineage.newest is None:
+        say(f"nothing learned yet: scrubjay learn {folder} PHOTOS")
+    elif answering and answering.generation != catalogue.lineage.newest.name:
+        say(
+            f"to let {catalogue.lineage.newest.name} answer, add the older pictures again: scrubjay add {folder} PHOTOS"
+        )
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file; see the folder recipes.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; given again, the run goes on.")],
+    settings: Settings = None,
+) -> None:
+    """Run one method on one stream and measure what it forgets."""
+    from scrubjay import experiment
+    from scrubjay.config import override, read_toml
+
+    values = {"name": recipe.stem, **read_toml(recipe)}
+    options = experiment.ExperimentOptions.parse(override(values, settings or []), str(recipe))
+    from scrubjay.report.html import write_report
+    from scrubjay.report.retrievals import retrievals
+    from scrubjay.report.table import summary
+
+    with working():
+        result = experiment.run(options, out)
+    console.print(summary([result]))
+    write_report(out / "report.html", [result], retrievals({result["method"]: out}), title=options.name)
+    say(f"{out / 'result.json'}\n{out / 'report.html'}")
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo")) -> None:
+    """The whole story on the embedded data: learn four sessions, measure, build a gallery, search it, report."""
+    from scrubjay import demo as story
+
+    story.tell(out, console, working)
+
+
+@app.command()
+def methods() -> None:
+    """List the methods."""
+    listing(plugins.summaries("methods"))
+
+
+@app.command()
+def sources() -> None:
+    """List the sources of pictures."""
+    listing(plugins.summaries("data.sources"))
+
+
+@app.command()
+def backbones(pattern: Annotated[str, typer.Argument(help="With * and ?, for instance '*convnext*'.")] = "*") -> None:
+    """List the backbones: every model of timm; those marked come with their weights."""
+    from scrubjay import compat
+    from scrubjay.models.backbones import DEFAULT
+
+    listing(
+        {
+            name: "default; its weights are installed, no network needed" if name == DEFAULT else ""
+            for name in compat.load("timm").list_models(pattern)
+        }
+    )
+
+
+def _add(catalogue: Catalogue, photos: list[Path]) -> None:
+    with working():
+        added = catalogue.add(photos)
+    say(f"{added.items} items of these pictures are in the gallery, which holds {catalogue.gallery.count()}.")
+    report_failures(added.failures)
+
+
+def learned(generation: Generation) -> str:
+    """One line on a generation."""
+    info = generation.info
+    parent = f" from {info['parent']}" if info["parent"] else ""
+    new = info.get("measured", {}).get("new")
+    figures = (
+        f"; new classes: recall@1 {new['recall']['1']:.1%}, mAP@R {new['map_at_r']:.1%}"
+        if new and new["queries"]
+        else ""
+    )
+    return f"{generation.name}{parent} ({info['method']['name']}): {len(generation.classes)} classes{figures}"
+
+
+def report_failures(failures: Any) -> None:
+    """Name pictures that were left out."""
+    for path, reason in list(failures)[:10]:
+        errors.print(f"left out {path}: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if len(failures) > 10:
+        errors.print(f"… and {len(failures) - 10} more", style="yellow")
+
+
+def listing(lines: dict[str, str]) -> None:
+    """Names and what they are, a line each."""
+    width = max(map(len, lines), default=0)
+    for name, text in lines.items():
+        print(f"{name:<{width}}  {text}".rstrip())
+
+
+def say(text: str) -> None:
+    """Plain text, never wrapped in the middle of a path."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

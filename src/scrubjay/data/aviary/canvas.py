@@ -1,0 +1,31 @@
+"""A sheet to fill smooth shapes on: drawn several times larger, then reduced, which makes the edges smooth."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+from PIL import Image, ImageDraw, ImageFilter
+
+from scrubjay.data.aviary.geometry import Points, stroke
+from scrubjay.data.aviary.palette import Colour
+
+
+class Sheet:
+    """Transparent paper of `size` × `size` pixels; coordinates are pixels of the finished picture."""
+
+    def __init__(self, size: int, detail: int = 3) -> None:
+        self._detail = detail
+        self._image = Image.new("RGBA", (size * detail, size * detail))
+        self._draw = ImageDraw.Draw(self._image)
+
+    def fill(self, points: Points, colour: Colour, opacity: float = 1.0) -> None:
+        """Fill the polygon `points` (n, 2); what was there is replaced, its opacity included."""
+        self._draw.polygon((points * self._detail).ravel().tolist(), fill=(*colour, round(255 * opacity)))
+
+    def line(self, points: Points, widths: ArrayLike, colour: Colour, opacity: float = 1.0) -> None:
+        """A stroke along `points` (n, 2) with half widths in pixels, drawn like any other shape."""
+        self.fill(stroke(points, widths), colour, opacity)
+
+    def finished(self, blur: float = 0.0) -> Image.Image:
+        """The sheet at its final size, RGBA, blurred by `blur` pixels where that shows."""
+        image = self._image.reduce(self._detail) if self._detail > 1 else self._image
+        return image.filter(ImageFilter.GaussianBlur(blur)) if blur > 0.2 else image

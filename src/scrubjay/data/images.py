@@ -1,0 +1,152 @@
+"""Picture files to RGB: what may be decoded, and how it is prepared. Does not import torch."""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from PIL import Image, UnidentifiedImageError
+from pydantic import Field, model_validator
+
+from scrubjay.config import Config
+from scrubjay.errors import ImageError
+
+# No format that needs another program to render it (EPS, WMF) or is no picture by itself.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_MAX_PIXELS = 100_000_000
+_PILLOW_REFUSES = 178_956_970
+
+Box = tuple[int, int, int, int]
+
+
+class ImageOptions(Config):
+    """How pictures are decoded, resized and augmented. The defaults are the paper's recipe."""
+
+    size: int = Field(224, ge=8)
+    """Side of the square that the network sees, in pixels."""
+    resize: int = Field(256, ge=8)
+    """Short side of a picture before it is cropped, in pixels."""
+    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.16, 1.0)
+    """Smallest and largest share of the picture's area that a random crop takes."""
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a horizontal flip in training."""
+    max_pixels: int = Field(_MAX_PIXELS, gt=0, le=_PILLOW_REFUSES)
+    """Pictures with more pixels than this are refused before they are decoded."""
+    on_error: Literal["skip", "raise"] = "skip"
+    """A picture that cannot be decoded is left out and reported, or stops the run."""
+    cache_mb: int = Field(2048, ge=0)
+    """Memory for decoded and resized pictures, in MiB; what does not fit is decoded again every time."""
+    workers: int = Field(0, ge=0)
+    """Processes that decode; 0 decodes in the calling process."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.resize < self.size:
+            raise ValueError(f"resize = {self.resize} is smaller than size = {self.size}; make it at least as large")
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale = {self.scale} has its ends swapped; write the smaller share first")
+        return self
+
+
+def decode(
+    path: Path, *, max_pixels: int = _MAX_PIXELS, box: Box | None = None, short_side: int | None = None
+) -> Image.Image:
+    """The picture in a file, upright, in mode RGB; of an animation, its first frame.
+
+    EXIF orientation is applied; palette, CMYK and grey pictures become RGB; 16-bit grey is scaled, not clipped;
+    transparency is laid on white.
+
+    Args:
+        path: the file.
+        max_pixels: width x height that the header may announce.
+        box: crop in pixels of the upright picture (left, top, right, bottom); what lies outside is cut off.
+        short_side: the picture will be shrunk to this short side: a JPEG several times larger may be decoded smaller,
+            never below twice this side. Ignored with a `box`.
+
+    Raises:
+        ImageError: the file is missing, no picture, damaged, truncated or too large, or the box lies outside of it.
+    """
+    if not os.path.isfile(path):  # unlike Path.is_file, false for whatever the system refuses to look at
+        raise ImageError(f"{path}: no such file; restore it or take it off the list.")
+    # Pillow warns of damaged metadata and large pictures: the first is no concern of the pixels, the second is refused.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return _read(path, max_pixels, box, short_side)
+        except ImageError:
+            raise
+        except UnidentifiedImageError:
+            raise ImageError(f"{path}: not a picture; save it again as JPEG or PNG.") from None
+        except Image.DecompressionBombError:
+            raise ImageError(f"{path}: more than {_PILLOW_REFUSES} pixels; shrink it.") from None
+        except Exception as error:  # on a damaged file Pillow's decoders raise whatever they stumble over
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ImageError(f"{path}: cannot be decoded ({reason}); save it again as JPEG or PNG.") from None
+
+
+def _read(path: Path, max_pixels: int, box: Box | None, short_side: int | None) -> Image.Image:
+    with Image.open(path, formats=_formats()) as image:
+        if image.width * image.height > max_pixels:
+            size = f"{image.width} x {image.height} pixels"
+            raise ImageError(f"{path}: {size}, the limit is {max_pixels}; shrink it or raise max_pixels.")
+        if short_side is not None and box is None:
+            image.draft(None, (2 * short_side, 2 * short_side))
+        image.load()
+        turn = _turn(image)
+        picture = _rgb(image)
+    if turn is not None:
+        picture = picture.transpose(turn)
+    return picture if box is None else _cropped(picture, box, path)
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged metadata leaves the pixels as they are
+        return None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _eight_bit(image).convert("RGB")
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Grey values of 16 bits, or floats of 0 to 1, over that range; over a larger one where values exceed it."""
+    import numpy as np
+
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    white = max(1.0 if image.mode == "F" else 65535.0, float(values.max()))
+    return Image.fromarray((values.clip(0) / white * 255).round().astype(np.uint8))
+
+
+def _cropped(picture: Image.Image, box: Box, path: Path) -> Image.Image:
+    left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], picture.width), min(box[3], picture.height)
+    if left >= right or top >= bottom:
+        raise ImageError(
+            f"{path}: box {box} lies outside of the {picture.width} x {picture.height} picture; correct or remove it."
+        )
+    return picture.crop((left, top, right, bottom))

@@ -1,0 +1,91 @@
+"""CUB-200-2011 (Wah et al., 2011): 200 bird species; the official split or lists such as the 60/40 ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from scrubjay.data.sources import Source
+from scrubjay.data.sources._files import containing, inside, lines
+from scrubjay.errors import DataError
+from scrubjay.types import Dataset, Sample
+
+
+class Cub200(Source):
+    """The published folder `CUB_200_2011` with `images.txt`, `image_class_labels.txt`, `train_test_split.txt`, ….
+
+    With `lists`, two texts with a line "path label" for every picture, as are published for the split that learns from
+    60 % of each class: paths are those of `images.txt`, also with `images/` before them. Their labels, which some
+    number from 0 and some from 1, are not used: `image_class_labels.txt` has them. Pictures on neither list are left
+    out.
+    """
+
+    root: Path
+    """The folder `CUB_200_2011`, or one with it inside."""
+    lists: tuple[Path, Path] | None = None
+    """Lists of the pictures to learn from and to test on; by default, the official split."""
+    crop: bool = False
+    """Crop to the published bounding boxes."""
+
+    def load(self) -> Dataset:
+        root = containing(self.root, "images.txt", "CUB-200-2011")
+        classes = _column(root / "classes.txt")
+        label = {number: index for index, number in enumerate(classes)}
+        paths, numbers = _column(root / "images.txt"), _column(root / "image_class_labels.txt")
+        boxes = _boxes(root / "bounding_boxes.txt") if self.crop else {}
+        listed = _official(root) if self.lists is None else _listed(self.lists, paths)
+        samples = []
+        for image, split in listed:
+            if image not in paths or numbers.get(image) not in label or (self.crop and image not in boxes):
+                raise DataError(
+                    f"{root}: picture {image} is not in all lists; restore them from the published archive."
+                )
+            path = inside(root / "images", paths[image], f"{root / 'images.txt'}, picture {image}")
+            samples.append(Sample(path, label[numbers[image]], split, boxes.get(image)))
+        return Dataset("cub200", root, tuple(classes.values()), tuple(samples))
+
+
+Split = Literal["train", "test"]
+
+
+def _column(path: Path) -> dict[str, str]:
+    """The lines "number value" of a text."""
+    column = {}
+    for where, line in lines(path):
+        number, _, value = line.partition(" ")
+        if not value:
+            raise DataError(f"{where}: expected a number and a value; restore the published file.")
+        column[number] = value.strip()
+    return column
+
+
+def _boxes(path: Path) -> dict[str, tuple[int, int, int, int]]:
+    boxes = {}
+    for image, value in _column(path).items():
+        try:
+            left, top, width, height = (round(float(part)) for part in value.split())
+        except ValueError:
+            raise DataError(f"{path}: picture {image} has the box {value!r}; restore the published file.") from None
+        boxes[image] = (left, top, left + width, top + height)
+    return boxes
+
+
+def _official(root: Path) -> Iterator[tuple[str, Split]]:
+    for image, value in _column(root / "train_test_split.txt").items():
+        yield image, "train" if value == "1" else "test"
+
+
+def _listed(lists: tuple[Path, Path], paths: dict[str, str]) -> Iterator[tuple[str, Split]]:
+    images = {path: image for image, path in paths.items()}
+    splits: tuple[Split, ...] = ("train", "test")
+    seen: dict[str, str] = {}
+    for path, split in zip(lists, splits, strict=True):
+        for where, line in lines(path.expanduser()):
+            name = line.rsplit(maxsplit=1)[0].removeprefix("images/")
+            if name not in images:
+                raise DataError(f'{where}: {name!r} is not in images.txt; write "path label" with a path of it.')
+            if name in seen:
+                raise DataError(f"{where}: {name!r} is also in {seen[name]}; list a picture once.")
+            seen[name] = where
+            yield images[name], split

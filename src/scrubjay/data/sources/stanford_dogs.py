@@ -1,0 +1,80 @@
+"""Stanford Dogs (Khosla et al., 2011): 120 breeds, with the published split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree
+
+from scrubjay.data.sources import Source
+from scrubjay.data.sources._files import containing, inside
+from scrubjay.errors import DataError
+from scrubjay.types import Dataset, Sample
+
+Split = Literal["train", "test"]
+
+
+class StanfordDogs(Source):
+    """The published archives unpacked into one folder: `Images`, the lists (`train_list.mat`, …), and `Annotation`.
+
+    The lists lie in `lists` or beside `Images`. Classes are named by their folders, such as `n02085620-Chihuahua`.
+    """
+
+    root: Path
+    """The folder with `Images`."""
+    crop: bool = False
+    """Crop to the first dog's box in `Annotation`."""
+
+    def load(self) -> Dataset:
+        root = containing(self.root, "Images", "Stanford Dogs")
+        lists = containing(root, "train_list.mat", "Stanford Dogs with its lists")
+        splits: tuple[Split, ...] = ("train", "test")
+        entries = [(split, *entry) for split in splits for entry in _entries(lists / f"{split}_list.mat")]
+        names: dict[int, str] = {}
+        for _, file, number in entries:
+            if names.setdefault(number, _breed(file)) != _breed(file):
+                raise DataError(f"{lists}: label {number} is {names[number]} and {_breed(file)}; restore the lists.")
+        label = {number: index for index, number in enumerate(sorted(names))}
+        samples = (
+            Sample(inside(root / "Images", file, str(lists)), label[number], split, self._box(root, file))
+            for split, file, number in entries
+        )
+        return Dataset("stanford_dogs", root, tuple(names[number] for number in sorted(names)), tuple(samples))
+
+    def _box(self, root: Path, file: str) -> tuple[int, int, int, int] | None:
+        if not self.crop:
+            return None
+        path = inside(root / "Annotation", file.rpartition(".")[0], file)
+        try:
+            found = ElementTree.parse(path).find(".//bndbox")
+            corners = (
+                [int(found.findtext(side, "")) for side in ("xmin", "ymin", "xmax", "ymax")]
+                if found is not None
+                else []
+            )
+            left, top, right, bottom = corners
+        except (OSError, ElementTree.ParseError, ValueError):
+            raise DataError(f"{path}: no readable bounding box; restore it from the archive, or do not crop.") from None
+        return left, top, right, bottom
+
+
+def _breed(file: str) -> str:
+    return file.partition("/")[0]
+
+
+def _entries(path: Path) -> Iterator[tuple[str, int]]:
+    """Path below `Images` and label of every picture of a list; the file holds them as a column of cells."""
+    from scipy.io import loadmat
+
+    try:
+        with path.open("rb") as opened:
+            content = loadmat(opened, variable_names=("file_list", "labels"))
+        files, labels = content["file_list"].ravel(), content["labels"].ravel()
+        entries = [(str(file.item()), int(label)) for file, label in zip(files, labels, strict=True)]
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; restore it from the published lists.tar.") from None
+    except Exception as error:  # on a damaged file scipy raises whatever it stumbles over
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: no list of files and labels ({reason}); restore it from lists.tar.") from None
+    yield from entries

@@ -1,0 +1,53 @@
+"""Pictures to tensors: the deterministic part that can be kept, and the crop that is new every time.
+
+Bicubic with antialiasing throughout, on uint8 tensors: the fastest route measured, a crop to 96 px takes 0.1 ms.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from scrubjay.compat import load
+from scrubjay.data.images import ImageOptions
+
+_v2 = load("torchvision.transforms.v2")
+_functional = load("torchvision.transforms.v2.functional")
+
+
+def resized(picture: Image.Image, short_side: int) -> Tensor:
+    """The picture with its short side at `short_side` pixels: uint8 (3, H, W), RGB."""
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # stays in the memory order of Pillow: faster
+    resize: Callable[..., Tensor] = _functional.resize
+    return resize(pixels, [short_side], interpolation=_v2.InterpolationMode.BICUBIC, antialias=True)
+
+
+def centre_crop(pixels: Tensor, size: int) -> Tensor:
+    """The square of `size` pixels in the middle: uint8 (3, size, size)."""
+    crop: Callable[..., Tensor] = _functional.center_crop
+    return crop(pixels, [size, size])
+
+
+def augmented(pixels: Tensor, options: ImageOptions, seed: int) -> Tensor:
+    """A random crop and flip, a pure function of its arguments: uint8 (3, size, size).
+
+    The caller's random state is left as it was; `seed` is 0 to 2**63 − 1.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would also reseed the accelerators, which nobody restores.
+        torch.default_generator.manual_seed(seed)
+        return _augmentation(options)(pixels)
+
+
+@functools.cache
+def _augmentation(options: ImageOptions) -> Callable[[Tensor], Tensor]:
+    crop = _v2.RandomResizedCrop(
+        options.size, scale=options.scale, interpolation=_v2.InterpolationMode.BICUBIC, antialias=True
+    )
+    compose: Callable[..., Callable[[Tensor], Tensor]] = _v2.Compose
+    return compose([crop, _v2.RandomHorizontalFlip(options.flip)])

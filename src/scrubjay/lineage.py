@@ -1,0 +1,191 @@
+"""Generations on disk: immutable folders g0, g1, …, each with its weights, its parent and what was measured.
+
+    g1/generation.json       everything that is no tensor, readable
+    g1/network.safetensors   embedder and head
+    g1/method.safetensors    what the method keeps for the next session, if anything
+
+A generation appears whole or not at all: it is written beside its place and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from scrubjay.errors import CatalogueError, CheckpointError, StorageError
+from scrubjay.methods import Method
+from scrubjay.models.checkpoint import load_tensors, save_tensors, write_json
+from scrubjay.models.embedder import Network, NetworkOptions
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One trained network.
+
+    Attributes:
+        folder: where it lies; its name is the generation's.
+        info: what `generation.json` holds.
+    """
+
+    folder: Path
+    info: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name: g0, g1 and so on."""
+        return self.folder.name
+
+    @property
+    def number(self) -> int:
+        """Position in the line, from 0."""
+        return int(self.folder.name[1:])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its embedding space."""
+        return str(self.info["fingerprint"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of all classes learned so far, in the order of the head's rows."""
+        return tuple(self.info["classes"])
+
+
+class Lineage:
+    """The generations in a folder, oldest first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def generations(self) -> list[Generation]:
+        """All whole generations.
+
+        Raises:
+            CheckpointError: a `generation.json` is damaged or of a newer format.
+        """
+        found = [path for path in self.folder.glob("g*") if path.name[1:].isdigit() and path.is_dir()]
+        return [_read(path) for path in sorted(found, key=lambda path: int(path.name[1:]))]
+
+    @property
+    def newest(self) -> Generation | None:
+        """The generation made last; None before the first."""
+        return next(reversed(self.generations()), None)
+
+    def get(self, name: str) -> Generation:
+        """The generation of this name.
+
+        Raises:
+            CatalogueError: there is none; the known ones are listed.
+        """
+        generations = self.generations()
+        for generation in generations:
+            if generation.name == name:
+                return generation
+        known = ", ".join(generation.name for generation in generations) or "none yet: learn one first"
+        raise CatalogueError(f"there is no generation {name!r}; there are: {known}.")
+
+    def add(self, method: Method, info: Mapping[str, Any]) -> Generation:
+        """Write the next generation.
+
+        Args:
+            method: holds the trained network, and what it keeps for the next session.
+            info: `fingerprint`, `classes` and whatever else describes it, JSON-able.
+
+        Raises:
+            StorageError: the disk is full or the folder cannot be written; nothing is left behind.
+        """
+        parent = self.newest
+        name = f"g{0 if parent is None else parent.number + 1}"
+        description = {
+            "format": FORMAT,
+            "name": name,
+            "parent": None if parent is None else parent.name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "network": method.network.options.model_dump(mode="json"),
+            "versions": versions(),
+            **info,
+        }
+        building = self.folder / f".{name}.{os.getpid()}"
+        try:
+            save_tensors(building / "network.safetensors", method.network.state_dict(), {"generation": name})
+            kept = {key: value for key, value in method.state_dict().items() if _is_own(key)}
+            if kept:
+                save_tensors(building / "method.safetensors", kept, {"generation": name})
+            write_json(building / "generation.json", description)
+            building.rename(self.folder / name)
+        except OSError as error:
+            raise StorageError(f"{self.folder / name}: could not be put in place ({error.strerror}).") from None
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        return Generation(self.folder / name, description)
+
+    def network(self, generation: Generation) -> Network:
+        """The generation's network, in evaluation mode, on the CPU.
+
+        Raises:
+            CheckpointError: its files are damaged or do not fit.
+        """
+        options = NetworkOptions.parse(generation.info["network"], str(generation.folder))
+        network = Network(options.model_copy(update={"pretrained": False}))
+        network.options = options
+        _restore(network, generation.folder / "network.safetensors")
+        return network.eval()
+
+    def restore(self, generation: Generation, method: Method) -> None:
+        """Bring a method to where it was when the generation was made.
+
+        Raises:
+            CheckpointError: its files are damaged or are of another network.
+        """
+        _restore(method.network, generation.folder / "network.safetensors")
+        kept = generation.folder / "method.safetensors"
+        if kept.exists():
+            state = method.state_dict()
+            tensors, _ = load_tensors(kept)
+            method.load_state_dict({**state, **{key: value for key, value in tensors.items() if key in state}})
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    packages = ("scrubjay", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "lancedb")
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _is_own(key: str) -> bool:
+    return not key.startswith(("network.", "teacher."))
+
+
+def _restore(module: Any, path: Path) -> None:
+    tensors, _ = load_tensors(path)
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: these weights are of another network ({reason}).") from None
+
+
+def _read(folder: Path) -> Generation:
+    path = folder / "generation.json"
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged or missing ({error}): move the folder {folder} away.") from None
+    if info.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: format {info.get('format')}, this version reads {FORMAT}; upgrade scrubjay.")
+    return Generation(folder, info)

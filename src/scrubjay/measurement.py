@@ -1,0 +1,176 @@
+"""What a generation is worth on a stream: embeddings of its test pictures and of the gallery, and all figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scrubjay.data.stream import Stream
+from scrubjay.evaluation import continual
+from scrubjay.evaluation.retrieval import GroupScores, RetrievalScores, evaluate_groups, evaluate_query_gallery
+from scrubjay.models.checkpoint import load_tensors, save_tensors
+from scrubjay.types import Embeddings, Sample
+
+KS = (1, 2, 4, 8)
+METRICS = (*(f"recall@{k}" for k in KS), "map_at_r")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one generation sees.
+
+    Attributes:
+        test: the test pictures of all classes, those of later sessions and unseen ones too.
+        gallery: the training pictures of the classes it has learned.
+    """
+
+    test: Embeddings
+    gallery: Embeddings
+
+    def save(self, path: Path) -> None:
+        """Write both, whole or not at all."""
+        tensors, info = {}, {}
+        for part in ("test", "gallery"):
+            embeddings = getattr(self, part)
+            for name in ("vectors", "labels", "indices"):
+                tensors[f"{part}.{name}"] = torch.from_numpy(getattr(embeddings, name))
+            info[part] = {"fingerprint": embeddings.fingerprint, "failures": embeddings.failures}
+        save_tensors(path, tensors, info)
+
+    @classmethod
+    def load(cls, path: Path) -> Measured:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        tensors, info = load_tensors(path)
+        parts = {
+            part: Embeddings(
+                **{name: tensors[f"{part}.{name}"].numpy() for name in ("vectors", "labels", "indices")},
+                fingerprint=info[part]["fingerprint"],
+                failures=tuple((failed, reason) for failed, reason in info[part]["failures"]),
+            )
+            for part in ("test", "gallery")
+        }
+        return cls(**parts)
+
+
+def test_samples(stream: Stream) -> list[Sample]:
+    """Test pictures of all sessions, then of the unseen classes."""
+    return [*(sample for session in stream.sessions for sample in session.test), *stream.unseen]
+
+
+def gallery_samples(stream: Stream, step: int) -> list[Sample]:
+    """Training pictures of the sessions up to `step`: the gallery of the query–gallery protocol."""
+    return [sample for session in stream.sessions[: step + 1] for sample in session.train]
+
+
+def groups(embeddings: Embeddings, stream: Stream, step: int) -> GroupScores:
+    """Test pictures among themselves, by group, after session `step` (0-based)."""
+    samples = [test_samples(stream)[index] for index in embeddings.indices]
+    return evaluate_groups(
+        embeddings.vectors,
+        embeddings.labels,
+        [session.labels for session in stream.sessions],
+        step,
+        KS,
+        query_mask=np.array([sample.query for sample in samples], dtype=bool),
+        gallery_mask=np.array([sample.gallery for sample in samples], dtype=bool),
+    )
+
+
+def group_figures(scores: GroupScores) -> dict[str, Any]:
+    """The groups of a result; a group that has no query is None."""
+    return {name: _figures(getattr(scores, name)) for name in ("old", "new", "seen", "unseen")}
+
+
+def accuracy(scores: Sequence[GroupScores]) -> dict[str, list[list[float | None]]]:
+    """a[t][j] by metric: score on session j's classes after learning session t."""
+    return {metric: [[_value(each, metric) for each in step.sessions] for step in scores] for metric in METRICS}
+
+
+def compatibility(measured: Sequence[Measured], stream: Stream) -> dict[str, list[list[float | None]]]:
+    """C[t][k] by metric: test pictures embedded by generation t query the gallery of generation k ≤ t.
+
+    The gallery holds the training pictures of the classes that generation k has learned; the queries are the test
+    pictures of these classes.
+    """
+    size = len(measured)
+    matrices: dict[str, list[list[float | None]]] = {metric: [[None] * size for _ in range(size)] for metric in METRICS}
+    for t, newer in enumerate(measured):
+        for k, older in enumerate(measured[: t + 1]):
+            asked = newer.test.labels < stream.sessions[k].labels.stop
+            if not asked.any() or not len(older.gallery.labels):
+                continue
+            scores = evaluate_query_gallery(
+                newer.test.vectors[asked],
+                newer.test.labels[asked],
+                older.gallery.vectors,
+                older.gallery.labels,
+                KS,
+            )
+            for metric in METRICS:
+                matrices[metric][t][k] = _value(scores, metric)
+    return matrices
+
+
+def summaries(
+    a: dict[str, list[list[float | None]]], before: dict[str, list[float | None]]
+) -> dict[str, dict[str, float | None]]:
+    """Forgetting and its relatives, by metric; `before` is the score of each session before any training."""
+    result = {}
+    for metric, matrix in a.items():
+        scores, start = _array(matrix), _array(before[metric])
+        result[metric] = {
+            "average": _finite(continual.average(scores)),
+            "average_incremental": _finite(continual.average_incremental(scores)),
+            "forgetting": _finite(continual.forgetting(scores)),
+            "backward_transfer": _finite(continual.backward_transfer(scores)),
+            "forward_transfer": _finite(continual.forward_transfer(scores, start)),
+        }
+    return result
+
+
+def figures(
+    scores: Sequence[GroupScores],
+    measured: Sequence[Measured],
+    stream: Stream,
+    before: dict[str, list[float | None]],
+) -> dict[str, Any]:
+    """All figures of a run, under the keys of `result.json`."""
+    a = accuracy(scores)
+    return {
+        "groups": [group_figures(each) for each in scores],
+        "accuracy": a,
+        "compatibility": compatibility(measured, stream),
+        "continual": summaries(a, before),
+    }
+
+
+def by_session(scores: GroupScores) -> dict[str, list[float | None]]:
+    """Score on each session's classes, by metric."""
+    return {metric: [_value(each, metric) for each in scores.sessions] for metric in METRICS}
+
+
+def _figures(scores: RetrievalScores) -> dict[str, Any] | None:
+    return scores.to_dict() if scores.queries else None
+
+
+def _value(scores: RetrievalScores, metric: str) -> float | None:
+    name, _, k = metric.partition("@")
+    return _finite(scores.recall[int(k)] if name == "recall" else scores.map_at_r)
+
+
+def _array(values: Any) -> NDArray[np.float64]:
+    return np.array(values, dtype=np.float64)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

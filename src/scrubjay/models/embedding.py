@@ -1,0 +1,78 @@
+"""Pictures through a network: vectors with their labels and the fingerprint of their space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from scrubjay.data.images import ImageOptions
+from scrubjay.data.loading import Cache, eval_batches
+from scrubjay.models.embedder import Embedder, fingerprint
+from scrubjay.progress import track
+from scrubjay.types import Embeddings, Sample
+
+BATCH = 64
+
+
+def space_fingerprint(embedder: Embedder, images: ImageOptions) -> str:
+    """The fingerprint of what `embed` delivers for these options."""
+    return fingerprint(embedder, images.model_dump(mode="json", include={"size", "resize"}))
+
+
+def embed(
+    embedder: Embedder, samples: Sequence[Sample], images: ImageOptions, cache: Cache | None = None
+) -> Embeddings:
+    """Embed pictures, centre-cropped, in their order.
+
+    Returns:
+        Unit vectors (N, d); pictures that could not be decoded are missing and listed.
+
+    Raises:
+        ImageError: a picture cannot be decoded and `images.on_error` is "raise", or none can.
+    """
+    return _collect(embedder, embedder, samples, images, cache, space_fingerprint(embedder, images))
+
+
+def embed_backbone(
+    embedder: Embedder, samples: Sequence[Sample], images: ImageOptions, cache: Cache | None = None
+) -> Embeddings:
+    """As `embed`, but the backbone's own pooled features, brought to unit norm: what it is worth without training."""
+
+    def pooled(batch: Tensor) -> Tensor:
+        return F.normalize(embedder.features(batch).float(), dim=1)
+
+    return _collect(embedder, pooled, samples, images, cache, space_fingerprint(embedder, images) + "-backbone")
+
+
+@torch.inference_mode()
+def _collect(
+    embedder: Embedder,
+    forward: Callable[[Tensor], Tensor],
+    samples: Sequence[Sample],
+    images: ImageOptions,
+    cache: Cache | None,
+    space: str,
+) -> Embeddings:
+    training, device = embedder.training, next(embedder.parameters()).device
+    embedder.eval()
+    vectors, labels, indices = [], [], []
+    failures: tuple[tuple[str, str], ...] = ()
+    batches = -(-len(samples) // BATCH)
+    for batch in track(eval_batches(samples, images, BATCH, cache), f"embed {len(samples)} pictures", batches):
+        vectors.append(forward(batch.images.to(device)).float().cpu())
+        labels.append(batch.labels)
+        indices.append(batch.indices)
+        failures += batch.failures
+    embedder.train(training)
+    none = torch.empty(0, dtype=torch.int64)
+    return Embeddings(
+        vectors=torch.cat(vectors).numpy() if vectors else np.empty((0, embedder.projection.out_features), np.float32),
+        labels=torch.cat([none, *labels]).numpy(),
+        fingerprint=space,
+        indices=torch.cat([none, *indices]).numpy(),
+        failures=failures,
+    )

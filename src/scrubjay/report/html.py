@@ -1,0 +1,194 @@
+"""A report of runs as one HTML file that needs nothing else: table, plots, queries with their hits, run details."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from scrubjay.data.images import decode
+from scrubjay.errors import ImageError, StorageError
+from scrubjay.report import details, plots
+from scrubjay.report.runs import Result, by_method
+from scrubjay.report.table import (
+    COLUMNS,
+    KEYS,
+    METRICS,
+    Row,
+    caption,
+    display,
+    heading,
+    percent,
+    rows,
+    with_interval,
+)
+
+_THUMBNAIL = 112  # pixels
+_SHOWN_BROKEN = 50
+
+
+class Shown(NamedTuple):
+    """A hit: its picture, the name of its class, its cosine similarity, and whether the class is the query's."""
+
+    path: Path
+    label: str
+    score: float
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """A query with the answers of several searches.
+
+    Attributes:
+        query: the picture searched with.
+        label: name of its class.
+        columns: a title such as "g0, before" or "mmd g3", and the hits of that search, best first.
+    """
+
+    query: Path
+    label: str
+    columns: tuple[tuple[str, tuple[Shown, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A picture of the page.
+
+    Attributes:
+        source: the plot as a data: address.
+        alt: what it shows, in words.
+        title: the heading over it.
+    """
+
+    source: str
+    alt: str
+    title: str
+
+
+def write_report(
+    path: Path, results: Sequence[Result], retrievals: Sequence[Retrieval] = (), title: str = "scrubjay report"
+) -> None:
+    """Write the report; a file that is there already is replaced only when the new one is complete.
+
+    Args:
+        path: of the HTML file; its folder is made.
+        results: contents of `result.json` files, of runs on one stream.
+        retrievals: queries to show; pictures that cannot be read become empty tiles with their name.
+        title: of the page.
+
+    Raises:
+        ConfigError: there are no results, or one run is there twice.
+        StorageError: the file cannot be written.
+    """
+    _write(path, render(results, retrievals, title))
+
+
+def render(results: Sequence[Result], retrievals: Sequence[Retrieval] = (), title: str = "scrubjay report") -> str:
+    """The text of the report; arguments and errors as in `write_report`."""
+    environment = Environment(
+        loader=PackageLoader("scrubjay", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"percent": percent, "with_interval": with_interval, "display": display}
+    environment.filters |= {"thumbnail": thumbnail}
+    table = rows(results)
+    spent = details.seconds(results)
+    broken = list({(str(path), str(reason)) for run in results for path, reason in run["data"].get("broken") or ()})
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        heading=heading(results),
+        facts=details.facts(results),
+        columns=COLUMNS,
+        metrics=METRICS,
+        keys=KEYS,
+        table=table,
+        caption=caption(results, table),
+        stream=details.stream(results),
+        stream_names=details.STREAM,
+        plots=_plots(results, table),
+        maps=_maps(results),
+        curves=_curves(results),
+        retrievals=retrievals,
+        settings=details.compare(results),
+        sessions=results[0]["sessions"],
+        seconds=spent,
+        phases=list(dict.fromkeys(phase for one in spent for phase in one.totals)),
+        broken=sorted(broken)[:_SHOWN_BROKEN],
+        broken_count=len(broken),
+    )
+
+
+def _plots(results: Sequence[Result], table: Sequence[Row]) -> list[Plot]:
+    found = []
+    for group, metric in (("seen", "map_at_r"), ("seen", "recall@1"), ("old", "map_at_r")):
+        ends = "; ".join(f"{row.label} {percent(row.cells[group, metric].mean)}" for row in table)
+        alt = f"Lines over generations: {METRICS[metric]} of {group} classes in per cent. At the end: {ends}."
+        found.append(
+            _plot(plots.over_sessions(results, group, metric), alt, f"{group.title()} classes, {METRICS[metric]}")
+        )
+    both = "; ".join(
+        f"{row.label} {percent(row.cells['seen', 'map_at_r'].mean)} and {percent(row.cells['cross', 'map_at_r'].mean)}"
+        for row in table
+    )
+    alt = f"Points, mAP@R of seen classes and of new queries on the old gallery in per cent: {both}."
+    return [plot for plot in (_plot(plots.trade_off(table), alt, "Learning against compatibility"), *found) if plot]
+
+
+def _maps(results: Sequence[Result]) -> list[tuple[str, list[Plot]]]:
+    kinds = {
+        "accuracy": "mAP@R on the classes of each session, after each generation, %",
+        "compatibility": "mAP@R of queries by a generation on the gallery by an earlier one, %",
+    }
+    return [
+        (title, [plot for label, svg in found.items() if (plot := _plot(svg, f"{label}: {title}.", label))])
+        for kind, title in kinds.items()
+        if (found := plots.heat_maps(results, kind, "map_at_r"))
+    ]
+
+
+def _curves(results: Sequence[Result]) -> list[Plot]:
+    found = []
+    for label, runs in by_method(results).items():
+        title = label if len(runs) == 1 else f"{label}, seed {runs[0]['seed']}"
+        found.append(_plot(plots.loss_curves(runs[0]), f"{title}: terms of the loss over training steps.", title))
+    return [plot for plot in found if plot]
+
+
+def _plot(svg: str | None, alt: str, title: str) -> Plot | None:
+    if svg is None:
+        return None
+    return Plot(f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}", alt, title)
+
+
+def thumbnail(path: Path) -> str | None:
+    """A small JPEG of a picture as a data: address, upright and RGB; None when it is missing or cannot be read."""
+    try:
+        picture = decode(path, short_side=_THUMBNAIL)
+    except ImageError:
+        return None
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=82)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: the report cannot be written: {error.strerror}; make room or name another place."
+        ) from None

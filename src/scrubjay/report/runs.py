@@ -1,0 +1,74 @@
+"""Results of runs, put together: which differ in nothing but their seed, and what tells the others apart."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from scrubjay.errors import ConfigError
+
+Result = Mapping[str, Any]
+"""What a `result.json` holds."""
+
+
+def number(value: Any) -> float | None:
+    """A finite float, or None for what was not measured: null and NaN."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def by_method(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Runs that differ in nothing but their seed, by a label that tells them from the others; order is kept.
+
+    Raises:
+        ConfigError: there are no results, or one run is there twice: seeds would be counted that were not run.
+    """
+    if not results:
+        raise ConfigError("no results to report: give at least one result.json.")
+    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Result]] = defaultdict(list)
+    for result in results:
+        group = groups[result["method"], tuple(sorted(settings(result).items()))]
+        if _seeds(result) in map(_seeds, group):
+            raise ConfigError(
+                f"{result['method']} with seed {result['seed']} is there twice: leave one of the two out."
+            )
+        group.append(result)
+    return {_label(method, dict(values), groups): group for (method, values), group in groups.items()}
+
+
+def _label(method: str, values: Mapping[str, str], groups: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> str:
+    rivals = [dict(other) for name, other in groups if name == method]
+    keys = sorted({key for rival in rivals for key in rival})
+    differing = [key for key in keys if len({rival.get(key) for rival in rivals}) > 1]
+    shown = ", ".join(f"{key.rpartition('.')[2]}={values.get(key, 'unset')}" for key in differing)
+    return f"{method} ({shown})" if shown else method
+
+
+def settings(result: Result) -> dict[str, str]:
+    """The config of a run with dotted keys, without the name of the run and its seeds."""
+    return {key: value for key, value in _flat(result.get("config") or {}) if key != "name" and not _is_seed(key)}
+
+
+def _seeds(result: Result) -> list[tuple[str, str]]:
+    config = _flat(result.get("config") or {})
+    return [("", str(result["seed"])), *((key, value) for key, value in config if _is_seed(key))]
+
+
+def _is_seed(key: str) -> bool:
+    return key.rpartition(".")[2] == "seed"
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def hashes(result: Result) -> list[str]:
+    """The hashes of the pictures learned from: one, or one a session."""
+    found = result["data"]["hash"]
+    return [found] if isinstance(found, str) else list(found)

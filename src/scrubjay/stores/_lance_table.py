@@ -1,0 +1,115 @@
+"""One LanceDB table with its errors translated: the only place that calls the library."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from scrubjay.errors import CatalogueError, ScrubjayError, StorageError
+
+# Declared as key in the schema: without it two writers that insert the same new id at once leave two rows.
+KEY = pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key:position": "1"})
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Database:
+    """A folder of tables; made on the first use."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with translated(folder):
+            import lancedb
+
+            # zero: every read looks for commits of other processes first
+            self._connection = lancedb.connect(folder, read_consistency_interval=timedelta(0))
+
+    def make(self, name: str, schema: pa.Schema) -> Table:
+        """The table `name`, made when there is none, or when its making was interrupted."""
+        path = self.folder / f"{name}.lance"
+        with translated(path):
+            return Table(path, self._connection.create_table(name, schema=schema, exist_ok=True))
+
+    def open(self, name: str) -> Table:
+        """The table `name`, which exists."""
+        path = self.folder / f"{name}.lance"
+        with translated(path):
+            return Table(path, self._connection.open_table(name))
+
+    def drop(self, name: str) -> None:
+        """Remove the table `name` and its files, if there is one."""
+        with translated(self.folder / f"{name}.lance"):
+            self._connection.drop_table(name, ignore_missing=True)
+
+
+class Table:
+    """Rows under the key `id`. Every write is one commit: a crash leaves all of it or nothing."""
+
+    def __init__(self, path: Path, table: Any) -> None:
+        self.path = path
+        self._table = table
+
+    def version(self) -> int:
+        """Number of the newest commit, of whichever process."""
+        with translated(self.path):
+            return int(self._table.version)
+
+    def count(self) -> int:
+        """Number of rows."""
+        with translated(self.path):
+            return int(self._table.count_rows())
+
+    def read(self, columns: Sequence[str], ids: Iterable[str] | None = None) -> pa.Table:
+        """These columns of all rows, or of the rows with these ids, in no particular order."""
+        with translated(self.path):
+            query = self._table.search().select(list(columns))
+            return (query if ids is None else query.where(_among(ids))).to_arrow()
+
+    def put(self, rows: pa.Table, replace: bool = True) -> None:
+        """Insert rows of distinct ids; a row with an id that is there already replaces it, or is left out."""
+        with translated(self.path):
+            merge = self._table.merge_insert("id").when_not_matched_insert_all()
+            (merge.when_matched_update_all() if replace else merge).execute(rows)
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Remove the rows with these ids; returns how many there were."""
+        with translated(self.path):
+            return int(self._table.delete(_among(ids)).num_deleted_rows)
+
+
+def _among(ids: Iterable[str]) -> str:
+    quoted = ("'" + text.replace("'", "''") + "'" for text in ids)
+    return f"id IN ({', '.join(quoted)})"
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what the library and the system raise about `path` into an error that names it and the cure."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _translation(error, path) from error
+
+
+def _translation(error: Exception, path: Path) -> ScrubjayError:
+    text = str(error)
+    number = re.search(r"\(os error (\d+)\)", text)  # how Rust writes an errno
+    code = int(number[1]) if number else getattr(error, "errno", None)
+    if code in _FULL:
+        return StorageError(f"{path}: {os.strerror(code)}; free some space and run it again: what was stored stays.")
+    if code in _FORBIDDEN:
+        return StorageError(f"{path}: {os.strerror(code)}; make the folder writable, or choose another.")
+    if code in (errno.EEXIST, errno.ENOTDIR):
+        return StorageError(f"{path}: {os.strerror(code)}; give the path of a folder.")
+    if "commit conflict" in text:
+        return CatalogueError(f"{path}: another process writes to it all the time; run it again when that is done.")
+    reason = text.partition(", /")[0].removeprefix("lance error: ")[:200]
+    return StorageError(f"{path} is damaged or cannot be read ({reason}); restore the gallery from a copy.")
