@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import resource
 import stat
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 from report_sample import result
 
 from scrubjay.errors import ConfigError, StorageError
-from scrubjay.report.html import Retrieval, Shown, render, thumbnail, write_report
+from scrubjay.report.html import Retrieval, render, thumbnail, write_report
 
 HOSTILE = "<script>alert(1)</script> & \"Sour\" 'Milk'"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -51,7 +52,7 @@ def pictures(tmp_path):
 
 
 def retrieval(pictures, label=HOSTILE):
-    hits = (Shown(pictures[1], label, 0.987, True), Shown(pictures[2], "other", -0.5, False))
+    hits = ((pictures[1], label, 0.987, True), (pictures[2], "other", -0.5, False))
     return Retrieval(pictures[0], label, (("g0, before", hits), ("mmd g2", hits[:1])))
 
 
@@ -196,7 +197,7 @@ def test_seconds_and_speed_of_every_phase():
         {"session": 1, "phase": "evaluate", "seconds": 1.5, "images": 0, "images_per_second": None},
     ]
     text = " ".join(Page(render([result(phases=phases)])).text.split())
-    assert "mmd 15.0 s40 images/s1.5 s– images/s" in text
+    assert "mmd15.0 s40 images/s1.5 s " in text
     assert "mmd0learn10.030" in text
     assert "mmd1evaluate1.5–" in text
 
@@ -225,11 +226,21 @@ def test_a_report_stays_when_the_next_one_fails(tmp_path):
     path.write_text("the old one", encoding="utf-8")
     with pytest.raises(ConfigError):
         write_report(path, [])
-    # a lone surrogate, as os.fsdecode makes it of a file name that is not UTF-8, cannot be encoded as text
-    with pytest.raises(StorageError, match="cannot be written"):
-        write_report(path, [result()], title="\udcff")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(StorageError, match="cannot be written: File too large"):
+            write_report(path, [result()])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_text(encoding="utf-8") == "the old one"
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_names_that_are_not_unicode_do_not_stop_the_report(tmp_path):
+    run = result(data={"source": "folder", "hash": ["a"], "classes": [], "broken": [["caf\udce9.jpg", "truncated"]]})
+    write_report(tmp_path / "report.html", [run])
+    assert "caf?.jpg" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_place_that_cannot_be_written_is_an_error_of_one_line(tmp_path):

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
-import re
 from itertools import pairwise
+from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from report_sample import result
 
 from scrubjay.report import plots
-from scrubjay.report.labels import apart
+from scrubjay.report.labels import Mark, apart, label_points
 from scrubjay.report.table import rows
 
 
@@ -23,7 +24,7 @@ def texts(svg):
 @pytest.fixture(scope="module")
 def runs():
     return [
-        result(method, seed, score=0.2 + 0.1 * i + 0.05 * seed)
+        result(method, seed, score=0.2 + 0.1 * i + 0.06 * seed)
         for i, method in enumerate(("l2", "mmd", "joint"))
         for seed in (0, 1)
     ]
@@ -48,8 +49,8 @@ def test_trade_off_places_methods_between_both_references(runs):
 def test_maps_show_means_over_seeds_on_one_scale(runs):
     maps = plots.heat_maps(runs, "accuracy", "map_at_r")
     assert list(maps) == ["l2", "mmd", "joint"]
-    assert texts(maps["mmd"]).count("42") == 3 + 2  # (0.30 + 0.35) / 2 below the diagonal, and ahead of it
-    assert texts(maps["mmd"]).count("32") == 0
+    assert texts(maps["mmd"]).count("43") == 3  # (0.40 + 0.46) / 2 on the diagonal
+    assert texts(maps["mmd"]).count("33") == 3 + 2  # below it, and one session ahead of it
     assert "queries by" in texts(plots.heat_maps(runs, "compatibility", "map_at_r")["l2"])
 
 
@@ -92,7 +93,7 @@ def test_svgs_are_repeatable_and_leave_global_settings_alone(runs):
     first = plots.over_sessions(runs, "seen", "map_at_r")
     assert first == plots.over_sessions(runs, "seen", "map_at_r")
     assert dict(mpl.rcParams) == before
-    assert "pyplot" not in re.findall(r"matplotlib\.(\w+)", open(plots.__file__, encoding="utf-8").read())
+    assert "pyplot" not in Path(plots.__file__).read_text(encoding="utf-8")
 
 
 def test_twelve_methods_all_look_different():
@@ -105,3 +106,21 @@ def test_labels_keep_their_distance_below_the_top(wanted):
     places = apart(wanted, gap=0.075)
     assert all(above - below >= 0.075 - 1e-5 for below, above in pairwise(places))
     assert places[-1] <= 1
+
+
+def test_names_of_close_points_do_not_cover_one_another():
+    figure = Figure()
+    axes = figure.add_subplot(xlim=(0, 100), ylim=(0, 100))
+    label_points(
+        figure, axes, [Mark(50, 50 + i / 10, name, "#0072B2") for i, name in enumerate(("mmd", "lwf", "l2", "ewc"))]
+    )
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert [text.get_text() for text in axes.texts] == ["mmd", "lwf", "l2", "ewc"]
+    assert all(box.count_overlaps(boxes) == 1 for box in boxes)
+
+
+def test_names_stay_inside():
+    figure = Figure()
+    axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1))
+    label_points(figure, axes, [Mark(0.99, 0.5, "finetune", "#0072B2")])
+    assert axes.texts[0].get_window_extent().x1 < axes.bbox.x1

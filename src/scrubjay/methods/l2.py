@@ -18,7 +18,7 @@ from scrubjay.types import Batch, Losses
 class L2Options(MethodOptions):
     """Pairwise feature distillation."""
 
-    weight: float = Field(3.0, ge=0)
+    weight: float = Field(10.0, ge=0)
     """w."""
     form: Literal["squared", "cosine"] = "squared"
     """Squared Euclidean distance, or one minus the cosine."""

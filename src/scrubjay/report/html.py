@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
@@ -34,13 +33,8 @@ _THUMBNAIL = 112  # pixels
 _SHOWN_BROKEN = 50
 
 
-class Shown(NamedTuple):
-    """A hit: its picture, the name of its class, its cosine similarity, and whether the class is the query's."""
-
-    path: Path
-    label: str
-    score: float
-    right: bool
+Shown = tuple[Path, str, float, bool]
+"""A hit: its picture, the name of its class, its cosine similarity, and whether the class is the query's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +178,7 @@ def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_text(text, encoding="utf-8", errors="replace")  # names of files need not be Unicode
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)

@@ -8,9 +8,12 @@ from itertools import product
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 _SIZE = 9.5  # points
+_GAP = 8  # points from the middle of a mark to its name
+_SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), *product((1, -1), (1, -1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,35 +74,23 @@ def apart(wanted: Sequence[float], gap: float) -> list[float]:
     return [round(place, 6) for place in places]
 
 
-def label_points(axes: Axes, marks: Sequence[Mark]) -> None:
+def label_points(figure: Figure, axes: Axes, marks: Sequence[Mark]) -> None:
     """Write each name on the first free side of its mark. The limits are final after it."""
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
-    scale = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
+    scale = figure.dpi / 72
     centres = [axes.transData.transform((mark.x, mark.y)) for mark in marks]
-    taken = [Bbox.from_bounds(x - 5 * scale, y - 5 * scale, 10 * scale, 10 * scale) for x, y in centres]
+    taken = [_box(x, y, 10 * scale, 10 * scale) for x, y in centres]
     for mark, (x, y) in zip(marks, centres, strict=True):
-        width, height = 0.62 * _SIZE * len(mark.name) * scale, 1.1 * _SIZE * scale
-        sides = [
-            (
-                h,
-                v,
-                Bbox.from_bounds(
-                    x + h * 8 * scale + (h - 1) * width / 2, y + v * 8 * scale + (v - 1) * height / 2, width, height
-                ),
-            )
-            for v, h in ((0, 1), (0, -1), (1, 0), (-1, 0), *product((1, -1), (1, -1)))
-        ]
-        free = [
-            side
-            for side in sides
-            if not side[2].count_overlaps(taken) and axes.bbox.count_contains(side[2].corners()) == 4
-        ]
-        h, v, box = (free or sides)[0]
-        taken.append(box)
+        width, height = 0.66 * _SIZE * len(mark.name) * scale, 1.2 * _SIZE * scale
+        reach = _GAP * scale + width / 2, _GAP * scale + height / 2
+        boxes = {(h, v): _box(x + h * reach[0], y + v * reach[1], width, height) for h, v in _SIDES}
+        free = [side for side, box in boxes.items() if not box.count_overlaps(taken) and _inside(axes, box)]
+        h, v = (free or _SIDES)[0]
+        taken.append(boxes[h, v])
         axes.annotate(
             mark.name,
             (mark.x, mark.y),
-            (8 * h, 8 * v),
+            (_GAP * h, _GAP * v),
             textcoords="offset points",
             ha=("right", "center", "left")[h + 1],
             va=("top", "center", "bottom")[v + 1],
@@ -107,3 +98,11 @@ def label_points(axes: Axes, marks: Sequence[Mark]) -> None:
             fontsize=_SIZE,
             fontweight="bold",
         )
+
+
+def _box(x: float, y: float, width: float, height: float) -> Bbox:
+    return Bbox.from_bounds(x - width / 2, y - height / 2, width, height)
+
+
+def _inside(axes: Axes, box: Bbox) -> bool:
+    return bool(axes.bbox.count_contains(box.corners()) == 4)

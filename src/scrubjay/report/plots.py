@@ -108,7 +108,7 @@ def trade_off(table: Sequence[Row]) -> str | None:
     dashed lines meet in the corner to reach: as good as keeping all images, and as good as g0 on its own gallery.
 
     Returns:
-        SVG text, or None when fewer than one method has both figures.
+        SVG text, or None when no method has both figures.
     """
     figure, axes = _canvas(4.75)  # no names in its right margin: as wide as the others with theirs
     marks = []
@@ -132,7 +132,7 @@ def trade_off(table: Sequence[Row]) -> str | None:
     edge = axes.get_yaxis_transform()
     axes.annotate("before: g0 on its own gallery", (0, 100 * before), (3, 4), xycoords=edge, **_NOTE)
     axes.set(xlabel="mAP@R of all classes seen, %", ylabel="new queries, old gallery:\nmAP@R, %")
-    label_points(axes, marks)
+    label_points(figure, axes, marks)
     return _svg(figure)
 
 

@@ -64,7 +64,7 @@ def _hits(
     hits = {}
     for row, row_scores, row_found in zip(rows, scores, found, strict=True):
         hits[int(test.indices[row])] = tuple(
-            Shown(
+            (
                 kept[gallery.indices[item]].path,
                 stream.classes[gallery.labels[item]],
                 float(score),

@@ -6,5 +6,5 @@ from scrubjay.data.aviary.picture import picture
 
 __all__ = ["REVISION", "Album", "name", "picture"]
 
-REVISION = 1
+REVISION = 2
 """Raised whenever the drawing changes, so that pictures drawn before are not mistaken for new ones."""

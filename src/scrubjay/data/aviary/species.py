@@ -11,9 +11,7 @@ import numpy as np
 from scrubjay.data.aviary.palette import FEATHERS, SCHEMES, Colour, distance, mix, shade
 from scrubjay.data.aviary.plans import PLANS, Plan
 
-GENERA = 5
 PER_GENUS = 6
-BLOCK = GENERA * PER_GENUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +102,7 @@ IRISES = ((38, 26, 20), (60, 30, 18), (150, 40, 26), (222, 180, 70), (214, 210, 
 @lru_cache(maxsize=4096)
 def species(seed: int, index: int) -> Species:
     """Species number `index` of the world `seed`; it does not depend on how many others there are."""
-    block, place = divmod(index, BLOCK)
-    genus, member = block * GENERA + place % GENERA, place // GENERA
+    genus, member = divmod(index, PER_GENUS)
     plan, plumage, accents = _genus(seed, genus)
     rng = np.random.default_rng([seed, 2, index])
     leads = np.random.default_rng([seed, 3, genus]).permutation(len(TRAITS))
