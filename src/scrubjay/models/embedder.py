@@ -120,7 +120,7 @@ class GrowingHead(nn.Module):
             stored, own = state_dict.get(prefix + name), getattr(self, name)
             if stored is not None and stored.shape[1:] == own.shape[1:] and len(stored) != len(own):
                 setattr(self, name, nn.Parameter(torch.empty_like(stored, device=own.device)))
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class Network(nn.Module):

@@ -15,7 +15,23 @@ from scrubjay.data.aviary.species import Plumage, Species
 if TYPE_CHECKING:
     from scrubjay.data.aviary.bird import Pose
 
-EYE = (0.34, -0.10)
+Point = tuple[float, float]
+
+_EYE: Point = (0.34, -0.10)
+_BIB: list[Point] = [(1.0, 0.22), (0.62, 0.34), (0.22, 0.58), (0.05, 1.02), (0.45, 1.32), (1.2, 1.0)]
+_CHEEK: list[Point] = [
+    (0.86, 0.02),
+    (0.60, 0.30),
+    (0.15, 0.58),
+    (-0.42, 0.56),
+    (-0.72, 0.22),
+    (-0.42, -0.08),
+    (0.3, -0.22),
+]
+_CAP_EDGE: list[Point] = [(0.98, -0.10), (0.62, -0.26), (0.1, -0.36), (-0.45, -0.32), (-0.90, -0.06)]
+_CAP: list[Point] = [*_CAP_EDGE, (-1.5, -0.6), (-1.4, -1.7), (0.1, -1.6), (1.05, -0.9)]
+_STRIPE: list[Point] = [(0.92, -0.36), (0.55, -0.66), (0.05, -0.82), (-0.5, -0.68), (-0.9, -0.3)]
+_BROW: list[Point] = [(0.90, -0.16), (0.52, -0.34), (0.0, -0.42), (-0.5, -0.30), (-0.82, -0.06)]
 
 
 def profile(plan: Plan) -> Points:
@@ -29,42 +45,27 @@ def profile(plan: Plan) -> Points:
 
 
 def marks(sheet: Sheet, plumage: Plumage, head: Frame, radius: float) -> None:
-    """Collar, bib, cheek, cap, brow, eye line, whisker; `radius` of the head in pixels."""
+    """Bib, collar, cheek, cap, crown stripe, eye line, brow, whisker; `radius` of the head in pixels."""
 
-    def area(points: list[tuple[float, float]], colour: Colour) -> None:
-        sheet.fill(head(closed(points)), colour)
-
-    def band(points: list[tuple[float, float]], widths: tuple[float, ...], colour: Colour | None) -> None:
+    def band(points: list[Point], widths: tuple[float, ...], colour: Colour | None) -> None:
         if colour is not None:
             line = head(opened(points))
             ends = np.linspace(0, 1, len(widths))
             sheet.line(line, radius * np.interp(np.linspace(0, 1, len(line)), ends, widths), colour)
 
-    area([(1.0, 0.22), (0.62, 0.34), (0.22, 0.58), (0.05, 1.02), (0.45, 1.32), (1.2, 1.0)], plumage.throat)
+    sheet.fill(head(closed(_BIB)), plumage.throat)
     band([(-1.25, 0.15), (-0.80, 0.55), (-0.35, 1.0)], (0.26, 0.24, 0.08), plumage.nape)
-    area(
-        [(0.86, 0.02), (0.60, 0.30), (0.15, 0.58), (-0.42, 0.56), (-0.72, 0.22), (-0.42, -0.08), (0.3, -0.22)],
-        plumage.cheek,
-    )
-    cap = [(0.98, -0.10), (0.62, -0.26), (0.1, -0.36), (-0.45, -0.32), (-0.90, -0.06), (-1.5, -0.6), (-1.4, -1.7)]
-    area([*cap, (0.1, -1.6), (1.05, -0.9)], plumage.crown)
-    band(
-        [(0.92, -0.36), (0.55, -0.66), (0.05, -0.82), (-0.5, -0.68), (-0.9, -0.3)],
-        (0.06, 0.15, 0.17, 0.14, 0.08),
-        plumage.stripe,
-    )
+    sheet.fill(head(closed(_CHEEK)), plumage.cheek)
+    sheet.fill(head(closed(_CAP)), plumage.crown)
+    band(_STRIPE, (0.06, 0.15, 0.17, 0.14, 0.08), plumage.stripe)
     band([(0.92, 0.06), (0.45, -0.08), (-0.1, -0.02), (-0.8, 0.16)], (0.05, 0.12, 0.17, 0.05), plumage.eyeline)
-    band(
-        [(0.90, -0.16), (0.52, -0.34), (0.0, -0.42), (-0.5, -0.30), (-0.82, -0.06)],
-        (0.05, 0.10, 0.13, 0.11, 0.02),
-        plumage.brow,
-    )
+    band(_BROW, (0.05, 0.10, 0.13, 0.11, 0.02), plumage.brow)
     band([(0.78, 0.36), (0.46, 0.60), (0.10, 0.92)], (0.04, 0.12, 0.05), plumage.malar)
 
 
 def eye(sheet: Sheet, plumage: Plumage, head: Frame, pose: Pose) -> None:
     """Ring, lid, iris, pupil and the light in it."""
-    x, y = EYE[0] - 0.10 * pose.turn, EYE[1]
+    x, y = _EYE[0] - 0.10 * pose.turn, _EYE[1]
     if plumage.ring is not None:
         sheet.fill(head(ellipse(x, y, 0.285, 0.275)), plumage.ring)
     sheet.fill(head(ellipse(x, y, 0.200, 0.192)), shade(plumage.cheek, -0.72))

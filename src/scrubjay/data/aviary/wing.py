@@ -26,8 +26,7 @@ def wing(sheet: Sheet, plumage: Plumage, plan: Plan, frame: Frame) -> None:
         inner = root + (tip - root) * (0.74 if end else 0.95)
         sheet.fill(frame(feather(root - (0, 0.004), inner - (0, 0.005), width * 0.66, point)), fill)
 
-    deep = plan.depth
-    dark, edge = plumage.flight, plumage.edges
+    dark, edge, coverts = plumage.flight, plumage.edges, plumage.coverts
     reach = 0.60 + plan.wing
     for i in range(6):
         tip = np.array([-reach + 0.065 * i * (reach / 0.75), 0.050 + 0.010 * i])
@@ -36,15 +35,11 @@ def wing(sheet: Sheet, plumage: Plumage, plan: Plan, frame: Frame) -> None:
         tip = np.array([-0.46 + 0.035 * i, 0.085 - 0.044 * i])
         vane(np.array([0.08, 0.05 - 0.035 * i]), tip, 0.082, (shade(dark, 0.03 * i), edge, None), 0.25)
     greater, median = plumage.bars
-    lower, upper = np.array([-0.055, 0.125 * deep]), np.array([-0.20, -0.135])
-    for t in np.linspace(0, 1, 7):
-        tip = lower + (upper - lower) * t
-        vane(tip - (-0.20, 0.03), tip, 0.068, (plumage.coverts, shade(edge, 0.05), greater), 0.2)
-    lower, upper = np.array([0.065, 0.11 * deep]), np.array([-0.06, -0.15])
-    for t in np.linspace(0, 1, 6):
-        tip = lower + (upper - lower) * t
-        vane(tip - (-0.15, 0.03), tip, 0.072, (shade(plumage.coverts, 0.04), shade(edge, 0.02), median), 0.1)
-    _shoulder(sheet, plumage, frame, deep)
+    for tip in np.linspace((-0.055, 0.125 * plan.depth), (-0.20, -0.135), 7):
+        vane(tip - (-0.20, 0.03), tip, 0.068, (coverts, shade(edge, 0.05), greater), 0.2)
+    for tip in np.linspace((0.065, 0.11 * plan.depth), (-0.06, -0.15), 6):
+        vane(tip - (-0.15, 0.03), tip, 0.072, (shade(coverts, 0.04), shade(edge, 0.02), median), 0.1)
+    _shoulder(sheet, plumage, frame, plan.depth)
 
 
 def _shoulder(sheet: Sheet, plumage: Plumage, frame: Frame, deep: float) -> None:
