@@ -19,11 +19,11 @@ from scrubjay.report.table import summary
 METHODS = ("finetune", "frozen", "mmd", "joint")
 
 RECIPE: dict[str, Any] = {
-    "name": "aviary: 24 species, then three times 8 more",
+    "name": "demo",
     "source": {"name": "aviary", "species": 48, "train": 16, "test": 10},
     "stream": {"initial": 24, "step": 8},
     "images": {"size": 96, "resize": 112, "scale": [0.4, 1.0]},
-    "training": {"epochs": 10, "increment_epochs": 8},
+    "training": {"epochs": 10, "increment_epochs": 6, "increment_lr": 0.5},
 }
 
 

@@ -25,6 +25,7 @@ from scrubjay.data.sources import source
 from scrubjay.data.stream import Stream, StreamOptions, data_hash, split
 from scrubjay.errors import CheckpointError, ConfigError, UserError
 from scrubjay.lineage import Generation, Lineage, versions
+from scrubjay.locking import locked
 from scrubjay.measurement import Measured
 from scrubjay.methods import Method, method
 from scrubjay.models.checkpoint import write_json
@@ -87,25 +88,27 @@ def run(options: ExperimentOptions, out: Path, start: Path | None = None) -> dic
         What `result.json` holds.
 
     Raises:
-        UserError: `out` holds a run with other options, or `start` began differently.
+        UserError: `out` holds a run with other options, another process is at work there, or `start` began
+            differently.
     """
-    _claim(out, options)
-    stream, root = load_stream(options)
-    if start is not None:
-        _take_over(start, out, options)
-    going = _Run(options, out, stream, root, Lineage(out / "generations"), Cache(options.images.cache_mb))
-    learner = make_method(options)
-    reference = going.reference(learner.network)
-    done = len(going.lineage.generations())
-    for session in stream.sessions:
-        if session.index < done:
-            generation = going.lineage.get(f"g{session.index}")
-            if session.index == done - 1 or not going.is_measured(generation):
-                going.lineage.restore(generation, learner)
-        else:
-            generation = going.learn(learner, session)
-        going.measure(generation, learner.network)
-    return going.result(reference)
+    with locked(out):
+        _claim(out, options)
+        stream, root = load_stream(options)
+        if start is not None:
+            _take_over(start, out, options)
+        going = _Run(options, out, stream, root, Lineage(out / "generations"), Cache(options.images.cache_mb))
+        learner = make_method(options)
+        reference = going.reference(learner.network)
+        done = len(going.lineage.generations())
+        for session in stream.sessions:
+            if session.index < done:
+                generation = going.lineage.get(f"g{session.index}")
+                if session.index == done - 1 or not going.is_measured(generation):
+                    going.lineage.restore(generation, learner)
+            else:
+                generation = going.learn(learner, session)
+            going.measure(generation, learner.network)
+        return going.result(reference)
 
 
 def load_stream(options: ExperimentOptions) -> tuple[Stream, Path]:

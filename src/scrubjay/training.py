@@ -51,7 +51,7 @@ class TrainingOptions(Config):
     """Learning rate of the backbone."""
     head_lr: float = Field(1e-3, gt=0)
     """Learning rate of projection, head and the method's own parts."""
-    increment_lr: float = Field(1.0, gt=0)
+    increment_lr: float = Field(0.3, gt=0)
     """Factor on both rates in every later session."""
     weight_decay: float = Field(5e-4, ge=0)
     """Weight decay."""
