@@ -1,3 +1,62 @@
 """Image retrieval that keeps learning: new classes in, none forgotten, the index still valid."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scrubjay.catalogue import Catalogue, CatalogueOptions
+    from scrubjay.errors import ScrubjayError, UserError
+    from scrubjay.evaluation.retrieval import evaluate_query_gallery, evaluate_self
+    from scrubjay.experiment import ExperimentOptions, run
+    from scrubjay.methods import Method
+    from scrubjay.types import Dataset, Hit, Sample, Session
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Catalogue",
+    "CatalogueOptions",
+    "Dataset",
+    "ExperimentOptions",
+    "Hit",
+    "Method",
+    "Sample",
+    "ScrubjayError",
+    "Session",
+    "UserError",
+    "__version__",
+    "evaluate_query_gallery",
+    "evaluate_self",
+    "run",
+]
+
+_HOMES = {
+    "Catalogue": "catalogue",
+    "CatalogueOptions": "catalogue",
+    "Dataset": "types",
+    "ExperimentOptions": "experiment",
+    "Hit": "types",
+    "Method": "methods",
+    "Sample": "types",
+    "ScrubjayError": "errors",
+    "Session": "types",
+    "UserError": "errors",
+    "evaluate_query_gallery": "evaluation.retrieval",
+    "evaluate_self": "evaluation.retrieval",
+    "run": "experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first asked for, so that `import scrubjay` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'scrubjay' has no attribute {name!r}")
+    found = getattr(import_module(f"scrubjay.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,13 +12,11 @@ generation never makes a gallery unsearchable; adding the older pictures again c
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +29,11 @@ from scrubjay.data.loading import Pictures
 from scrubjay.data.sources.folder import Folder
 from scrubjay.data.sources.table import Table
 from scrubjay.data.stream import data_hash, extend
-from scrubjay.errors import CatalogueError, ConfigError, DataError
+from scrubjay.errors import CatalogueError, ConfigError, DataError, ImageError
 from scrubjay.evaluation.retrieval import evaluate_query_gallery
 from scrubjay.gallery import Gallery
 from scrubjay.lineage import Generation, Lineage
+from scrubjay.locking import locked
 from scrubjay.methods import Method, method
 from scrubjay.models.checkpoint import write_json
 from scrubjay.models.embedder import Embedder, Network, NetworkOptions
@@ -129,7 +128,7 @@ class Catalogue:
         Raises:
             UserError: the pictures are not as needed, or a class is known already.
         """
-        with self._locked():
+        with locked(self.folder):
             kind = method(method_name)
             if kind.needs_old_images:
                 raise ConfigError(f"method {method_name!r} needs the old pictures, a catalogue keeps none; take mmd.")
@@ -138,7 +137,8 @@ class Catalogue:
             parent = self.lineage.newest
             session = extend(parent.classes if parent else (), dataset, parent.number + 1 if parent else 0)
             with seeded(self.options.seed):
-                network = Network(self.options.network.model_copy(update={"pretrained": parent is None}))
+                start = {} if parent is None else {"pretrained": False}
+                network = Network(self.options.network.model_copy(update=start))
             learner = kind(network, options)
             if parent is not None:
                 self.lineage.restore(parent, learner)
@@ -152,7 +152,7 @@ class Catalogue:
             CatalogueError: nothing was learned yet.
             UserError: a path is missing or not as needed.
         """
-        with self._locked():
+        with locked(self.folder):
             newest = self._learned()
             found = [entry for path in photos for entry in _entries(path)]
             answering = self.gallery.answering_space() if self.gallery.count() else None
@@ -170,7 +170,7 @@ class Catalogue:
 
     def remove(self, ids: Sequence[str]) -> int:
         """Take items out of the gallery; returns how many there were."""
-        with self._locked():
+        with locked(self.folder):
             return self.gallery.delete(ids)
 
     def search(self, picture: Path, k: int = 10, labels: Sequence[str] | None = None) -> list[Hit]:
@@ -258,7 +258,15 @@ class Catalogue:
             if content not in held or known[content].label != label or known[content].uri != str(sample.path)
         }
         entries = list(todo.items())
-        embedded = embed(embedder, [sample for _, (sample, _) in entries], self.options.images)
+        try:
+            embedded = embed(embedder, [sample for _, (sample, _) in entries], self.options.images)
+        except ImageError:
+            if self.options.images.on_error == "raise":
+                raise
+            failures |= {
+                str(sample.path): "cannot be decoded; save it again as JPEG or PNG." for _, (sample, _) in entries
+            }
+            return held - set(todo)
         failures |= dict(embedded.failures)
         items = [
             Item(content, str(sample.path), content, label)
@@ -283,17 +291,6 @@ class Catalogue:
         if newest is None:
             raise CatalogueError(f"{self.folder}: nothing was learned yet: scrubjay learn {self.folder} PHOTOS")
         return newest
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise CatalogueError(
-                    f"{self.folder}: another process is learning or adding; wait until it has finished."
-                ) from None
-            yield
 
 
 def read_photos(path: Path, test_share: float = 0.0) -> Dataset:

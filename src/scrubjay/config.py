@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import re
@@ -97,7 +98,7 @@ def override(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, An
     Raises:
         ConfigError: a setting has no `=`, or goes through a value that is no table.
     """
-    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    result = copy.deepcopy(dict(values))
     for setting in settings:
         dotted, equals, text = setting.partition("=")
         if not equals or not dotted.strip():
