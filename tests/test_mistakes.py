@@ -44,7 +44,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
 def photos(root: Path, *names: str, each: int = 4) -> Path:
     for name in names:
-        hue = sum(name.encode()) % 11
+        hue = sum(name.encode()) % 13
         for number in range(each):
             paint(root / name / f"{number}.png", hue, number)
     return root

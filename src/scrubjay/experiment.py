@@ -142,7 +142,7 @@ class _Run:
         options, index = self.options, session.index
         old = measurement.gallery_samples(self.stream, index - 1) if learner.needs_old_images else []
         samples = [*old, *session.train]
-        checkpoint = self.out / "session.safetensors"
+        checkpoint = self.out / f"session{index}.safetensors"
         began = time.perf_counter()
         pictures = Pictures(samples, options.images, train=True, cache=self.cache)
         learned = learn(learner, session, pictures, options.training, options.seed, checkpoint, f"session {index}")
@@ -162,7 +162,8 @@ class _Run:
                 "phase": _phase(index, "learn", seconds, learned.images),
             },
         )
-        checkpoint.unlink(missing_ok=True)
+        for finished in self.out.glob("session*.safetensors"):  # also one left by a kill just after a generation
+            finished.unlink()
         return generation
 
     def is_measured(self, generation: Generation) -> bool:

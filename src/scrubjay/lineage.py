@@ -22,7 +22,7 @@ from typing import Any
 
 from scrubjay.errors import CatalogueError, CheckpointError, StorageError
 from scrubjay.methods import Method
-from scrubjay.models.checkpoint import load_tensors, save_tensors, write_json
+from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors, write_json
 from scrubjay.models.embedder import Network, NetworkOptions
 
 FORMAT = 1
@@ -138,7 +138,8 @@ class Lineage:
         options = NetworkOptions.parse(generation.info["network"], str(generation.folder))
         network = Network(options.model_copy(update={"pretrained": False}))
         network.options = options
-        _restore(network, generation.folder / "network.safetensors")
+        weights = generation.folder / "network.safetensors"
+        load_into(network, load_tensors(weights)[0], weights)
         return network.eval()
 
     def restore(self, generation: Generation, method: Method) -> None:
@@ -147,12 +148,13 @@ class Lineage:
         Raises:
             CheckpointError: its files are damaged or are of another network.
         """
-        _restore(method.network, generation.folder / "network.safetensors")
+        weights = generation.folder / "network.safetensors"
+        load_into(method.network, load_tensors(weights)[0], weights)
         kept = generation.folder / "method.safetensors"
         if kept.exists():
             state = method.state_dict()
             tensors, _ = load_tensors(kept)
-            method.load_state_dict({**state, **{key: value for key, value in tensors.items() if key in state}})
+            load_into(method, {**state, **{key: value for key, value in tensors.items() if key in state}}, kept)
 
 
 def versions() -> dict[str, str]:
@@ -169,15 +171,6 @@ def versions() -> dict[str, str]:
 
 def _is_own(key: str) -> bool:
     return not key.startswith(("network.", "teacher."))
-
-
-def _restore(module: Any, path: Path) -> None:
-    tensors, _ = load_tensors(path)
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: these weights are of another network ({reason}).") from None
 
 
 def _read(folder: Path) -> Generation:

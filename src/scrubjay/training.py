@@ -27,7 +27,7 @@ from scrubjay.data.loading import Pictures, batches
 from scrubjay.data.sampler import PKSampler
 from scrubjay.errors import DataError, ImageError, ScrubjayError, UserError
 from scrubjay.methods import Method
-from scrubjay.models.checkpoint import load_tensors, save_tensors
+from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors
 from scrubjay.progress import track
 from scrubjay.types import Sample, Session
 
@@ -106,7 +106,7 @@ def learn(
 
     Raises:
         UserError: the checkpoint is of other work.
-        CheckpointError: the checkpoint is damaged.
+        CheckpointError: the checkpoint is damaged, or of another network.
         ScrubjayError: the loss is not finite.
         KeyboardInterrupt: after the state was saved.
     """
@@ -207,7 +207,7 @@ class _Fit:
                 f"{path}: holds interrupted work on other data or with other options: give those again to finish it, "
                 "or delete the file to drop it."
             )
-        self.method.load_state_dict(_under("method.", tensors))
+        load_into(self.method, _under("method.", tensors), path)
         state: dict[int, dict[str, Any]] = {}
         for name, value in _under("optimizer.", tensors).items():
             index, _, part = name.partition(".")

@@ -1,5 +1,7 @@
 """The model of the initial session, never trained again (feature extraction).
 
+L = L_ce + L_triplet in the initial session; later no parameter changes
+
 Forgets nothing and learns nothing: what training on new classes must beat. Keeps nothing between sessions.
 """
 

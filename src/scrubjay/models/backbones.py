@@ -37,7 +37,7 @@ def create(name: str, pretrained: bool = True) -> nn.Module:
         return _typed(backbone)
     try:
         return _typed(timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool=""))
-    except (OSError, RuntimeError, ValueError) as error:
+    except (AssertionError, OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"backbone {name!r} could not be made ({str(error).splitlines()[0][:160]}): without a network take "
             f"{DEFAULT}, whose weights are installed, or set network.pretrained=false."
@@ -58,6 +58,12 @@ def _packaged_weights(backbone: nn.Module) -> dict[str, Tensor]:
     keys = [key for key in backbone.state_dict() if not key.endswith("num_batches_tracked")]
     # The two packages name their tensors differently but list them in one order; the classifier's two come last.
     return dict(zip(keys, values, strict=False))
+
+
+def channels(backbone: nn.Module) -> int:
+    """Number of channels of what a backbone delivers; some widen their last features before the classifier."""
+    found: Any = getattr(backbone, "head_hidden_size", None) or getattr(backbone, "num_features", 0)
+    return int(found)
 
 
 def normalisation(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

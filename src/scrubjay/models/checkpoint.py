@@ -6,12 +6,13 @@ import errno
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from scrubjay.errors import CheckpointError, StorageError
 
@@ -31,7 +32,8 @@ def write_file(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         cure = "free some space" if error.errno == errno.ENOSPC else "check the folder and its permissions"
         raise StorageError(f"{path}: could not be written ({error.strerror}): {cure}; nothing was changed.") from None
 
@@ -62,3 +64,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path}: damaged or incomplete weights ({error}): delete it, and the work starts again "
             "from the last whole generation."
         ) from None
+
+
+def load_into(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Give a module the tensors that were read from `path`.
+
+    Raises:
+        CheckpointError: names or shapes are of another network.
+    """
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: these weights are of another network ({reason}).") from None

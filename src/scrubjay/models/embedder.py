@@ -59,9 +59,10 @@ class Embedder(nn.Module):
             ConfigError: the backbone is unknown, or its weights cannot be had.
         """
         super().__init__()
+        self.kind = f"{options.backbone} {options.pooling}"
         self.backbone = backbones.create(options.backbone, options.pretrained)
         self.pooling = Pooling(options.pooling)
-        self.projection = nn.Linear(int(getattr(self.backbone, "num_features", 0)), options.dim)
+        self.projection = nn.Linear(backbones.channels(self.backbone), options.dim)
         mean, std = backbones.normalisation(self.backbone)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
@@ -162,9 +163,11 @@ class Network(nn.Module):
 def fingerprint(embedder: Embedder, preprocessing: dict[str, Any]) -> str:
     """32 hexadecimal digits that name an embedding space: equal exactly when vectors may be compared.
 
-    Hashes every weight and buffer of the embedder (normalisation included) and the preprocessing before it.
+    Hashes the names of backbone and pooling, every weight and buffer of the embedder (normalisation included) and the
+    preprocessing before it.
     """
     digest = hashlib.blake2b(json.dumps(preprocessing, sort_keys=True).encode(), digest_size=16)
+    digest.update(embedder.kind.encode())
     for key, value in sorted(embedder.state_dict().items()):
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
