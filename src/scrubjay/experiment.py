@@ -174,10 +174,8 @@ class _Run:
         if self.is_measured(generation):
             return
         began = time.perf_counter()
-        tested, kept = (
-            measurement.test_samples(self.stream),
-            measurement.gallery_samples(self.stream, generation.number),
-        )
+        tested = measurement.test_samples(self.stream)
+        kept = measurement.gallery_samples(self.stream, generation.number)
         measured = Measured(
             embed(network.embedder, tested, self.options.images, self.cache),
             embed(network.embedder, kept, self.options.images, self.cache),
@@ -264,8 +262,7 @@ def _claim(out: Path, options: ExperimentOptions) -> None:
     if not path.exists():
         write_json(path, mine)
         return
-    theirs = _read(path)
-    key = _difference(theirs, mine)
+    key = _difference(_read(path), mine)
     if key is not None:
         raise UserError(f"{out}: holds a run with another {key}; give a new --out, or the same options to go on.")
 
@@ -274,9 +271,8 @@ def _take_over(start: Path, out: Path, options: ExperimentOptions) -> None:
     if (out / "generations" / "g0").exists():
         return
     theirs = _read(start / "config.json")
-    key = _difference(
-        {**theirs, "method": None, "name": None}, {**options.model_dump(mode="json"), "method": None, "name": None}
-    )
+    free = {"method": None, "name": None}
+    key = _difference({**theirs, **free}, {**options.model_dump(mode="json"), **free})
     if key is not None:
         raise UserError(f"{start}: began with another {key}; its initial session cannot be taken over.")
     for source_path in (start / "generations" / "g0", *sorted((start / "measured").glob("g0.*"))):

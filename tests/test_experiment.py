@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from scrubjay.data.stream import data_hash
+from scrubjay.errors import CheckpointError, ConfigError, UserError
+from scrubjay.experiment import ExperimentOptions, load_stream, run
+from scrubjay.measurement import METRICS, Measured
+from scrubjay.models.checkpoint import load_tensors
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "result.schema.json").read_text(encoding="utf-8"))
+TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "null": type(None)}
+SESSIONS = ((0, 1), (2,), (3,))
+
+
+def check(value: Any, schema: dict[str, Any], where: str = "result") -> None:
+    """The part of JSON Schema that the schema uses."""
+    if "$ref" in schema:
+        schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    assert any(isinstance(value, TYPES[kind]) for kind in kinds), where  # type: ignore[arg-type]
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            check(item, schema["items"], f"{where}[{index}]")
+    if isinstance(value, dict):
+        missing = set(schema.get("required", [])) - value.keys()
+        assert not missing, f"{where} lacks {missing}"
+        for key, item in value.items():
+            below = schema.get("properties", {}).get(key, schema.get("additionalProperties", True))
+            assert below is not False, f"{where}.{key} is not documented"
+            if below is not True:
+                check(item, below, f"{where}.{key}")
+
+
+def recipe(root: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": "tiny",
+        "source": {"name": "folder", "root": str(root)},
+        "stream": {"initial": 2, "step": 1, "unseen": 1},
+        "images": {"size": 32, "resize": 36},
+        "network": {"backbone": "test_resnet", "pretrained": False, "dim": 8},
+        "method": {"name": "mmd"},
+        "training": {"epochs": 1, "classes_per_batch": 2, "pictures_per_class": 2, "device": "cpu"},
+        **changes,
+    }
+
+
+def options(root: Path, **changes: Any) -> ExperimentOptions:
+    return ExperimentOptions.parse(recipe(root, **changes))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.tree(tmp_path_factory.mktemp("photos"), classes=5)
+
+
+@pytest.fixture(scope="module")
+def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "whole"
+    run(options(photos), out)
+    return out
+
+
+def read(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    return found
+
+
+def without_times(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key != "phases"}
+
+
+def weights(out: Path, name: str) -> dict[str, Any]:
+    return load_tensors(out / "generations" / name / "network.safetensors")[0]
+
+
+def test_the_result_is_as_documented(finished: Path, photos: Path) -> None:
+    result = read(finished)
+    check(result, SCHEMA)
+    assert result["config"] == options(photos).model_dump(mode="json")
+    assert [session["classes"] for session in result["sessions"]] == [["class0", "class1"], ["class2"], ["class3"]]
+    assert result["data"]["classes"] == [f"class{label}" for label in range(5)]
+    phases = [(phase["phase"], phase["session"]) for phase in result["phases"]]
+    assert phases == [
+        ("learn", 0),
+        ("learn", 1),
+        ("learn", 2),
+        ("embed", 0),
+        ("embed", 1),
+        ("embed", 2),
+        ("evaluate", 2),
+    ]
+    assert result["curves"]["0"].keys() == {"ce", "triplet"}
+    assert result["curves"]["2"].keys() == {"ce", "triplet", "dist", "mmd"}
+    assert not list(finished.glob("session*")), "no checkpoint is left"
+
+
+def test_the_figures_follow_from_the_kept_embeddings(finished: Path) -> None:
+    result = read(finished)
+    measured = [Measured.load(finished / "measured" / f"g{t}.safetensors") for t in range(3)]
+
+    def items(part: Any, labels: Any, ids: int = 0) -> list[tuple[Any, int, int]]:
+        triples = zip(part.vectors, part.labels.tolist(), range(ids, ids + len(part.labels)), strict=True)
+        return [item for item in triples if item[1] in labels]
+
+    for t, newer in enumerate(measured):
+        for j, older in enumerate(measured):
+            group = items(newer.test, SESSIONS[j])
+            a = tiny.retrieval_by_loops(group, group)
+            queries = items(newer.test, range(SESSIONS[j][-1] + 1), ids=1000)
+            C = tiny.retrieval_by_loops(queries, items(older.gallery, range(5)))
+            for metric in METRICS:
+                assert math.isclose(result["accuracy"][metric][t][j], a[metric])
+                found = result["compatibility"][metric][t][j]
+                assert found is None if j > t else math.isclose(found, C[metric])
+
+
+def test_run_again_nothing_is_done_again(finished: Path, photos: Path) -> None:
+    kept = [path for path in finished.rglob("*") if path.is_file() and path.name not in ("result.json", "lock")]
+    before, result = {path: path.stat().st_mtime_ns for path in kept}, read(finished)
+    again = run(options(photos), finished)
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+    assert without_times(again) == without_times(result)
+    assert again["phases"][:-1] == result["phases"][:-1]
+
+
+@pytest.mark.parametrize("lost", [("measured/g2.safetensors",), ("measured/g0.json", "reference.json")])
+def test_what_was_lost_is_made_again(lost: tuple[str, ...], finished: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    for name in lost:
+        (tmp_path / "run" / name).unlink()
+    assert without_times(run(options(photos), tmp_path / "run")) == without_times(read(finished))
+
+
+def test_an_interrupted_run_goes_on(finished: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    for path in [*(tmp_path / "run").glob("generations/g[12]"), *(tmp_path / "run").glob("measured/g[12]*")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (tmp_path / "run" / "session0.safetensors").write_bytes(b"left by a kill just after the generation was written")
+    assert without_times(run(options(photos), tmp_path / "run")) == without_times(read(finished))
+    for name in ("g1", "g2"):
+        assert tiny.same(weights(tmp_path / "run", name), weights(finished, name))
+    assert not list((tmp_path / "run").glob("session*"))
+
+
+@pytest.mark.parametrize(("name", "same"), [("mmd", True), ("joint", False)])
+def test_old_pictures_are_looked_at_only_by_methods_that_need_them(name: str, same: bool, tmp_path: Path) -> None:
+    photos = tiny.tree(tmp_path / "photos", classes=3)
+    chosen = options(photos, method={"name": name}, stream={"initial": 2, "step": 1})
+    run(chosen, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut" / "generations" / "g1")
+    for path in (tmp_path / "cut" / "measured").glob("g1*"):
+        path.unlink()
+    for label in range(2):
+        for seed in range(1, 4):
+            tiny.paint(photos / "train" / f"class{label}" / f"{seed}.png", hue=label, seed=seed + 50)
+    run(chosen, tmp_path / "cut")
+    assert tiny.same(weights(tmp_path / "cut", "g1"), weights(tmp_path / "whole", "g1")) == same
+    stream, root = load_stream(chosen)
+    learned_from = [*(stream.sessions[0].train if name == "joint" else ()), *stream.sessions[1].train]
+    assert read(tmp_path / "cut")["data"]["hash"][1] == data_hash(learned_from, root)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"seed": 1}, r"seed \(0, now 1\)"),
+        ({"method": {"name": "mmd", "alpha": 2.0}}, r"method.alpha \(3.0, now 2.0\)"),
+        ({"stream": {"initial": 2, "step": 2, "unseen": 1}}, r"stream.step \(1, now 2\)"),
+    ],
+)
+def test_other_options_in_the_folder_of_a_run_are_refused(
+    changes: dict[str, Any], key: str, finished: Path, photos: Path
+) -> None:
+    before = (finished / "config.json").read_bytes()
+    with pytest.raises(UserError, match=f"holds a run with another {key}"):
+        run(options(photos, **changes), finished)
+    assert (finished / "config.json").read_bytes() == before
+
+
+def test_another_method_starts_from_the_same_initial_session(finished: Path, photos: Path, tmp_path: Path) -> None:
+    other = options(photos, name="other", method={"name": "finetune"})
+    result = run(other, tmp_path / "run", start=finished)
+    assert (tmp_path / "run/generations/g0/network.safetensors").read_bytes() == (
+        finished / "generations/g0/network.safetensors"
+    ).read_bytes()
+    assert without_times(result) == without_times(run(other, tmp_path / "alone"))
+    with pytest.raises(UserError, match=r"began with another seed \(0, now 1\)"):
+        run(options(photos, seed=1), tmp_path / "third", start=finished)
+
+
+def test_broken_pictures_are_in_the_result(tmp_path: Path) -> None:
+    photos = tiny.tree(tmp_path / "photos", classes=2)
+    broken = [photos / "train" / "class0" / "1.png", photos / "test" / "class1" / "2.png"]
+    for path in broken:
+        path.write_text("no picture")
+    result = run(options(photos, stream={"initial": 2, "step": 1}), tmp_path / "run")
+    assert sorted(path for path, _ in result["data"]["broken"]) == sorted(map(str, broken))
+    assert result["groups"][0]["seen"]["queries"] == 5
+
+
+def test_a_damaged_config_is_named(tmp_path: Path, photos: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json: damaged"):
+        run(options(photos), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sead": 1}, r"unknown key 'sead'\. Did you mean 'seed'"),
+        ({"training": {"epohcs": 1}}, r"unknown key 'training\.epohcs'\. Did you mean 'epochs'"),
+        ({"method": {"name": "mmd", "alhpa": 1}}, r"method: unknown key 'alhpa'\. Did you mean 'alpha'"),
+        ({"source": {"name": "folder", "rot": "x"}}, r"source: .*'ro"),
+        ({"method": {"alpha": 1}}, r"method: key 'name' is missing"),
+        ({"method": {"name": "nmd"}}, r"'nmd'.*Known: .*mmd"),
+        ({"stream": {"initial": 1, "step": 1}}, r"stream\.initial = 1"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_named(changes: dict[str, Any], message: str, photos: Path) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        options(photos, **changes)
+    assert "\n" not in str(caught.value)
