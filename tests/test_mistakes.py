@@ -147,9 +147,9 @@ def test_unknown_names(call: Call, shop: Path, tmp_path: Path) -> None:
 
 def test_a_half_written_checkpoint(call: Call, shop: Path, tmp_path: Path) -> None:
     photos(tmp_path / "summer", "fig")
-    (shop / "session.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
-    refused(call("learn", "shop", "summer"), "session.safetensors", "delete it", code=1)
-    (shop / "session.safetensors").unlink()
+    (shop / "session-g1.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    refused(call("learn", "shop", "summer"), "session-g1.safetensors", "delete it", code=1)
+    (shop / "session-g1.safetensors").unlink()
     assert call("learn", "shop", "summer")[0] == 0
 
 
@@ -228,7 +228,7 @@ def test_ctrl_c_and_the_same_command_again(shop: Path, tmp_path: Path, call: Cal
         stderr=subprocess.PIPE,
         text=True,
     )
-    while process.poll() is None and not (shop / "session.safetensors").exists():
+    while process.poll() is None and not (shop / "session-g1.safetensors").exists():
         pass
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

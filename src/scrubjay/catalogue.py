@@ -3,7 +3,7 @@
     shop/catalogue.json        the options it was made with
     shop/generations/g0 …      what was learned
     shop/gallery/              the store: items, and a table of vectors for each embedding space
-    shop/session.safetensors   learning that was interrupted
+    shop/session-g1.safetensors   learning that was interrupted, by the generation it was to become
 
 There is always one embedding space that holds every item, and queries go through the newest such space. While the
 items are not all embedded by the newest generation, pictures that are added get vectors of both, so that a new
@@ -173,6 +173,10 @@ class Catalogue:
         with locked(self.folder):
             return self.gallery.delete(ids)
 
+    def interrupted(self) -> list[Path]:
+        """Checkpoints of learning that was cut short."""
+        return sorted(self.folder.glob("session-g*.safetensors"))
+
     def search(self, picture: Path, k: int = 10, labels: Sequence[str] | None = None) -> list[Hit]:
         """The k items most like a picture, best first.
 
@@ -194,7 +198,10 @@ class Catalogue:
     ) -> Generation:
         images = self.options.images
         content = data_hash(session.train, dataset.root)
-        checkpoint = self.folder / "session.safetensors"
+        checkpoint = self.folder / f"session-g{session.index}.safetensors"
+        for stale in self.interrupted():  # of a generation that was made, by a process killed before it could clean up
+            if stale != checkpoint:
+                stale.unlink()
         work = json.dumps([content, chosen, self.options.model_dump(mode="json"), parent.name if parent else None])
         pictures = Pictures(session.train, images, train=True)
         began = time.perf_counter()

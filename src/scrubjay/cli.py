@@ -169,7 +169,7 @@ def status(folder: Folder) -> None:
     for generation in catalogue.lineage.generations():
         mark = "  ← answers queries" if answering and answering.generation == generation.name else ""
         say(f"{learned(generation)}; {counts.get(generation.name, 0)} items{mark}")
-    if (folder / "session.safetensors").exists():
+    if catalogue.interrupted():
         say("an interrupted learning waits: give the same `scrubjay learn` again to finish it.")
     if catalogue.lineage.newest is None:
         say(f"nothing learned yet: scrubjay learn {folder} PHOTOS")

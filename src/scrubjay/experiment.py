@@ -270,6 +270,8 @@ def _claim(out: Path, options: ExperimentOptions) -> None:
 def _take_over(start: Path, out: Path, options: ExperimentOptions) -> None:
     if (out / "generations" / "g0").exists():
         return
+    if not (start / "measured" / "g0.json").exists():
+        raise UserError(f"{start}: has not finished its initial session; run it first, or leave it out.")
     theirs = _read(start / "config.json")
     free = {"method": None, "name": None}
     key = _difference({**theirs, **free}, {**options.model_dump(mode="json"), **free})
