@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Image retrieval that keeps learning: new classes in, none forgotten, the index still valid.",
 )
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 100)
 errors = Console(stderr=True)
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the catalogue.")]

@@ -61,7 +61,7 @@ def tell(out: Path, console: Console, working: Callable[[], AbstractContextManag
     for command in (
         f"scrubjay search {out / 'catalogue'} '{stream.sessions[-1].test[0].path}'",
         f"scrubjay status {out / 'catalogue'}",
-        "scrubjay init shop && scrubjay learn shop YOUR_PHOTOS --add",
+        "scrubjay init shop && .venv/bin/scrubjay learn shop YOUR_PHOTOS --add",
     ):
         console.print(f"  .venv/bin/{command}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"and open {out / 'report.html'}", highlight=False, soft_wrap=True)
