@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,9 @@ from pydantic import Field
 from scrubjay.config import Config
 from scrubjay.data.images import ImageOptions, decode
 from scrubjay.data.loading import Pictures
-from scrubjay.data.sources.folder import Folder
-from scrubjay.data.sources.table import Table
+from scrubjay.data.photos import entries, read_photos
 from scrubjay.data.stream import data_hash, extend
-from scrubjay.errors import CatalogueError, ConfigError, DataError, ImageError
+from scrubjay.errors import CatalogueError, ConfigError, ImageError
 from scrubjay.evaluation.retrieval import evaluate_query_gallery
 from scrubjay.gallery import Gallery
 from scrubjay.lineage import Generation, Lineage
@@ -154,7 +153,7 @@ class Catalogue:
         """
         with locked(self.folder):
             newest = self._learned()
-            found = [entry for path in photos for entry in _entries(path)]
+            found = [entry for path in photos for entry in entries(path)]
             answering = self.gallery.answering_space() if self.gallery.count() else None
             names = {newest.name, answering.generation if answering else newest.name}
             generations = sorted(map(self.lineage.get, names), key=lambda generation: generation.number)
@@ -298,38 +297,3 @@ class Catalogue:
         if newest is None:
             raise CatalogueError(f"{self.folder}: nothing was learned yet: scrubjay learn {self.folder} PHOTOS")
         return newest
-
-
-def read_photos(path: Path, test_share: float = 0.0) -> Dataset:
-    """The samples of a folder with a sub-folder a class, or of a CSV or Parquet table.
-
-    Raises:
-        DataError: neither is there, or it is not as needed.
-    """
-    if path.is_dir():
-        return Folder(root=path.absolute(), test_share=test_share).load()
-    if path.suffix.lower() in {".csv", ".parquet"}:
-        return Table(path=path.absolute()).load()
-    if path.exists():
-        raise DataError(f"{path}: neither a folder nor a .csv or .parquet table; give one of these.")
-    raise DataError(f"{path}: no such folder or table; check the path.")
-
-
-def _entries(path: Path) -> Iterator[tuple[Sample, str | None, str]]:
-    """Samples of a path with the name of their class and the hash of their content; unreadable files are left out."""
-    if path.is_file() and path.suffix.lower() not in {".csv", ".parquet"}:
-        yield Sample(path.absolute(), 0), None, _content(path)
-        return
-    dataset = read_photos(path)
-    for sample in dataset.samples:
-        yield sample, dataset.classes[sample.label], _content(sample.path, sample.box)
-
-
-def _content(path: Path, box: tuple[int, int, int, int] | None = None) -> str:
-    try:
-        digest = hashlib.blake2b(path.read_bytes(), digest_size=16)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); restore it or take it off the list.") from None
-    if box is not None:
-        digest.update(repr(box).encode())
-    return digest.hexdigest()
