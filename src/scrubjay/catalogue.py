@@ -14,21 +14,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from scrubjay.adding import Added, Adding
 from scrubjay.config import Config
 from scrubjay.data.images import ImageOptions, decode
 from scrubjay.data.loading import Pictures
-from scrubjay.data.photos import entries, read_photos
+from scrubjay.data.photos import labelled, read_photos, readable
 from scrubjay.data.stream import data_hash, extend
-from scrubjay.errors import CatalogueError, ConfigError, ImageError
+from scrubjay.errors import CatalogueError, ConfigError, SpaceError, StorageError
 from scrubjay.evaluation.retrieval import evaluate_query_gallery
 from scrubjay.gallery import Gallery
 from scrubjay.lineage import Generation, Lineage
@@ -37,11 +40,10 @@ from scrubjay.methods import Method, method
 from scrubjay.models.checkpoint import write_json
 from scrubjay.models.embedder import Embedder, Network, NetworkOptions
 from scrubjay.models.embedding import embed, space_fingerprint
-from scrubjay.stores import Item, Space, open_store
+from scrubjay.stores import Space, open_store
 from scrubjay.training import TrainingOptions, learn, seeded
-from scrubjay.types import Dataset, Hit, Sample, Session
+from scrubjay.types import Dataset, Embeddings, Hit, Sample, Session
 
-CHUNK = 256
 HELD_OUT = 0.15
 
 
@@ -58,14 +60,6 @@ class CatalogueOptions(Config):
     """How each session is learned."""
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
-    """What adding pictures did: items written, and pictures that could not be decoded with the reason."""
-
-    items: int
-    failures: tuple[tuple[str, str], ...]
-
-
 class Catalogue:
     """Opens the catalogue in a folder.
 
@@ -75,7 +69,7 @@ class Catalogue:
 
     def __init__(self, folder: Path) -> None:
         path = folder / "catalogue.json"
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise CatalogueError(f"{folder}: no catalogue here; make one first: scrubjay init {folder}")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -83,6 +77,7 @@ class Catalogue:
             raise CatalogueError(
                 f"{path}: damaged ({error}): restore it, the generations beside it are whole."
             ) from None
+        self._embedders: dict[str, Embedder] = {}
         self.folder = folder
         self.options = CatalogueOptions.parse(values, str(path))
         self.lineage = Lineage(folder / "generations")
@@ -100,16 +95,14 @@ class Catalogue:
         Raises:
             CatalogueError: the folder holds something already, or `run` is no run.
         """
-        if (folder / "catalogue.json").exists():
+        if os.path.exists(folder / "catalogue.json"):
             raise CatalogueError(f"{folder}: is a catalogue already; go on with: scrubjay learn {folder} PHOTOS")
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
             raise CatalogueError(f"{folder}: is in use for something else; name a new or empty folder.")
-        backbone_options = options.network.model_copy(update={"pretrained": False})
-        Embedder(backbone_options)  # an unknown backbone is refused before anything is written
-        if run is not None:
-            if not (run / "generations").is_dir():
-                raise CatalogueError(f"{run}: no finished run here; give the --out of a `scrubjay run`.")
-            shutil.copytree(run / "generations", folder / "generations")
+        if run is None:
+            Embedder(options.network)  # a backbone that cannot be had is refused before anything is written
+        else:
+            _take_over(run / "generations", folder / "generations", options)
         write_json(folder / "catalogue.json", options.model_dump(mode="json"))
         return cls(folder)
 
@@ -147,25 +140,17 @@ class Catalogue:
     def add(self, photos: Iterable[Path]) -> Added:
         """Put pictures into the gallery: of folders, tables or single files. The same picture twice is one item.
 
+        A single file has no label; it leaves that of the same picture as it is. Cut short, the same call goes on.
+
         Raises:
             CatalogueError: nothing was learned yet.
             UserError: a path is missing or not as needed.
         """
         with locked(self.folder):
             newest = self._learned()
-            found = [entry for path in photos for entry in entries(path)]
-            answering = self.gallery.answering_space() if self.gallery.count() else None
-            names = {newest.name, answering.generation if answering else newest.name}
-            generations = sorted(map(self.lineage.get, names), key=lambda generation: generation.number)
-            embedders = [(self._space(each), self.lineage.network(each).embedder) for each in generations]
-            items: set[str] = set()
-            failures: dict[str, str] = {}
-            for start in range(0, len(found), CHUNK):
-                chunk = found[start : start + CHUNK]
-                for space, embedder in embedders:
-                    embedded = self._add_chunk(chunk, space, embedder, failures)
-                    items |= embedded
-            return Added(len(items), tuple(failures.items()))
+            found = [each for path in photos for each in labelled(path)]
+            embedders = [(self._space(each), partial(self._embed, each)) for each in self._kept_up(newest)]
+            return Adding(self.gallery, embedders, self.options.images.on_error == "raise").add(found)
 
     def remove(self, ids: Sequence[str]) -> int:
         """Take items out of the gallery; returns how many there were."""
@@ -185,11 +170,15 @@ class Catalogue:
             SpaceError: no generation has embedded all items.
         """
         decode(picture, max_pixels=self.options.images.max_pixels)
-        newest = self._learned()
-        answering = self.gallery.answering_space() if self.gallery.count() else None
-        generation = self.lineage.get(answering.generation) if answering else newest
-        images = self.options.images.model_copy(update={"on_error": "raise"})
-        query = embed(self._embedder(generation), [Sample(picture, 0)], images)
+        generation = self._learned()
+        if self.gallery.count():
+            space = self.gallery.answering_space()
+            if space is None:
+                raise CatalogueError(
+                    f"{self.folder}: adding was cut short: give the same `scrubjay add {self.folder} PHOTOS` again."
+                )
+            generation = self.lineage.get(space.generation)
+        query = self._embed(generation, [Sample(picture, 0)])
         return self.gallery.search(query.vectors, self._space(generation), k, labels)[0]
 
     def _learn(
@@ -203,6 +192,8 @@ class Catalogue:
                 stale.unlink()
         work = json.dumps([content, chosen, self.options.model_dump(mode="json"), parent.name if parent else None])
         pictures = Pictures(session.train, images, train=True)
+        tests, unreadable = readable(session.test, images, pictures.cache)
+        session = replace(session, test=tuple(tests))
         began = time.perf_counter()
         learned = learn(
             learner,
@@ -227,7 +218,7 @@ class Catalogue:
                 "images": len(session.train),
                 "seconds": round(seconds, 1),
                 "curves": learned.curves,
-                "broken": learned.failures,
+                "broken": [*learned.failures, *unreadable],
                 "measured": {
                     "new": self._measure(learner.network.embedder, session, pictures),
                     "new_before": self._measure(before, session, pictures) if before else None,
@@ -246,54 +237,51 @@ class Catalogue:
         scores = evaluate_query_gallery(queries.vectors, queries.labels, gallery.vectors, gallery.labels)
         return scores.to_dict()
 
-    def _add_chunk(
-        self,
-        chunk: Sequence[tuple[Sample, str | None, str]],
-        space: Space,
-        embedder: Embedder,
-        failures: dict[str, str],
-    ) -> set[str]:
-        """Add what this space does not hold yet; returns the ids of all that it holds now."""
-        ids = [content for _, _, content in chunk]
-        known = {item.id: item for item in self.gallery.store.items(ids)}
-        exists = any(each.id == space.id for each in self.gallery.store.spaces())
-        held = set(self.gallery.store.vectors(space.id, ids)[0]) if exists else set()
-        todo = {
-            content: (sample, label)
-            for sample, label, content in chunk
-            if content not in held or known[content].label != label or known[content].uri != str(sample.path)
-        }
-        entries = list(todo.items())
-        try:
-            embedded = embed(embedder, [sample for _, (sample, _) in entries], self.options.images)
-        except ImageError:
-            if self.options.images.on_error == "raise":
-                raise
-            failures |= {
-                str(sample.path): "cannot be decoded; save it again as JPEG or PNG." for _, (sample, _) in entries
-            }
-            return held - set(todo)
-        failures |= dict(embedded.failures)
-        items = [
-            Item(content, str(sample.path), content, label)
-            for content, (sample, label) in (entries[index] for index in embedded.indices)
-        ]
-        if items:
-            self.gallery.add(items, embedded.vectors, space)
-        return {item.id for item in items} | (held - set(todo))
+    def _kept_up(self, newest: Generation) -> list[Generation]:
+        """The generations that embed what is added, oldest first: that of most items, newest of equals; the newest."""
+        counts = self.gallery.counts()
+        fullest = max(reversed(counts), key=counts.__getitem__, default=newest.name)
+        if fullest == newest.name or not counts[fullest]:
+            return [newest]
+        return [self.lineage.get(fullest), newest]
+
+    def _embed(self, generation: Generation, samples: Sequence[Sample]) -> Embeddings:
+        if generation.name not in self._embedders:
+            self._embedders[generation.name] = self.lineage.network(generation).embedder
+        embedded = embed(self._embedders[generation.name], samples, self.options.images)
+        if embedded.fingerprint != generation.fingerprint:
+            raise SpaceError(
+                f"{self.folder}: the vectors would not be those of {generation.name}: its weights or images.size or "
+                "images.resize were changed since it was made; set them back."
+            )
+        return embedded
 
     def _space(self, generation: Generation) -> Space:
         dim = int(generation.info["network"]["dim"])
         name = f"{generation.name}-{generation.fingerprint[:12]}"
         return Space(name, dim, generation.fingerprint, generation.name)
 
-    def _embedder(self, generation: Generation) -> Embedder:
-        if getattr(self, "_loaded", (None,))[0] != generation.name:
-            self._loaded = (generation.name, self.lineage.network(generation).embedder)
-        return self._loaded[1]
-
     def _learned(self) -> Generation:
         newest = self.lineage.newest
         if newest is None:
             raise CatalogueError(f"{self.folder}: nothing was learned yet: scrubjay learn {self.folder} PHOTOS")
         return newest
+
+
+def _take_over(generations: Path, target: Path, options: CatalogueOptions) -> None:
+    """Copy the generations of a run, if they are of the same network and of pictures prepared alike."""
+    lineage = Lineage(generations)
+    newest = lineage.newest
+    if newest is None:
+        raise CatalogueError(f"{generations.parent}: no finished run here; give the --out of a `scrubjay run`.")
+    network = lineage.network(newest)
+    same_space = space_fingerprint(network.embedder, options.images) == newest.fingerprint
+    if network.options != options.network or not same_space:
+        raise ConfigError(f"{generations.parent}: has another network or image size; leave network and images as is.")
+    try:
+        shutil.copytree(generations, target)
+    except OSError as error:
+        shutil.rmtree(target, ignore_errors=True)
+        raise StorageError(
+            f"{target}: could not be written ({error.strerror or 'copy failed'}): free some space."
+        ) from None

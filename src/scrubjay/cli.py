@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from scrubjay import __version__, plugins
-from scrubjay.errors import ScrubjayError
+from scrubjay.errors import ConfigError, ScrubjayError
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
@@ -34,23 +35,35 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE"
 
 def main() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack letters that names of files have
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except ScrubjayError as error:
-        errors.print(f"scrubjay: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        fail(str(error), error.exit_code)
+    except OSError as error:
+        fail(f"{error.filename or 'system'}: {error.strerror or error}; check the path, permissions and space.", 1)
+
+
+def fail(problem: str, code: int) -> NoReturn:
+    """One line, and the end."""
+    errors.print(
+        f"scrubjay: {' '.join(problem.splitlines())}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
+    sys.exit(code)
 
 
 @contextmanager
-def working() -> Iterator[None]:
-    """Live progress; Ctrl-C says that the same command goes on."""
+def working(again: str = "the same command") -> Iterator[None]:
+    """Live progress; Ctrl-C says what to give to go on."""
     from scrubjay import progress
 
     try:
-        with progress.live(errors):
+        with progress.live(errors) if errors.is_terminal else nullcontext():
             yield
     except KeyboardInterrupt:
-        errors.print("interrupted: what is done is saved; give the same command again to go on.", style="yellow")
+        warn(f"interrupted: what is done is saved; give {again} again to go on.")
         raise typer.Exit(130) from None
 
 
@@ -87,7 +100,7 @@ def init(
     if backbone is not None:
         values = override(values, [f"network.backbone={backbone}"])
     Catalogue.init(folder, CatalogueOptions.parse(override(values, settings or []), "init"), run)
-    console.print(f"made {folder}. Next: scrubjay learn {folder} PHOTOS", markup=False, highlight=False)
+    say(f"made {folder}. Next: scrubjay {'learn' if run is None else 'add'} {folder} PHOTOS")
 
 
 @app.command()
@@ -108,7 +121,7 @@ def learn(
     say(learned(generation))
     report_failures(generation.info["broken"])
     if add:
-        _add(catalogue, [photos])
+        _add(catalogue, [photos], f"`scrubjay add {folder} {photos}`")
 
 
 @app.command()
@@ -143,18 +156,17 @@ def search(
     """Find the pictures most like one."""
     from dataclasses import asdict
 
-    from rich.table import Table
-
     from scrubjay.catalogue import Catalogue
 
     hits = Catalogue(folder).search(picture, k, label)
     if as_json:
         print(json.dumps([asdict(hit) for hit in hits], indent=1))
         return
-    table = Table("", "score", "class", "picture", box=None)
+    width = max((len(hit.label or "–") for hit in hits), default=0)
     for rank, hit in enumerate(hits, 1):
-        table.add_row(str(rank), f"{hit.score:.3f}", hit.label or "–", hit.uri)
-    console.print(table)
+        say(f"{rank:>3}  {hit.score:6.3f}  {hit.label or '–':<{width}}  {hit.uri}")
+    if not hits:
+        say(f"no item of class {' or '.join(label or [])} in the gallery.")
 
 
 @app.command()
@@ -228,16 +240,16 @@ def backbones(pattern: Annotated[str, typer.Argument(help="With * and ?, for ins
     from scrubjay import compat
     from scrubjay.models.backbones import DEFAULT
 
+    found = compat.load("timm").list_models(pattern)
+    if not found:
+        raise ConfigError(f"no timm model is called {pattern!r}; use * and ?, for instance '*convnext*'.")
     listing(
-        {
-            name: "default; its weights are installed, no network needed" if name == DEFAULT else ""
-            for name in compat.load("timm").list_models(pattern)
-        }
+        {name: "default; its weights are installed, no network needed" if name == DEFAULT else "" for name in found}
     )
 
 
-def _add(catalogue: Catalogue, photos: list[Path]) -> None:
-    with working():
+def _add(catalogue: Catalogue, photos: list[Path], again: str = "the same command") -> None:
+    with working(again):
         added = catalogue.add(photos)
     say(f"{added.items} items of these pictures are in the gallery, which holds {catalogue.gallery.count()}.")
     report_failures(added.failures)
@@ -259,9 +271,14 @@ def learned(generation: Generation) -> str:
 def report_failures(failures: Any) -> None:
     """Name pictures that were left out."""
     for path, reason in list(failures)[:10]:
-        errors.print(f"left out {path}: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        warn(f"left out {path}: {reason}")
     if len(failures) > 10:
-        errors.print(f"… and {len(failures) - 10} more", style="yellow")
+        warn(f"… and {len(failures) - 10} more")
+
+
+def warn(text: str) -> None:
+    """A line on stderr."""
+    errors.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def listing(lines: dict[str, str]) -> None:

@@ -43,7 +43,7 @@ def tell(out: Path, console: Console, working: Callable[[], AbstractContextManag
             console.print(f"  {name:9} learned: recall@1 {seen['recall']['1']:.1%} among all 48 species")
         catalogue = _catalogue(out, runs["mmd"])
         stream, root = experiment.load_stream(ExperimentOptions.parse(RECIPE, "demo"))
-        added = catalogue.add([root / "train"]) if not catalogue.gallery.count() else None
+        added = catalogue.add([root / "train"])
     order = [METHODS.index(name) for name in ("frozen", "finetune", "mmd", "joint")]
     results = [results[index] for index in order]
     console.print(summary(results))
@@ -55,8 +55,7 @@ def tell(out: Path, console: Console, working: Callable[[], AbstractContextManag
     )
     query = stream.sessions[0].test[0]
     _show(catalogue, query.path, stream.classes[query.label], console)
-    if added:
-        console.print(f"The gallery holds {added.items} pictures.")
+    console.print(f"The gallery holds {added.items} pictures.")
     console.print("\nNext:", highlight=False)
     for command in (
         f"scrubjay search {out / 'catalogue'} '{stream.sessions[-1].test[0].path}'",

@@ -3,54 +3,87 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from scrubjay.data.images import ImageOptions
 from scrubjay.data.sources.folder import Folder
 from scrubjay.data.sources.table import Table
-from scrubjay.errors import DataError
+from scrubjay.errors import DataError, ImageError
 from scrubjay.types import Dataset, Sample
+
+if TYPE_CHECKING:
+    from scrubjay.data.loading import Cache
+
+TABLES = frozenset({".csv", ".parquet"})
 
 
 def read_photos(path: Path, test_share: float = 0.0) -> Dataset:
     """The samples of a folder with a sub-folder a class, or of a CSV or Parquet table.
 
+    Args:
+        path: of the folder or table.
+        test_share: share of the pictures of a folder that are tested on; a table says it itself.
+
     Raises:
         DataError: neither is there, or it is not as needed.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, false for whatever the system refuses to look at
         return Folder(root=path.absolute(), test_share=test_share).load()
-    if path.suffix.lower() in {".csv", ".parquet"}:
-        return Table(path=path.absolute()).load()
-    if path.exists():
+    if not os.path.exists(path):
+        raise DataError(f"{path}: no such file or folder; check the path.")
+    if path.suffix.lower() not in TABLES:
         raise DataError(f"{path}: neither a folder nor a .csv or .parquet table; give one of these.")
-    raise DataError(f"{path}: no such folder or table; check the path.")
+    return Table(path=path.absolute()).load()
 
 
-def entries(path: Path) -> Iterator[tuple[Sample, str | None, str]]:
-    """Samples of a folder, table or single picture, with the name of their class and the hash of their content.
+def labelled(path: Path) -> list[tuple[Sample, str | None]]:
+    """The samples of a folder or table with the names of their classes; a single picture has none.
 
     Raises:
-        DataError: the path, or a file that it names, cannot be read.
+        DataError: nothing is there, or it is not as needed.
     """
-    if path.is_file() and path.suffix.lower() not in {".csv", ".parquet"}:
-        yield Sample(path.absolute(), 0), None, content_hash(path)
-        return
+    if os.path.isfile(path) and path.suffix.lower() not in TABLES:
+        return [(Sample(path.absolute(), 0), None)]
     dataset = read_photos(path)
-    for sample in dataset.samples:
-        yield sample, dataset.classes[sample.label], content_hash(sample.path, sample.box)
+    return [(sample, dataset.classes[sample.label]) for sample in dataset.samples]
 
 
-def content_hash(path: Path, box: tuple[int, int, int, int] | None = None) -> str:
+def content_hash(sample: Sample) -> str:
     """32 hexadecimal digits for the bytes of a picture and the box it is cropped to.
 
     Raises:
-        DataError: the file cannot be read.
+        ImageError: the file cannot be read.
     """
+    if not os.path.isfile(sample.path):
+        raise ImageError(f"{sample.path}: no such file; restore it or take it off the list.")
     try:
-        digest = hashlib.blake2b(path.read_bytes(), digest_size=16)
+        with sample.path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); restore it or take it off the list.") from None
-    if box is not None:
-        digest.update(repr(box).encode())
+        raise ImageError(f"{sample.path}: cannot be read ({error.strerror}); mend its permissions.") from None
+    if sample.box is not None:
+        digest.update(repr(sample.box).encode())
     return digest.hexdigest()
+
+
+def readable(
+    samples: Sequence[Sample], images: ImageOptions, cache: Cache
+) -> tuple[list[Sample], list[tuple[str, str]]]:
+    """The samples that can be decoded, which then are in the cache, and the others: path and reason.
+
+    Raises:
+        ImageError: one cannot be, and `images.on_error` is "raise".
+    """
+    good, failures = [], []
+    for sample in samples:
+        try:
+            cache.get(sample, images)
+            good.append(sample)
+        except ImageError as error:
+            if images.on_error == "raise":
+                raise
+            failures.append((str(sample.path), str(error).removeprefix(f"{sample.path}: ")))
+    return good, failures
