@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 # Networks of these sizes gain nothing from threads, and two that spin for each other's cores lose seconds.
@@ -8,6 +9,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+
+from scrubjay.cli import main
+from tiny import Call
 
 settings.register_profile("scrubjay", deadline=None)
 settings.load_profile("scrubjay")
@@ -21,3 +25,22 @@ def grocery() -> Path:
     if not (root / "train.txt").is_file():
         pytest.skip(f"no Grocery Store pictures in {root}: set SCRUBJAY_GROCERY")
     return root
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+    """Runs the console script's entry point in `tmp_path`; returns exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["scrubjay", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run

@@ -7,50 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
 
-from scrubjay.cli import main, working
-from tiny import paint
+from scrubjay.cli import working
+from tiny import TINY, Call, paint, photos
 
-TINY = [
-    *("--set", "network.backbone=test_resnet", "--set", "network.pretrained=false", "--set", "network.dim=8"),
-    *("--set", "images.size=32", "--set", "images.resize=36"),
-    *("--set", "training.epochs=1", "--set", "training.classes_per_batch=2", "--set", "training.device=cpu"),
-]
 SCRIPT = Path(sys.executable).with_name("scrubjay")
 LONG = "a folder with [bold]a long[/bold] name and brackets " * 3
-
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
-    """Runs the console script's entry point in `tmp_path`; returns exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["scrubjay", *arguments])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
-
-
-def photos(root: Path, *names: str, each: int = 4) -> Path:
-    for name in names:
-        for number in range(each):
-            paint(root / name / f"{number}.png", sum(os.fsencode(name)) % 13, number)
-    return root
 
 
 @pytest.fixture

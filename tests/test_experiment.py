@@ -78,7 +78,7 @@ def without_times(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def weights(out: Path, name: str) -> dict[str, Any]:
-    return load_tensors(out / "generations" / name / "network.safetensors")[0]
+    return load_tensors(out / "generations" / name / "network.safetensors", "")[0]
 
 
 def test_the_result_is_as_documented(finished: Path, photos: Path) -> None:

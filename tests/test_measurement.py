@@ -142,3 +142,17 @@ def test_what_was_not_measured_is_none() -> None:
     a: dict[str, list[list[float | None]]] = {metric: [[None]] for metric in METRICS}
     found = measurement.summaries(a, {key: [None] for key in METRICS})["recall@1"]
     assert set(found.values()) == {None}
+
+
+def test_only_queries_ask(stream: Stream, measured: list[Measured]) -> None:
+    first, later = stream.sessions
+    kept = tuple(replace(sample, query=number % 2 == 0) for number, sample in enumerate(first.test))
+    flagged = replace(stream, sessions=(replace(first, test=kept), later))
+    newest, oldest = measured[1].test, measured[0].gallery
+    asking = [item for item in items(newest, CLASSES[0]) if item[2] < len(kept) and kept[item[2]].query]
+    expected = tiny.retrieval_by_loops([(v, label, -1) for v, label, _ in asking], items(oldest, ids=100))
+    matrices = measurement.compatibility(measured, flagged)
+    for metric in METRICS:
+        assert matrices[metric][1][0] == pytest.approx(expected[metric], abs=1e-6)
+    assert matrices != measurement.compatibility(measured, stream)
+    assert measurement.groups(newest, flagged, 0).new.queries == len(asking)

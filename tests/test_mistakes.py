@@ -6,48 +6,11 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from scrubjay.cli import main
-from tiny import paint
-
-TINY = [
-    *("--set", "network.backbone=test_resnet", "--set", "network.pretrained=false", "--set", "network.dim=8"),
-    *("--set", "images.size=32", "--set", "images.resize=36"),
-    *("--set", "training.epochs=1", "--set", "training.classes_per_batch=2", "--set", "training.device=cpu"),
-]
-
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
-    """Runs the console script's entry point in `tmp_path`; returns exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["scrubjay", *arguments])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
-
-
-def photos(root: Path, *names: str, each: int = 4) -> Path:
-    for name in names:
-        hue = sum(name.encode()) % 13
-        for number in range(each):
-            paint(root / name / f"{number}.png", hue, number)
-    return root
+from tiny import TINY, Call, photos
 
 
 @pytest.fixture
@@ -157,7 +120,9 @@ def test_damaged_weights(call: Call, shop: Path) -> None:
     call("add", "shop", "spring")
     weights = shop / "generations" / "g0" / "network.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    refused(call("search", "shop", "spring/apple/0.png"), str(weights.relative_to(shop)), code=1)
+    refused(
+        call("search", "shop", "spring/apple/0.png"), str(weights.relative_to(shop)), "restore it from a copy", code=1
+    )
 
 
 def test_a_full_disk_while_saving(shop: Path, tmp_path: Path, call: Call) -> None:
@@ -237,8 +202,8 @@ def test_ctrl_c_and_the_same_command_again(shop: Path, tmp_path: Path, call: Cal
     assert "Traceback" not in err
     assert "interrupted" in call("status", "shop")[1]
     assert call("learn", "shop", "summer")[0] == 0
-    one, _ = load_tensors(shop / "generations/g1/network.safetensors")
-    other, _ = load_tensors(tmp_path / "whole/generations/g1/network.safetensors")
+    one, _ = load_tensors(shop / "generations/g1/network.safetensors", "")
+    other, _ = load_tensors(tmp_path / "whole/generations/g1/network.safetensors", "")
     assert all(bool((one[name] == other[name]).all()) for name in other)
 
 

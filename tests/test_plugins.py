@@ -40,7 +40,14 @@ def test_every_source_file_holds_one_source(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["finetun", "", "_files", "../errors", "__init__"])
 def test_an_unknown_name_lists_the_known(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"unknown methods name .*\. Known: finetune, frozen, joint, l2, lwf, mmd"):
+    with pytest.raises(
+        ConfigError, match=r"unknown method '.*'\.( Did you mean '\w+'\?)? Known: finetune, frozen, joint, l2, lwf, mmd"
+    ):
         method(name)
-    with pytest.raises(ConfigError, match=r"unknown sources name .*Known: .*folder"):
+    with pytest.raises(ConfigError, match=r"unknown source .*Known: .*folder"):
         source(name)
+
+
+def test_a_misspelt_name_is_corrected() -> None:
+    with pytest.raises(ConfigError, match=r"unknown method 'finetun'\. Did you mean 'finetune'\?"):
+        plugins.load("methods", "finetun", object)

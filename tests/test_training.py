@@ -87,7 +87,7 @@ def test_goes_on_after_ctrl_c_to_the_bit(optimizer: str, step: int, first: Sessi
     with pytest.raises(KeyboardInterrupt):
         train(tiny.learner(interrupted_at(step)), first, training, checkpoint=checkpoint, key="spring")
     assert signal.getsignal(signal.SIGINT) is handler
-    assert load_tensors(checkpoint)[1]["step"] == step + 1, "the step that was running is finished and kept"
+    assert load_tensors(checkpoint, "")[1]["step"] == step + 1, "the step that was running is finished and kept"
 
     torch.rand(7)  # another process has another state of the generator
     resumed = tiny.learner()
@@ -103,7 +103,7 @@ def test_goes_on_after_a_crash_from_the_last_checkpoint(first: Session, tmp_path
     expected = train(whole, first, training)
     with pytest.raises(RuntimeError, match="power"):
         train(tiny.learner(crashing_at(3)), first, training, checkpoint=checkpoint)
-    assert load_tensors(checkpoint)[1]["step"] == 2
+    assert load_tensors(checkpoint, "")[1]["step"] == 2
     resumed = tiny.learner()
     assert train(resumed, first, training, checkpoint=checkpoint).curves == expected.curves
     assert tiny.same(tiny.weights(resumed), tiny.weights(whole))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,13 @@ IMAGES = ImageOptions(size=32, resize=36, scale=(0.5, 1.0))
 NETWORK = NetworkOptions(backbone="test_resnet", pretrained=False, dim=8)
 TRAINING = TrainingOptions(epochs=2, classes_per_batch=2, pictures_per_class=2, device="cpu", lr=1e-3, warmup=1)
 
+TINY = [
+    *("--set", "network.backbone=test_resnet", "--set", "network.pretrained=false", "--set", "network.dim=8"),
+    *("--set", "images.size=32", "--set", "images.resize=36"),
+    *("--set", "training.epochs=1", "--set", "training.classes_per_batch=2", "--set", "training.device=cpu"),
+]
+Call = Callable[..., tuple[int, str, str]]
+
 
 def paint(path: Path, hue: int, seed: int, side: int = 40) -> Path:
     """A noisy picture whose stripes tell its class."""
@@ -29,6 +37,14 @@ def paint(path: Path, hue: int, seed: int, side: int = 40) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(path)
     return path
+
+
+def photos(root: Path, *names: str, each: int = 4) -> Path:
+    """A folder with a sub-folder of pictures for every name."""
+    for name in names:
+        for number in range(each):
+            paint(root / name / f"{number}.png", sum(os.fsencode(name)) % 13, number)
+    return root
 
 
 def session(root: Path, index: int, first: int, classes: int = 2, each: int = 4, tests: int = 0) -> Session:

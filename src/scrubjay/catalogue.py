@@ -28,8 +28,8 @@ from pydantic import Field
 from scrubjay.adding import Added, Adding
 from scrubjay.config import Config
 from scrubjay.data.images import ImageOptions, decode
-from scrubjay.data.loading import Pictures
-from scrubjay.data.photos import labelled, read_photos, readable
+from scrubjay.data.loading import Pictures, readable
+from scrubjay.data.photos import labelled, read_photos
 from scrubjay.data.stream import data_hash, extend
 from scrubjay.errors import CatalogueError, ConfigError, SpaceError, StorageError
 from scrubjay.evaluation.retrieval import evaluate_query_gallery
@@ -192,7 +192,7 @@ class Catalogue:
                 stale.unlink()
         work = json.dumps([content, chosen, self.options.model_dump(mode="json"), parent.name if parent else None])
         pictures = Pictures(session.train, images, train=True)
-        tests, unreadable = readable(session.test, images, pictures.cache)
+        tests, unreadable = readable(Pictures(session.test, images, train=False, cache=pictures.cache))
         session = replace(session, test=tuple(tests))
         began = time.perf_counter()
         learned = learn(

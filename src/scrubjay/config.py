@@ -118,3 +118,20 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def difference(theirs: Mapping[str, Any], mine: Mapping[str, Any], prefix: str = "") -> str | None:
+    """The first option that differs between two resolved configurations, with both values; None when they are equal.
+
+    >>> difference({"training": {"epochs": 4}}, {"training": {"epochs": 8}})
+    'training.epochs (4, now 8)'
+    """
+    for key in sorted({*theirs, *mine}):
+        one, other = theirs.get(key), mine.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            deeper = difference(one, other, f"{prefix}{key}.")
+            if deeper is not None:
+                return deeper
+        elif one != other:
+            return f"{prefix}{key} ({one!r}, now {other!r})"
+    return None

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from scrubjay import measurement
-from scrubjay.config import Config
+from scrubjay.config import Config, difference
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import Cache, Pictures
 from scrubjay.data.sources import source
@@ -262,7 +262,7 @@ def _claim(out: Path, options: ExperimentOptions) -> None:
     if not path.exists():
         write_json(path, mine)
         return
-    key = _difference(_read(path), mine)
+    key = difference(_read(path), mine)
     if key is not None:
         raise UserError(f"{out}: holds a run with another {key}; give a new --out, or the same options to go on.")
 
@@ -274,7 +274,7 @@ def _take_over(start: Path, out: Path, options: ExperimentOptions) -> None:
         raise UserError(f"{start}: has not finished its initial session; run it first, or leave it out.")
     theirs = _read(start / "config.json")
     free = {"method": None, "name": None}
-    key = _difference({**theirs, **free}, {**options.model_dump(mode="json"), **free})
+    key = difference({**theirs, **free}, {**options.model_dump(mode="json"), **free})
     if key is not None:
         raise UserError(f"{start}: began with another {key}; its initial session cannot be taken over.")
     for source_path in (start / "generations" / "g0", *sorted((start / "measured").glob("g0.*"))):
@@ -287,16 +287,3 @@ def _take_over(start: Path, out: Path, options: ExperimentOptions) -> None:
             building.rename(target)
         else:
             shutil.copy2(source_path, target)
-
-
-def _difference(theirs: Mapping[str, Any], mine: Mapping[str, Any], prefix: str = "") -> str | None:
-    """The dotted name of the first option that differs."""
-    for key in sorted({*theirs, *mine}):
-        one, other = theirs.get(key), mine.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            deeper = _difference(one, other, f"{prefix}{key}.")
-            if deeper is not None:
-                return deeper
-        elif one != other:
-            return f"{prefix}{key} ({one!r}, now {other!r})"
-    return None

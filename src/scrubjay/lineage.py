@@ -26,6 +26,7 @@ from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors, wr
 from scrubjay.models.embedder import Network, NetworkOptions
 
 FORMAT = 1
+RESTORE = "restore it from a copy; other generations are untouched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class Lineage:
         network = Network(options.model_copy(update={"pretrained": False}))
         network.options = options
         weights = generation.folder / "network.safetensors"
-        load_into(network, load_tensors(weights)[0], weights)
+        load_into(network, load_tensors(weights, RESTORE)[0], weights)
         return network.eval()
 
     def restore(self, generation: Generation, method: Method) -> None:
@@ -149,11 +150,11 @@ class Lineage:
             CheckpointError: its files are damaged or are of another network.
         """
         weights = generation.folder / "network.safetensors"
-        load_into(method.network, load_tensors(weights)[0], weights)
+        load_into(method.network, load_tensors(weights, RESTORE)[0], weights)
         kept = generation.folder / "method.safetensors"
         if kept.exists():
             state = method.state_dict()
-            tensors, _ = load_tensors(kept)
+            tensors, _ = load_tensors(kept, RESTORE)
             load_into(method, {**state, **{key: value for key, value in tensors.items() if key in state}}, kept)
 
 

@@ -50,7 +50,7 @@ class Measured:
         Raises:
             CheckpointError: the file is damaged.
         """
-        tensors, info = load_tensors(path)
+        tensors, info = load_tensors(path, "delete it, and it is measured again")
         parts = {
             part: Embeddings(
                 **{name: tensors[f"{part}.{name}"].numpy() for name in ("vectors", "labels", "indices")},
@@ -74,15 +74,15 @@ def gallery_samples(stream: Stream, step: int) -> list[Sample]:
 
 def groups(embeddings: Embeddings, stream: Stream, step: int) -> GroupScores:
     """Test pictures among themselves, by group, after session `step` (0-based)."""
-    samples = [test_samples(stream)[index] for index in embeddings.indices]
+    queries, galleries = _flags(embeddings, stream)
     return evaluate_groups(
         embeddings.vectors,
         embeddings.labels,
         [session.labels for session in stream.sessions],
         step,
         KS,
-        query_mask=np.array([sample.query for sample in samples], dtype=bool),
-        gallery_mask=np.array([sample.gallery for sample in samples], dtype=bool),
+        query_mask=queries,
+        gallery_mask=galleries,
     )
 
 
@@ -100,13 +100,14 @@ def compatibility(measured: Sequence[Measured], stream: Stream) -> dict[str, lis
     """C[t][k] by metric: test pictures embedded by generation t query the gallery of generation k ≤ t.
 
     The gallery holds the training pictures of the classes that generation k has learned; the queries are the test
-    pictures of these classes.
+    pictures of these classes that may be queries.
     """
     size = len(measured)
     matrices: dict[str, list[list[float | None]]] = {metric: [[None] * size for _ in range(size)] for metric in METRICS}
     for t, newer in enumerate(measured):
+        may_ask, _ = _flags(newer.test, stream)
         for k, older in enumerate(measured[: t + 1]):
-            asked = newer.test.labels < stream.sessions[k].labels.stop
+            asked = may_ask & (newer.test.labels < stream.sessions[k].labels.stop)
             if not asked.any() or not len(older.gallery.labels):
                 continue
             scores = evaluate_query_gallery(
@@ -157,6 +158,13 @@ def figures(
 def by_session(scores: GroupScores) -> dict[str, list[float | None]]:
     """Score on each session's classes, by metric."""
     return {metric: [_value(each, metric) for each in scores.sessions] for metric in METRICS}
+
+
+def _flags(embeddings: Embeddings, stream: Stream) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which embedded test pictures may be queries, and which may be in the gallery."""
+    samples = test_samples(stream)
+    flags = np.array([(sample.query, sample.gallery) for sample in samples], dtype=bool).reshape(-1, 2)
+    return flags[embeddings.indices, 0], flags[embeddings.indices, 1]
 
 
 def _figures(scores: RetrievalScores) -> dict[str, Any] | None:

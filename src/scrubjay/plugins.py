@@ -7,6 +7,7 @@ every module in it is one implementation, and holds exactly one public subclass 
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import importlib.resources
 import pkgutil
@@ -42,7 +43,10 @@ def load(role: str, name: str, base: type[Any]) -> type[Any]:
         ConfigError: there is no such file; the known names are listed.
     """
     if name not in names(role):
-        raise ConfigError(f"unknown {role.rpartition('.')[2]} name {name!r}. Known: {', '.join(names(role))}.")
+        near = difflib.get_close_matches(name, names(role), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        what = role.rpartition(".")[2].removesuffix("s")
+        raise ConfigError(f"unknown {what} {name!r}.{hint} Known: {', '.join(names(role))}.")
     module = importlib.import_module(f"scrubjay.{role}.{name}")
     (found,) = (
         value

@@ -23,9 +23,9 @@ from accelerate.state import AcceleratorState
 from pydantic import Field
 
 from scrubjay.config import Config
-from scrubjay.data.loading import Pictures, batches
+from scrubjay.data.loading import Pictures, batches, readable
 from scrubjay.data.sampler import PKSampler
-from scrubjay.errors import DataError, ImageError, ScrubjayError, UserError
+from scrubjay.errors import DataError, ScrubjayError, UserError
 from scrubjay.methods import Method
 from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors
 from scrubjay.progress import track
@@ -114,12 +114,13 @@ def learn(
     frozen = options.freeze_batchnorm == "always" or (options.freeze_batchnorm == "after_first" and session.index > 0)
     method.network.freeze_batchnorm(frozen)
     method.begin(session)
-    samples, failures = _readable(pictures)
+    samples, failures = readable(pictures)  # so that a plan of batches is never short of a picture
+    _check_classes(pictures, samples)
     if not any(parameter.requires_grad for parameter in method.parameters()):
         method.end(session)
         return Learned({}, 0, failures)
-    readable = Pictures(samples, pictures.options, train=True, cache=pictures.cache)
-    fit = _Fit(method, readable, options, _derived(seed, session.index), key, session)
+    whole = Pictures(samples, pictures.options, train=True, cache=pictures.cache)
+    fit = _Fit(method, whole, options, _derived(seed, session.index), key, session)
     curves, images = fit.run(checkpoint)
     method.end(session)
     return Learned(curves, images, failures)
@@ -201,7 +202,7 @@ class _Fit:
         logger.info("saved session %d at step %d of %d", self.session.index + 1, self.step, len(self.plan))
 
     def _load(self, path: Path) -> None:
-        tensors, info = load_tensors(path)
+        tensors, info = load_tensors(path, "delete it, and the session starts again")
         if info.get("key") != self.key:
             raise UserError(
                 f"{path}: holds interrupted work on other data or with other options: give those again to finish it, "
@@ -233,22 +234,11 @@ def _optimizer(method: Method, options: TrainingOptions) -> torch.optim.Optimize
     return rule(filled, weight_decay=options.weight_decay)
 
 
-def _readable(pictures: Pictures) -> tuple[list[Sample], tuple[tuple[str, str], ...]]:
-    """The samples that can be decoded, and the others; so that a plan of batches is never short of a picture."""
-    good, failures = [], []
-    for sample in track(pictures.samples, "read pictures", len(pictures.samples)):
-        try:
-            pictures.cache.get(sample, pictures.options)
-            good.append(sample)
-        except ImageError as error:
-            if pictures.options.on_error == "raise":
-                raise
-            failures.append((str(sample.path), str(error).removeprefix(f"{sample.path}: ")))
+def _check_classes(pictures: Pictures, good: Sequence[Sample]) -> None:
     lost = {sample.label for sample in pictures.samples} - {sample.label for sample in good}
     if lost:
         example = next(sample.path for sample in pictures.samples if sample.label in lost)
         raise DataError(f"no picture of the class of {example} can be decoded; mend the pictures or leave it out.")
-    return good, tuple(failures)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def test_tensors_come_back_to_the_bit(dtype: torch.dtype, tmp_path: Path) -> Non
     }
     info = {"key": "grün", "steps": [1, 2], "nothing": None}
     save_tensors(tmp_path / "deep" / "er" / "a.safetensors", tensors, info)
-    found, description = load_tensors(tmp_path / "deep" / "er" / "a.safetensors")
+    found, description = load_tensors(tmp_path / "deep" / "er" / "a.safetensors", "make it again")
     assert description == info
     assert found.keys() == tensors.keys()
     for name, value in tensors.items():
@@ -50,7 +50,7 @@ def test_tensors_come_back_to_the_bit(dtype: torch.dtype, tmp_path: Path) -> Non
 
 def test_no_tensor_at_all_comes_back(tmp_path: Path) -> None:
     save_tensors(tmp_path / "a.safetensors", {}, {})
-    assert load_tensors(tmp_path / "a.safetensors") == ({}, {})
+    assert load_tensors(tmp_path / "a.safetensors", "make it again") == ({}, {})
 
 
 @given(share=st.floats(0, 0.999))
@@ -58,14 +58,14 @@ def test_a_file_cut_short_is_refused(share: float, tmp_path_factory: pytest.Temp
     path = tmp_path_factory.mktemp("cut") / "a.safetensors"
     save_tensors(path, {"a": torch.ones(20)}, {"key": 1})
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(CheckpointError, match="damaged or incomplete") as caught:
-        load_tensors(path)
+    with pytest.raises(CheckpointError, match=r"damaged or incomplete .*: make it again\.$") as caught:
+        load_tensors(path, "make it again")
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"a\.safetensors"):
-        load_tensors(tmp_path / "a.safetensors")
+        load_tensors(tmp_path / "a.safetensors", "make it again")
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

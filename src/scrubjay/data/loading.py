@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from scrubjay.data.images import Box, ImageOptions, decode
 from scrubjay.data.transforms import augmented, centre_crop, resized
 from scrubjay.errors import ImageError
+from scrubjay.progress import track
 from scrubjay.types import Batch, Sample
 
 Key = int | tuple[int, int]
@@ -116,6 +117,24 @@ class Pictures(Dataset[Tensor]):
             torch.tensor(indices, dtype=torch.int64),
             tuple(failures),
         )
+
+
+def readable(pictures: Pictures) -> tuple[list[Sample], tuple[tuple[str, str], ...]]:
+    """The samples that can be decoded, which then are in the cache, and the others: path and reason.
+
+    Raises:
+        ImageError: one cannot be, and `on_error` is "raise".
+    """
+    good, failures = [], []
+    for sample in track(pictures.samples, "read pictures", len(pictures.samples)):
+        try:
+            pictures.cache.get(sample, pictures.options)
+            good.append(sample)
+        except ImageError as error:
+            if pictures.options.on_error == "raise":
+                raise
+            failures.append((str(sample.path), str(error).removeprefix(f"{sample.path}: ")))
+    return good, tuple(failures)
 
 
 def batches(pictures: Pictures, index_batches: Iterable[Sequence[Key]]) -> Iterator[Batch]:

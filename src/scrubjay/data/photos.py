@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from scrubjay.data.images import ImageOptions
 from scrubjay.data.sources.folder import Folder
 from scrubjay.data.sources.table import Table
 from scrubjay.errors import DataError, ImageError
 from scrubjay.types import Dataset, Sample
-
-if TYPE_CHECKING:
-    from scrubjay.data.loading import Cache
 
 TABLES = frozenset({".csv", ".parquet"})
 
@@ -67,23 +61,3 @@ def content_hash(sample: Sample) -> str:
     if sample.box is not None:
         digest.update(repr(sample.box).encode())
     return digest.hexdigest()
-
-
-def readable(
-    samples: Sequence[Sample], images: ImageOptions, cache: Cache
-) -> tuple[list[Sample], list[tuple[str, str]]]:
-    """The samples that can be decoded, which then are in the cache, and the others: path and reason.
-
-    Raises:
-        ImageError: one cannot be, and `images.on_error` is "raise".
-    """
-    good, failures = [], []
-    for sample in samples:
-        try:
-            cache.get(sample, images)
-            good.append(sample)
-        except ImageError as error:
-            if images.on_error == "raise":
-                raise
-            failures.append((str(sample.path), str(error).removeprefix(f"{sample.path}: ")))
-    return good, failures

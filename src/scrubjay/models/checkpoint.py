@@ -50,8 +50,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, A
     write_file(path, save(plain, metadata={"info": json.dumps(dict(info))}))
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: Path, cure: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The named tensors and the description of a file.
+
+    Args:
+        path: the file.
+        cure: what the user can do when it is damaged, for the message.
 
     Raises:
         CheckpointError: the file is missing, cut short or damaged.
@@ -61,10 +65,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             info = json.loads((file.metadata() or {}).get("info", "{}"))
             return {key: file.get_tensor(key) for key in file.keys()}, info  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: damaged or incomplete weights ({error}): delete it, and the work starts again "
-            "from the last whole generation."
-        ) from None
+        raise CheckpointError(f"{path}: damaged or incomplete ({error}): {cure}.") from None
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
