@@ -30,7 +30,8 @@ fix: $(SETUP)  ## what a machine can mend
 	$(BIN)/ruff check --fix src tests benchmarks
 	$(BIN)/ruff format src tests benchmarks
 
-bench: $(SETUP)  ## every benchmark, one after another
+bench: $(SETUP)  ## every benchmark against its peers, one after another
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,bench]"
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
