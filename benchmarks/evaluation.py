@@ -7,9 +7,9 @@ N pictures search each other: random unit vectors of 1,000 overlapping classes. 
 * what takes the whole ranking (mAP): the peer with `k=None`, at the full size if that fits the memory that is free,
   and at a size where it should (`--map-n`).
 
-Ours computes all figures every time. scrubjay does not need faiss: the extra `bench` has it, which `make bench` installs; without
-it the row says so. Every measurement is a process of its own: the best of three runs, and the growth of the largest
-resident size over that before the first run, when libraries and data are already loaded.
+Ours computes all figures every time. scrubjay does not need faiss: the extra `bench` has it, which `make bench`
+installs; without it the row says so. Every measurement is a process of its own: the best of three runs, and the growth
+of the largest resident size over that before the first run, when libraries and data are already loaded.
 
     python benchmarks/evaluation.py [--n 20000 --dim 128 --map-n 10000]
 """
