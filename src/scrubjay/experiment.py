@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from scrubjay.lineage import Generation, Lineage, versions
 from scrubjay.locking import locked
 from scrubjay.measurement import Measured
 from scrubjay.methods import Method, method
+from scrubjay.models.activations import Activations
 from scrubjay.models.checkpoint import write_json
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.models.embedding import embed, embed_backbone, space_fingerprint
@@ -76,13 +79,17 @@ def _named(value: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     return value["name"], {key: item for key, item in value.items() if key != "name"}
 
 
-def run(options: ExperimentOptions, out: Path, start: Path | None = None) -> dict[str, Any]:
+def run(
+    options: ExperimentOptions, out: Path, start: Path | None = None, activations: Path | None = None
+) -> dict[str, Any]:
     """Learn every session of a stream without the pictures of earlier ones, and measure after each.
 
     Args:
         options: everything.
         out: folder of the run. What is done there is not done again.
         start: folder of a run whose initial session is the same but for the method; its g0 is taken over.
+        activations: folder where those of the network's frozen part are kept, which runs may share; none: they are
+            computed every time. The result is the same.
 
     Returns:
         What `result.json` holds.
@@ -96,8 +103,11 @@ def run(options: ExperimentOptions, out: Path, start: Path | None = None) -> dic
         stream, root = load_stream(options)
         if start is not None:
             _take_over(start, out, options)
-        going = _Run(options, out, stream, root, Lineage(out / "generations"), Cache(options.images.cache_mb))
         learner = make_method(options)
+        cache, kept = Cache(options.images.cache_mb), None
+        if activations is not None and options.network.frozen is not None:
+            kept = Activations(activations, learner.network.embedder, options.images)
+        going = _Run(options, out, stream, root, Lineage(out / "generations"), cache, kept)
         reference = going.reference(learner.network)
         done = len(going.lineage.generations())
         for session in stream.sessions:
@@ -137,6 +147,7 @@ class _Run:
     root: Path
     lineage: Lineage
     cache: Cache
+    activations: Activations | None
 
     def learn(self, learner: Method, session: Session) -> Generation:
         options, index = self.options, session.index
@@ -145,6 +156,8 @@ class _Run:
         checkpoint = self.out / f"session{index}.safetensors"
         began = time.perf_counter()
         pictures = Pictures(samples, options.images, train=True, cache=self.cache)
+        if self.activations is not None:
+            pictures = self.activations.of(pictures)
         learned = learn(learner, session, pictures, options.training, options.seed, checkpoint, f"session {index}")
         seconds = time.perf_counter() - began
         generation = self.lineage.add(
@@ -177,8 +190,8 @@ class _Run:
         tested = measurement.test_samples(self.stream)
         kept = measurement.gallery_samples(self.stream, generation.number)
         measured = Measured(
-            embed(network.embedder, tested, self.options.images, self.cache),
-            embed(network.embedder, kept, self.options.images, self.cache),
+            embed(network.embedder, tested, self.options.images, self.cache, self.activations),
+            embed(network.embedder, kept, self.options.images, self.cache, self.activations),
         )
         seconds = time.perf_counter() - began
         measured.save(self._measured(generation))
@@ -190,7 +203,7 @@ class _Run:
         path = self.out / "reference.json"
         if not path.exists():
             tested = measurement.test_samples(self.stream)
-            features = embed_backbone(network.embedder, tested, self.options.images, self.cache)
+            features = embed_backbone(network.embedder, tested, self.options.images, self.cache, self.activations)
             scores = measurement.groups(features, self.stream, len(self.stream.sessions) - 1)
             write_json(path, {"groups": measurement.group_figures(scores), "sessions": measurement.by_session(scores)})
         return _read(path)
@@ -253,7 +266,14 @@ def _phase(session: int, name: str, seconds: float, images: int) -> dict[str, An
         "seconds": round(seconds, 3),
         "images": images,
         "images_per_second": round(images / seconds, 1) if seconds > 0 else None,
+        "peak_mb": _peak_mb(),
     }
+
+
+def _peak_mb() -> int:
+    """The most memory that this process has held since it began, in MiB: it never falls from phase to phase."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _claim(out: Path, options: ExperimentOptions) -> None:

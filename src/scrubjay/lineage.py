@@ -171,7 +171,8 @@ def versions() -> dict[str, str]:
 
 
 def _is_own(key: str) -> bool:
-    return not key.startswith(("network.", "teacher."))
+    """Whether a part of a method's state outlives its session and is not in `network.safetensors` already."""
+    return not key.startswith(("network.", "teacher.", "metric."))
 
 
 def _read(folder: Path) -> Generation:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,20 +102,34 @@ def compatibility(measured: Sequence[Measured], stream: Stream) -> dict[str, lis
     The gallery holds the training pictures of the classes that generation k has learned; the queries are the test
     pictures of these classes that may be queries.
     """
+    return _cross(measured, stream, lambda newer, older: older.gallery)
+
+
+def reindex(measured: Sequence[Measured], stream: Stream) -> dict[str, list[list[float | None]]]:
+    """R[t][k] by metric: as C[t][k], with the same gallery embedded anew by generation t. R[t][t] is C[t][t]."""
+
+    def embedded_anew(newer: Measured, older: Measured) -> Embeddings:
+        known = np.isin(newer.gallery.labels, older.gallery.labels)
+        parts = {name: getattr(newer.gallery, name)[known] for name in ("vectors", "labels", "indices")}
+        return replace(newer.gallery, **parts)
+
+    return _cross(measured, stream, embedded_anew)
+
+
+def _cross(
+    measured: Sequence[Measured], stream: Stream, gallery_of: Callable[[Measured, Measured], Embeddings]
+) -> dict[str, list[list[float | None]]]:
     size = len(measured)
     matrices: dict[str, list[list[float | None]]] = {metric: [[None] * size for _ in range(size)] for metric in METRICS}
     for t, newer in enumerate(measured):
         may_ask, _ = _flags(newer.test, stream)
         for k, older in enumerate(measured[: t + 1]):
             asked = may_ask & (newer.test.labels < stream.sessions[k].labels.stop)
-            if not asked.any() or not len(older.gallery.labels):
+            gallery = gallery_of(newer, older)
+            if not asked.any() or not len(gallery.labels):
                 continue
             scores = evaluate_query_gallery(
-                newer.test.vectors[asked],
-                newer.test.labels[asked],
-                older.gallery.vectors,
-                older.gallery.labels,
-                KS,
+                newer.test.vectors[asked], newer.test.labels[asked], gallery.vectors, gallery.labels, KS
             )
             for metric in METRICS:
                 matrices[metric][t][k] = _value(scores, metric)
@@ -151,6 +165,7 @@ def figures(
         "groups": [group_figures(each) for each in scores],
         "accuracy": a,
         "compatibility": compatibility(measured, stream),
+        "reindex": reindex(measured, stream),
         "continual": summaries(a, before),
     }
 

@@ -23,7 +23,7 @@ from accelerate.state import AcceleratorState
 from pydantic import Field
 
 from scrubjay.config import Config
-from scrubjay.data.loading import Pictures, batches, readable
+from scrubjay.data.loading import Pictures, batches, in_order, readable
 from scrubjay.data.sampler import PKSampler
 from scrubjay.errors import DataError, ScrubjayError, UserError
 from scrubjay.methods import Method
@@ -32,6 +32,10 @@ from scrubjay.progress import track
 from scrubjay.types import Sample, Session
 
 logger = logging.getLogger(__name__)
+
+
+SHOWN = 64
+"""Pictures in a batch of the pass that `Method.end` may make."""
 
 
 class TrainingOptions(Config):
@@ -116,13 +120,15 @@ def learn(
     method.begin(session)
     samples, failures = readable(pictures)  # so that a plan of batches is never short of a picture
     _check_classes(pictures, samples)
-    if not any(parameter.requires_grad for parameter in method.parameters()):
-        method.end(session)
-        return Learned({}, 0, failures)
-    whole = Pictures(samples, pictures.options, train=True, cache=pictures.cache)
-    fit = _Fit(method, whole, options, _derived(seed, session.index), key, session)
-    curves, images = fit.run(checkpoint)
-    method.end(session)
+    curves: dict[str, list[float]] = {}
+    images = 0
+    if any(parameter.requires_grad for parameter in method.parameters()):
+        whole = pictures.of(samples, train=True)
+        fit = _Fit(method, whole, options, _derived(seed, session.index), key, session)
+        curves, images = fit.run(checkpoint)
+    shown, device = pictures.of(samples, train=False), next(method.parameters()).device
+    method.eval()
+    method.end(session, lambda: (batch.to(device) for batch in in_order(shown, SHOWN)))
     return Learned(curves, images, failures)
 
 
@@ -169,6 +175,7 @@ class _Fit:
             for batch in track(todo, f"learn session {self.session.index + 1}", len(self.plan), start):
                 for group, full in zip(self.optimizer.param_groups, self.rates, strict=True):
                     group["lr"] = full * rate(self.step, len(self.plan), self.options)
+                self.method.progress = self.step / len(self.plan)
                 losses = self.model(batch.to(self.accelerator.device))
                 self.optimizer.zero_grad()
                 self.accelerator.backward(losses.total)

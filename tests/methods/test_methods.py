@@ -105,7 +105,7 @@ def test_state_has_the_same_keys_from_construction_on(name: str, tmp_path: Path)
         if total.requires_grad:
             total.backward()
         assert list(learner.state_dict()) == keys
-        learner.end(session)
+        learner.end(session, lambda samples=samples: iter([tiny.batch(samples)]))
         assert list(learner.state_dict()) == keys
 
 

@@ -43,6 +43,9 @@ class ImageOptions(Config):
     """Smallest and largest share of the picture's area that a random crop takes."""
     flip: float = Field(0.5, ge=0, le=1)
     """Probability of a horizontal flip in training."""
+    views: int | None = Field(None, ge=1)
+    """How many different crops a picture has in training; none: every one is new. With a number of them the
+    activations of a frozen first part of the network (`network.frozen`) are computed once and kept."""
     max_pixels: int = Field(_MAX_PIXELS, gt=0, le=_PILLOW_REFUSES)
     """Pictures with more pixels than this are refused before they are decoded."""
     on_error: Literal["skip", "raise"] = "skip"

@@ -6,9 +6,11 @@ nor on what was loaded before it.
 
 from __future__ import annotations
 
+import copy
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -84,6 +86,27 @@ class Pictures(Dataset[Tensor]):
         self.train = train
         self.cache = Cache(options.cache_mb) if cache is None else cache
 
+    def of(self, samples: Sequence[Sample], train: bool) -> Self:
+        """Other samples, loaded in the same way and with the same cache."""
+        other = copy.copy(self)
+        other.samples, other.train = samples, train
+        return other
+
+    def check(self, index: int) -> None:
+        """Make sure that a picture can be had, and keep it where there is room.
+
+        Raises:
+            ImageError: it cannot be decoded.
+        """
+        self.cache.get(self.samples[index], self.options)
+
+    def view(self, key: tuple[int, int]) -> int:
+        """The seed of a crop: that of the key, or of one of the `options.views` that the picture has."""
+        index, seed = key
+        if self.options.views is None:
+            return seed
+        return zlib.crc32(f"{self.samples[index].path.name} {seed % self.options.views}".encode(errors="replace"))
+
     def __len__(self) -> int:
         return len(self.samples)
 
@@ -94,7 +117,7 @@ class Pictures(Dataset[Tensor]):
             ImageError: it cannot be decoded.
         """
         if isinstance(key, tuple):
-            return augmented(self.cache.get(self.samples[key[0]], self.options), self.options, key[1])
+            return augmented(self.cache.get(self.samples[key[0]], self.options), self.options, self.view(key))
         if self.train:
             raise TypeError(f"a training picture needs the key (index, seed), not {key!r}")
         return centre_crop(self.cache.get(self.samples[key], self.options), self.options.size)
@@ -126,9 +149,9 @@ def readable(pictures: Pictures) -> tuple[list[Sample], tuple[tuple[str, str], .
         ImageError: one cannot be, and `on_error` is "raise".
     """
     good, failures = [], []
-    for sample in track(pictures.samples, "read pictures", len(pictures.samples)):
+    for index, sample in enumerate(track(pictures.samples, "read pictures", len(pictures.samples))):
         try:
-            pictures.cache.get(sample, pictures.options)
+            pictures.check(index)
             good.append(sample)
         except ImageError as error:
             if pictures.options.on_error == "raise":
@@ -162,9 +185,14 @@ def eval_batches(
     samples: Sequence[Sample], options: ImageOptions, batch_size: int, cache: Cache | None = None
 ) -> Iterator[Batch]:
     """All samples in order, centre crops, `batch_size` at a time; see `batches`. Nothing is kept without a `cache`."""
-    pictures = Pictures(samples, options, train=False, cache=Cache(0) if cache is None else cache)
-    starts = range(0, len(samples), batch_size)
-    return batches(pictures, [range(start, min(start + batch_size, len(samples))) for start in starts])
+    return in_order(Pictures(samples, options, train=False, cache=Cache(0) if cache is None else cache), batch_size)
+
+
+def in_order(pictures: Pictures, batch_size: int) -> Iterator[Batch]:
+    """All pictures in order, `batch_size` at a time; for pictures that are not for training, whose key is the index."""
+    size = len(pictures)
+    starts = range(0, size, batch_size)
+    return batches(pictures, [range(start, min(start + batch_size, size)) for start in starts])
 
 
 def _as_is(batch: Any) -> Any:

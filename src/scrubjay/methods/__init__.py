@@ -7,7 +7,8 @@ terms) and `end` (statistics, importances, bridges).
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,18 +17,32 @@ from torch import Tensor, nn
 from scrubjay import plugins
 from scrubjay.config import Config
 from scrubjay.losses.cross_entropy import cross_entropy
-from scrubjay.losses.triplet import triplet
 from scrubjay.models.embedder import Network
+from scrubjay.parts.averaging import average, keep_share
+from scrubjay.parts.metric import Metric
 from scrubjay.types import Batch, Losses, Session
+
+Pass = Callable[[], Iterator[Batch]]
+"""One pass over the session's pictures, centre-cropped and in order, each time it is called."""
 
 
 class MethodOptions(Config):
-    """What all methods share: how new classes are learned."""
+    """What all methods share: how new classes are learned, and what is done after any of them."""
 
+    metric: str = "triplet"
+    """Metric loss beside the cross entropy: triplet, contrastive, proxy-anchor, multi-similarity, supcon, none, or
+    pml:NAME for any other of pytorch-metric-learning."""
+    metric_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the metric loss, by the names of its function or class."""
+    metric_weight: float = Field(1.0, ge=0)
+    """Factor on the metric loss."""
     margin: float = Field(0.2, ge=0)
     """λ of the triplet loss, in units of cosine similarity."""
     mining: Literal["hard", "semi-hard"] = "hard"
     """Which negatives the triplet loss takes from the batch."""
+    average: Annotated[float, Field(gt=0, le=1)] | Literal["lstkc"] = 1.0
+    """Weight averaging after a session: the share a in a·θ_new + (1 − a)·θ_old; "lstkc": one minus the mean change of
+    the affinities of the new pictures (Xu et al., AAAI 2024); 1: none."""
 
 
 class Method(nn.Module):
@@ -38,46 +53,67 @@ class Method(nn.Module):
 
     Attributes:
         network: the one being trained.
-        teacher: the frozen network of the previous session, for methods that ask for one with `uses_teacher`.
+        teacher: the frozen network of the previous session, for methods that ask for one with `uses_teacher`, and
+            where weights are averaged.
+        metric: the metric loss; what it learns is of one session and made anew in the next.
         first_label: number of classes learned before this session.
+        new_classes: number of classes that this session brings.
+        progress: share of the session's steps that are done, 0 … 1; set by the loop before each step.
+        own_start: its initial session is learned in another way than that of plain fine-tuning.
     """
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     needs_old_images: ClassVar[bool] = False
-    uses_teacher: ClassVar[bool] = False
+    own_start: ClassVar[bool] = False
+    uses_teacher: bool = False
     teacher: Network
 
     def __init__(self, network: Network, options: Any = None) -> None:
         super().__init__()
         self.options = self.Options() if options is None else options
         self.network = network
-        self.first_label = 0
+        self.metric = Metric(self.options, network.options.dim)
+        self.first_label = self.new_classes = 0
+        self.progress = 0.0
+        self.uses_teacher = self.uses_teacher or self.options.average != 1
         if self.uses_teacher:
             self.teacher = copy.deepcopy(network).requires_grad_(False)
 
     def begin(self, session: Session) -> None:
         """Before a session: keep the teacher, make room for the new classes."""
-        self.first_label = session.first_label
+        self.first_label, self.new_classes = session.first_label, len(session.classes)
         if self.uses_teacher:
             self.teacher.load_state_dict(self.network.state_dict())
             self.teacher.requires_grad_(False)
         self.network.head.grow(session.first_label + len(session.classes))
+        self.metric.begin(session.labels.stop - self._first)
 
     def loss(self, batch: Batch) -> Losses:
         """The objective on a batch of the session's pictures, as named and weighted terms."""
         z, logits = self.network(batch.images)
         return self.plasticity(z, logits, batch.labels)
 
-    def end(self, session: Session) -> None:
-        """After a session."""
+    def end(self, session: Session, pictures: Pass) -> None:
+        """After a session: averages the weights where that was asked for. A method's own statistics come after it."""
+        if self.has_past and self.options.average != 1:
+            share = self.options.average
+            if share == "lstkc":
+                share = keep_share(
+                    (self.recall(batch.images)[0], self.network(batch.images)[0]) for batch in pictures()
+                )
+            average(self.network, self.teacher, float(share))
 
     def plasticity(self, z: Tensor, logits: Tensor, labels: Tensor) -> Losses:
-        """What learns the new classes: cross entropy over their logits, and the triplet loss."""
-        first = 0 if self.needs_old_images else self.first_label
-        return Losses(
-            ce=cross_entropy(logits, labels, first),
-            triplet=triplet(z, labels, self.options.margin, self.options.mining),
-        )
+        """What learns the new classes: cross entropy over their logits, and the metric loss."""
+        losses = Losses(ce=cross_entropy(logits, labels, self._first))
+        if self.options.metric != "none":
+            losses[self.metric.name] = self.options.metric_weight * self.metric(z, labels - self._first)
+        return losses
+
+    @property
+    def _first(self) -> int:
+        """The first label that the batches of this session hold."""
+        return 0 if self.needs_old_images else self.first_label
 
     @torch.no_grad()
     def recall(self, images: Tensor) -> tuple[Tensor, Tensor]:

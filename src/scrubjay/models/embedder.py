@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from scrubjay.config import Config
 from scrubjay.models import backbones
+from scrubjay.models.stem import Stem
 
 
 class NetworkOptions(Config):
@@ -23,6 +24,8 @@ class NetworkOptions(Config):
     """Name of a timm model."""
     pretrained: bool = True
     """Start from ImageNet weights."""
+    frozen: str | None = None
+    """Last module of the backbone that is never trained, with all before it: "blocks.5"; none: all are trained."""
     dim: int = Field(512, ge=2)
     """Dimension of the embedding."""
     pooling: Literal["avg", "max", "gem"] = "avg"
@@ -61,16 +64,34 @@ class Embedder(nn.Module):
         super().__init__()
         self.kind = f"{options.backbone} {options.pooling}"
         self.backbone = backbones.create(options.backbone, options.pretrained)
+        self.stem = None if options.frozen is None else Stem(self.backbone, options.frozen)
         self.pooling = Pooling(options.pooling)
         self.projection = nn.Linear(backbones.channels(self.backbone), options.dim)
         mean, std = backbones.normalisation(self.backbone)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def features(self, images: Tensor) -> Tensor:
-        """Images uint8 (B, 3, H, W) in 0 … 255, or float in 0 … 1 → pooled features of the backbone (B, C)."""
+    def prepare(self, images: Tensor) -> Tensor:
+        """What the trained part starts from: pixels, or the activations of the frozen part.
+
+        Args:
+            images: uint8 (B, 3, H, W) in 0 … 255, or float in 0 … 1; or what this function gave for them.
+
+        Returns:
+            Float pixels in 0 … 1 (B, 3, H, W); with a frozen part its activations (B, C, h, w), without a gradient.
+        """
         pixels = images.float().div(255) if images.dtype == torch.uint8 else images
-        maps: Tensor = self.backbone(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+        if self.stem is None or images.shape[1] != 3:
+            return pixels
+        return self.stem((pixels - self.mean) / self.std)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images as for `prepare`, or what it gave for them → pooled features of the backbone (B, C)."""
+        start = self.prepare(images)
+        if self.stem is None:
+            start = (start - self.mean) / self.std
+        run = self.backbone if self.stem is None else self.stem.tail
+        maps: Tensor = run(start.contiguous(memory_format=torch.channels_last) if start.ndim == 4 else start)
         if maps.ndim == 3:
             positions = maps[:, int(getattr(self.backbone, "num_prefix_tokens", 0)) :]
         elif str(getattr(self.backbone, "output_fmt", "NCHW")).endswith("NHWC"):
@@ -81,7 +102,7 @@ class Embedder(nn.Module):
         return pooled
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images as for `features` → unit embeddings float32 (B, d)."""
+        """Images as for `prepare`, or what it gave for them → unit embeddings float32 (B, d)."""
         return F.normalize(self.projection(self.features(images)).float(), dim=1)
 
 
@@ -133,6 +154,8 @@ class Network(nn.Module):
         self.embedder = Embedder(options)
         self.head = GrowingHead(options.dim, options.logit_scale)
         self.batchnorm_frozen = False
+        for layer in self._frozen():
+            layer.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # two to three times faster on a CPU
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,15 +172,20 @@ class Network(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Network:
-        """As in torch, but frozen BatchNorm layers stay in evaluation mode."""
+        """As in torch, but frozen layers stay in evaluation mode."""
         super().train(mode)
-        if self.batchnorm_frozen:
-            for layer in self._batchnorms():
-                layer.eval()
+        for layer in (*self._frozen(), *(self._batchnorms() if self.batchnorm_frozen else ())):
+            layer.eval()
         return self
 
+    def _frozen(self) -> list[nn.Module]:
+        return [] if self.embedder.stem is None else self.embedder.stem.layers
+
     def _batchnorms(self) -> list[nn.Module]:
-        return [layer for layer in self.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+        """All that may be trained."""
+        never = {id(part) for layer in self._frozen() for part in layer.modules()}
+        found = (layer for layer in self.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
+        return [layer for layer in found if id(layer) not in never]
 
 
 def fingerprint(embedder: Embedder, preprocessing: dict[str, Any]) -> str:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.loading import Cache, eval_batches
+from scrubjay.data.loading import Cache, Pictures, in_order
+from scrubjay.models.activations import Activations
 from scrubjay.models.embedder import Embedder, fingerprint
 from scrubjay.progress import track
 from scrubjay.types import Embeddings, Sample
@@ -24,9 +25,20 @@ def space_fingerprint(embedder: Embedder, images: ImageOptions) -> str:
 
 
 def embed(
-    embedder: Embedder, samples: Sequence[Sample], images: ImageOptions, cache: Cache | None = None
+    embedder: Embedder,
+    samples: Sequence[Sample],
+    images: ImageOptions,
+    cache: Cache | None = None,
+    activations: Activations | None = None,
 ) -> Embeddings:
     """Embed pictures, centre-cropped, in their order.
+
+    Args:
+        embedder: what embeds.
+        samples: the pictures.
+        images: how they are prepared.
+        cache: of decoded pictures; none: nothing is kept.
+        activations: of the embedder's frozen part; none: it is run.
 
     Returns:
         Unit vectors (N, d); pictures that could not be decoded are missing and listed.
@@ -34,35 +46,41 @@ def embed(
     Raises:
         ImageError: a picture cannot be decoded and `images.on_error` is "raise", or none can.
     """
-    return _collect(embedder, embedder, samples, images, cache, space_fingerprint(embedder, images))
+    pictures = _pictures(samples, images, cache, activations)
+    return _collect(embedder, embedder, pictures, space_fingerprint(embedder, images))
 
 
 def embed_backbone(
-    embedder: Embedder, samples: Sequence[Sample], images: ImageOptions, cache: Cache | None = None
+    embedder: Embedder,
+    samples: Sequence[Sample],
+    images: ImageOptions,
+    cache: Cache | None = None,
+    activations: Activations | None = None,
 ) -> Embeddings:
     """As `embed`, but the backbone's own pooled features, brought to unit norm: what it is worth without training."""
 
     def pooled(batch: Tensor) -> Tensor:
         return F.normalize(embedder.features(batch).float(), dim=1)
 
-    return _collect(embedder, pooled, samples, images, cache, space_fingerprint(embedder, images) + "-backbone")
+    pictures = _pictures(samples, images, cache, activations)
+    return _collect(embedder, pooled, pictures, space_fingerprint(embedder, images) + "-backbone")
+
+
+def _pictures(
+    samples: Sequence[Sample], images: ImageOptions, cache: Cache | None, activations: Activations | None
+) -> Pictures:
+    pictures = Pictures(samples, images, train=False, cache=Cache(0) if cache is None else cache)
+    return pictures if activations is None else activations.of(pictures)
 
 
 @torch.inference_mode()
-def _collect(
-    embedder: Embedder,
-    forward: Callable[[Tensor], Tensor],
-    samples: Sequence[Sample],
-    images: ImageOptions,
-    cache: Cache | None,
-    space: str,
-) -> Embeddings:
+def _collect(embedder: Embedder, forward: Callable[[Tensor], Tensor], pictures: Pictures, space: str) -> Embeddings:
     training, device = embedder.training, next(embedder.parameters()).device
     embedder.eval()
     vectors, labels, indices = [], [], []
     failures: tuple[tuple[str, str], ...] = ()
-    batches = -(-len(samples) // BATCH)
-    for batch in track(eval_batches(samples, images, BATCH, cache), f"embed {len(samples)} pictures", batches):
+    batches = -(-len(pictures) // BATCH)
+    for batch in track(in_order(pictures, BATCH), f"embed {len(pictures)} pictures", batches):
         vectors.append(forward(batch.images.to(device)).float().cpu())
         labels.append(batch.labels)
         indices.append(batch.indices)

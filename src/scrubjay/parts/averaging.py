@@ -1,0 +1,48 @@
+"""Averaging the weights of before and after a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def average(network: nn.Module, teacher: nn.Module, share: float) -> None:
+    """θ ← a·θ_new + (1 − a)·θ_old, in place, for all that both hold in one shape; rows that are new stay.
+
+    Args:
+        network: θ_new; a head that has grown is averaged in the rows that the teacher's has.
+        teacher: θ_old, untouched.
+        share: a, 0 … 1.
+    """
+    old = teacher.state_dict()
+    for name, value in network.state_dict().items():
+        former = old[name]
+        if value.is_floating_point():
+            part = value[: len(former)] if value.ndim else value
+            part.lerp_(former.to(value), 1 - share)
+
+
+@torch.no_grad()
+def keep_share(embeddings: Iterable[tuple[Tensor, Tensor]], temperature: float = 0.1) -> float:
+    """The share of the new weights by how much the affinities of the new pictures have changed.
+
+    a = 1 − mean_ij |A_n,ij − A_o,ij|,   A = softmax of each row of z zᵀ / T
+
+    Args:
+        embeddings: batches of z_o and z_n, each (B, d), of the same pictures; affinities are taken within a batch.
+        temperature: T > 0.
+
+    Returns:
+        a in [0, 1]; 1 where there is no picture.
+
+    Source: Xu et al., LSTKC: Long Short-Term Knowledge Consolidation for Lifelong Person Re-Identification, AAAI 2024.
+    """
+    changed, pairs = 0.0, 0
+    for z_o, z_n in embeddings:
+        A_o, A_n = ((z @ z.T / temperature).softmax(1) for z in (z_o, z_n))
+        changed += float((A_n - A_o).abs().sum())
+        pairs += A_o.numel()
+    return 1 - changed / max(pairs, 1)
