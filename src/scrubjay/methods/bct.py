@@ -1,0 +1,44 @@
+"""The new embedding classifies under the old classifier as the old embedding did (Shen et al., CVPR 2020).
+
+L = L_ce + L_triplet + w·L_bct
+
+L_bct = −(1/B) Σ_i Σ_{k≤n} softmax(h_o(z_o,i)/T)_k log softmax(h_o(z_n,i)/T)_k, h_o the frozen head of the previous
+network. Shen, Xiong, Xia, Soatto: Towards Backward-Compatible Representation Learning, CVPR 2020. There the target is
+the true class of pictures that the old head knows (w = 1, no temperature); a batch without pictures of old classes has
+no such label, so its target is what the old head says of the old embedding. Unlike in `lwf` the head may not move
+towards the embeddings: they have to come to it. Keeps one copy of the previous network while a session lasts, 0 bytes
+between sessions.
+"""
+
+from pydantic import Field
+
+from scrubjay.losses.distillation import distillation
+from scrubjay.methods import Method, MethodOptions
+from scrubjay.types import Batch, Losses
+
+
+class BCTOptions(MethodOptions):
+    """Backward-compatible training."""
+
+    weight: float = Field(1.0, ge=0)
+    """w."""
+    temperature: float = Field(1.0, gt=0)
+    """T of both softmaxes."""
+
+
+class BCT(Method):
+    """Fine-tuning + w·L_bct."""
+
+    Options = BCTOptions
+    uses_teacher = True
+    options: BCTOptions
+
+    def loss(self, batch: Batch) -> Losses:
+        """Cross entropy, triplet, and the old head's answers to both embeddings once there are old classes."""
+        z_n, l_n = self.network(batch.images)
+        losses = self.plasticity(z_n, l_n, batch.labels)
+        if self.has_past:
+            _, l_o = self.recall(batch.images)
+            answers = self.teacher.head(z_n)
+            losses["bct"] = self.options.weight * distillation(l_o, answers, self.options.temperature)
+        return losses
