@@ -1,0 +1,133 @@
+"""Candidates for a method's weights, and how many of them are trained for how long."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scrubjay.config import override
+from scrubjay.errors import ConfigError
+from scrubjay.methods import Method, MethodOptions, method
+
+FACTORS = (0.1, 1 / 3, 1.0, 3.0, 10.0)
+"""What a weight is multiplied with to make its candidates."""
+TRIALS = 25
+"""Candidates, unless more are asked for."""
+_WEIGHT = re.compile(r"(weight|alpha|beta|lambda)(_\w*)?|\w+_weight")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Values of the options that are tuned.
+
+    Attributes:
+        settings: option to value.
+        method: `name` and all options.
+    """
+
+    settings: dict[str, Any]
+    method: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """As in `alpha=3,beta=0.3`."""
+        return ",".join(f"{key}={value}" for key, value in self.settings.items())
+
+
+def weights(options: MethodOptions) -> dict[str, float]:
+    """The method's own weights that are not zero, by name: those which it adds to what all methods share.
+
+    >>> from scrubjay.methods.mmd import MMDOptions
+    >>> weights(MMDOptions(beta=0.0))
+    {'alpha': 3.0}
+    """
+    own = [name for name in type(options).model_fields if name not in MethodOptions.model_fields]
+    values = {name: getattr(options, name) for name in own if _WEIGHT.fullmatch(name)}
+    return {name: value for name, value in values.items() if isinstance(value, float) and value > 0}
+
+
+def candidates(
+    given: Mapping[str, Any], asked: Iterable[str] = (), trials: int = TRIALS, seed: int = 0
+) -> list[Candidate]:
+    """The product of the values of all tuned options, in order; where that is too many, some of them drawn by `seed`.
+
+    Args:
+        given: `name` and options of the method.
+        asked: `key=value,value` for the options to tune; by default, the method's weights, each times `FACTORS`.
+        trials: candidates at most.
+        seed: of the draw.
+
+    Raises:
+        ConfigError: the method is unknown, needs old pictures, or has no weight and no option was asked for; an
+            option is unknown or a value out of its range.
+    """
+    kind = method(str(given["name"]))
+    if kind.needs_old_images:
+        raise ConfigError(f"{given['name']} learns from old pictures, so that there is nothing to tune without them.")
+    if trials < 1:
+        raise ConfigError(f"--trials {trials}: give 1 or more.")
+    options = {key: value for key, value in given.items() if key != "name"}
+    centre = kind.Options.parse(options, "method")
+    axes = _axes(asked) or {key: _around(centre, key, value) for key, value in weights(centre).items()}
+    if not axes:
+        raise ConfigError(f"{given['name']} has no weight above 0 to tune: say what, as --grid KEY=VALUE,VALUE.")
+    found = [
+        _candidate(kind, given, dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())
+    ]
+    if len(found) > trials:
+        drawn = random.Random(seed).sample(range(len(found)), trials)
+        found = [found[index] for index in sorted(drawn)]
+    return found
+
+
+def _axes(asked: Iterable[str]) -> dict[str, list[Any]]:
+    axes: dict[str, list[Any]] = {}
+    for text in asked:
+        key, equals, listed = text.partition("=")
+        values = [part.strip() for part in listed.split(",")]
+        if not equals or not all(values) or len(set(values)) < len(values):
+            raise ConfigError(f"--grid {text}: write it as KEY=VALUE,VALUE, for instance weight=1,3,10.")
+        axes[key.strip()] = [override({}, [f"value={value}"])["value"] for value in values]
+    return axes
+
+
+def _around(centre: MethodOptions, key: str, value: float) -> list[Any]:
+    """The value times all factors, rounded to two digits, without what the option does not take."""
+    values = (float(f"{value * by:.2g}") for by in FACTORS)
+    return [each for each in values if _takes(type(centre), {**centre.model_dump(mode="json"), key: each})]
+
+
+def _takes(kind: type[MethodOptions], options: Mapping[str, Any]) -> bool:
+    try:
+        kind.parse(options)
+    except ConfigError:
+        return False
+    return True
+
+
+def _candidate(kind: type[Method], given: Mapping[str, Any], settings: dict[str, Any]) -> Candidate:
+    options = {**{key: value for key, value in given.items() if key != "name"}, **settings}
+    kind.Options.parse(options, "method")
+    return Candidate(settings, {"name": given["name"], **options})
+
+
+def rungs(count: int, epochs: int) -> list[tuple[int, int]]:
+    """How many candidates each rung trains, and for how many epochs.
+
+    The last rung has all epochs and each before it half of the next one's, down to one; a rung has half of the
+    candidates of the one before it, rounded up. So n candidates and E = 2^r epochs cost about (r + 1)·n/2^r full
+    trainings in place of n.
+
+    >>> rungs(25, 8)
+    [(25, 1), (13, 2), (7, 4), (4, 8)]
+    >>> rungs(2, 8)
+    [(2, 4), (1, 8)]
+    """
+    lengths = [epochs]
+    while lengths[0] > 1 and 2 ** (len(lengths) - 1) < count:
+        lengths.insert(0, lengths[0] // 2)
+    return [(-(-count // 2**rung), length) for rung, length in enumerate(lengths)]
