@@ -7,6 +7,7 @@ terms) and `end` (statistics, importances, bridges).
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,8 +20,12 @@ from scrubjay.config import Config
 from scrubjay.losses.cross_entropy import cross_entropy
 from scrubjay.models.embedder import Network
 from scrubjay.parts.averaging import average, keep_share
+from scrubjay.parts.drift import Drift, remember
+from scrubjay.parts.memory import Memory
 from scrubjay.parts.metric import Metric
 from scrubjay.types import Batch, Losses, Session
+
+logger = logging.getLogger(__name__)
 
 Pass = Callable[[], Iterator[Batch]]
 """One pass over the session's pictures, centre-cropped and in order, each time it is called."""
@@ -43,6 +48,9 @@ class MethodOptions(Config):
     average: Annotated[float, Field(gt=0, le=1)] | Literal["lstkc"] = 1.0
     """Weight averaging after a session: the share a in a·θ_new + (1 − a)·θ_old; "lstkc": one minus the mean change of
     the affinities of the new pictures (Xu et al., AAAI 2024); 1: none."""
+    drift: Drift = "none"
+    """Keep class means and move them after every session with the drift seen on its pictures: sdc (CVPR 2020), ldc
+    (ECCV 2024), ridge (the same map in closed form), adc (CVPR 2024); none: what a method stores stays where it was."""
 
 
 class Method(nn.Module):
@@ -54,11 +62,13 @@ class Method(nn.Module):
     Attributes:
         network: the one being trained.
         teacher: the frozen network of the previous session, for methods that ask for one with `uses_teacher`, and
-            where weights are averaged.
+            where weights are averaged or stored vectors move.
+        memory: what is kept of the classes as embeddings, where drift is compensated or the method replays them.
         metric: the metric loss; what it learns is of one session and made anew in the next.
         first_label: number of classes learned before this session.
         new_classes: number of classes that this session brings.
         progress: share of the session's steps that are done, 0 … 1; set by the loop before each step.
+        figures: what `loss` found that is worth seeing but is no term: logged beside the terms, never summed.
         own_start: its initial session is learned in another way than that of plain fine-tuning.
     """
 
@@ -75,18 +85,28 @@ class Method(nn.Module):
         self.metric = Metric(self.options, network.options.dim)
         self.first_label = self.new_classes = 0
         self.progress = 0.0
-        self.uses_teacher = self.uses_teacher or self.options.average != 1
+        self.figures: dict[str, float] = {}
+        self.memory = self.remembered()
+        self.uses_teacher = self.uses_teacher or self.options.average != 1 or self.options.drift != "none"
         if self.uses_teacher:
             self.teacher = copy.deepcopy(network).requires_grad_(False)
+
+    def remembered(self) -> Memory | None:
+        """An empty memory of what the method keeps of its classes: their means where drift is compensated."""
+        return None if self.options.drift == "none" else Memory(self.network.options.dim)
 
     def begin(self, session: Session) -> None:
         """Before a session: keep the teacher, make room for the new classes."""
         self.first_label, self.new_classes = session.first_label, len(session.classes)
+        self.figures.clear()
         if self.uses_teacher:
             self.teacher.load_state_dict(self.network.state_dict())
             self.teacher.requires_grad_(False)
         self.network.head.grow(session.first_label + len(session.classes))
         self.metric.begin(session.labels.stop - self._first)
+        lost = 0 if self.memory is None else self.first_label - len(self.memory.known)
+        if lost:
+            logger.warning("nothing is kept of %d of the old classes: they were learned without a memory.", lost)
 
     def loss(self, batch: Batch) -> Losses:
         """The objective on a batch of the session's pictures, as named and weighted terms."""
@@ -94,7 +114,10 @@ class Method(nn.Module):
         return self.plasticity(z, logits, batch.labels)
 
     def end(self, session: Session, pictures: Pass) -> None:
-        """After a session: averages the weights where that was asked for. A method's own statistics come after it."""
+        """After a session: averages the weights and moves what is stored, where that was asked for.
+
+        A method's own statistics come after it.
+        """
         if self.has_past and self.options.average != 1:
             share = self.options.average
             if share == "lstkc":
@@ -102,6 +125,9 @@ class Method(nn.Module):
                     (self.recall(batch.images)[0], self.network(batch.images)[0]) for batch in pictures()
                 )
             average(self.network, self.teacher, float(share))
+        if self.memory is not None:
+            teacher = self.teacher.embedder if self.has_past and self.uses_teacher else None
+            remember(self.memory, self.options.drift, teacher, self.network.embedder, pictures)
 
     def plasticity(self, z: Tensor, logits: Tensor, labels: Tensor) -> Losses:
         """What learns the new classes: cross entropy over their logits, and the metric loss."""

@@ -1,0 +1,122 @@
+"""The old gallery is never embedded again, so new embeddings must find their way among the old (CVS, CVPR 2022).
+
+L = L_ce + L_triplet + α·L_model + β·L_data
+
+L_model (neighbour-session model coherence) = (1/B) Σ_i max(0, ‖z_n,i − z_o,i‖ − ‖z_n,i − v_i‖ + λ_m): a picture's new
+embedding is nearer to its own old one than to v_i, the nearest old embedding of another class, of the batch or of the
+stored vectors of the old classes.
+L_data (inter-session data coherence) = (1/B) Σ_i ‖z_n,i − c_{y_i}‖²: pictures meet the centre that their class has in
+the gallery.
+Intra-session discrimination is L_ce + L_triplet, there a normalised softmax at temperature 0.05.
+
+What needs old pictures is left out: there a budget of 2,000 is replayed through all three terms, and c_y is the stored
+centre of an *old* class, which pulls the replayed pictures of it. Without pictures of old classes that pull has nothing
+to act on. Here c_y is the centre of a new class as the old network sees it in the batch, detached; the stored vectors
+(there an attractor, here without pictures to attract) are negatives of L_model. Without a memory of the old classes
+L_model has the batch's negatives alone.
+Wan et al., Continual Learning for Visual Search with Backward Consistent Feature Embedding, CVPR 2022: α = 10, β = 1,
+λ_m = 0.1; the distances are not squared in L_model and squared in L_data.
+
+Stored vectors stand for a gallery that stays as it is, each in the space of its own generation, so they do not move
+unless `drift` is set. Keeps C·(d·4 + 8) bytes of means and counts and C·budget·(d·4 + 8) of vectors and labels; one
+copy of the previous network while a session lasts.
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from scrubjay.losses.pairs import pairs
+from scrubjay.losses.precision import full_precision
+from scrubjay.methods import Method, MethodOptions
+from scrubjay.parts.memory import Choice, Memory
+from scrubjay.types import Batch, Losses
+
+
+class CVSOptions(MethodOptions):
+    """Coherence of a growing gallery."""
+
+    alpha: float = Field(10.0, ge=0)
+    """α, weight of the model coherence."""
+    beta: float = Field(1.0, ge=0)
+    """β, weight of the data coherence."""
+    model_margin: float = Field(0.1, ge=0)
+    """λ_m, in units of distance."""
+    budget: int = Field(20, ge=1)
+    """Vectors kept of each class."""
+    choice: Choice = "herding"
+    """Which."""
+
+
+class CVS(Method):
+    """Fine-tuning + α·L_model + β·L_data."""
+
+    Options = CVSOptions
+    uses_teacher = True
+    options: CVSOptions
+    memory: Memory
+
+    def remembered(self) -> Memory:
+        """Means, and a budget of vectors of each class."""
+        return Memory(self.network.options.dim, budget=self.options.budget, choice=self.options.choice)
+
+    def loss(self, batch: Batch) -> Losses:
+        """Cross entropy, triplet, and both coherences once there are old classes."""
+        z_n, l_n = self.network(batch.images)
+        losses = self.plasticity(z_n, l_n, batch.labels)
+        if self.has_past:
+            z_o, _ = self.recall(batch.images)
+            o, stored = self.options, self.memory.vectors
+            losses["model"] = o.alpha * model_coherence(z_o, z_n, batch.labels, stored, o.model_margin)
+            losses["data"] = o.beta * data_coherence(z_o, z_n, batch.labels)
+        return losses
+
+
+@full_precision
+def model_coherence(z_o: Tensor, z_n: Tensor, labels: Tensor, stored: Tensor, margin: float = 0.1) -> Tensor:
+    """Each picture's new embedding is nearer to its old one than to old ones of other classes, by a margin λ.
+
+    L = (1/B) Σ_i max(0, ‖z_n,i − z_o,i‖ − min_{v∈V_i} ‖z_n,i − v‖ + λ),   V_i = {z_o,j : y_j ≠ y_i} ∪ stored
+
+    Args:
+        z_o: (B, d) embeddings by the teacher.
+        z_n: (B, d) embeddings of the same images by the network being trained.
+        labels: int64 (B,).
+        stored: (V, d) old embeddings of classes that are not in the batch.
+        margin: λ, in units of distance.
+
+    Returns:
+        Scalar ≥ 0; a picture without a negative adds 0; 0 for B = 0. The gradient of a distance of 0 is 0.
+
+    Source: Wan et al., Continual Learning for Visual Search with Backward Consistent Feature Embedding, CVPR 2022.
+    """
+    _, other = pairs(labels)
+    gallery = torch.cat([z_o, stored.to(z_o)])
+    if len(z_n) == 0 or len(gallery) == 0:
+        return z_n.sum()
+    far = torch.cdist(z_n, gallery, compute_mode="donot_use_mm_for_euclid_dist")
+    allowed = torch.cat([other, other.new_ones(len(z_n), len(stored))], dim=1)
+    nearest = far.masked_fill(~allowed, torch.inf).amin(1)
+    own: Tensor = torch.linalg.vector_norm(z_n - z_o, dim=1)
+    return (own - nearest + margin).clamp_min(0).mean()
+
+
+@full_precision
+def data_coherence(z_o: Tensor, z_n: Tensor, labels: Tensor) -> Tensor:
+    """Each picture meets the centre of its class in the old space.
+
+    L = (1/B) Σ_i ‖z_n,i − c_{y_i}‖²,   c_y = mean of z_o,j over j with y_j = y
+
+    Args:
+        z_o: (B, d) embeddings by the teacher.
+        z_n: (B, d) embeddings of the same images by the network being trained.
+        labels: int64 (B,).
+
+    Returns:
+        Scalar ≥ 0; 0 for B = 0.
+
+    Source: Wan et al., CVPR 2022, with the centres of the batch's classes in place of stored ones.
+    """
+    same = (labels[:, None] == labels).to(z_o)
+    centres = same @ z_o / same.sum(1, keepdim=True).clamp_min(1)
+    return (z_n - centres).square().sum() / max(len(z_n), 1)
