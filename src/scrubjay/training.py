@@ -78,7 +78,7 @@ class Learned:
     """What learning a session left besides the weights.
 
     Attributes:
-        curves: every term of the objective by name, a value a step.
+        curves: every term of the objective and every one of the method's figures by name, a value a step.
         images: pictures shown, with repeats, by this process.
         failures: pictures that could not be decoded: path and reason.
     """
@@ -180,7 +180,7 @@ class _Fit:
                 self.optimizer.zero_grad()
                 self.accelerator.backward(losses.total)
                 self.optimizer.step()
-                self._log({name: float(value.detach()) for name, value in losses.items()})
+                self._log({name: float(value.detach()) for name, value in losses.items()} | self.method.figures)
                 self.step += 1
                 images += len(batch.labels)
                 if checkpoint is not None and (interrupted.is_set() or self.step % self.options.checkpoint_every == 0):

@@ -37,8 +37,7 @@ def asymmetric(
 ) -> Tensor:
     """The same, steeper on the side of θ* that training never saw.
 
-    L = Σ_i f_i,   f_i = Ω_i (θ_i − θ*_i)²          where (θ_i − θ*_i)(θ°_i − θ*_i) > 0, the side it came from
-                   f_i = (a Ω_i + ε)(θ_i − θ*_i)²   elsewhere
+    L = Σ_i f_i,   f_i = s_i (θ_i − θ*_i)²,   s_i as in `stiffness`
 
     Args:
         theta: θ, any shape.
@@ -54,6 +53,19 @@ def asymmetric(
     Source: Park et al., Continual Learning by Asymmetric Loss Approximation with Single-Side Overestimation
     (ALASSO), ICCV 2019.
     """
-    step = theta - anchor
-    seen = step * (previous - anchor) > 0
-    return (torch.where(seen, importance, a * importance + epsilon) * step.square()).sum()
+    s = stiffness(theta, anchor, importance, previous, a=a, epsilon=epsilon)
+    return (s * (theta - anchor).square()).sum()
+
+
+def stiffness(
+    theta: Tensor, anchor: Tensor, importance: Tensor, previous: Tensor, *, a: float, epsilon: float = 1e-4
+) -> Tensor:
+    """Factor of the asymmetric quadratic at every θ_i; the slope of the penalty is 2 s_i (θ_i − θ*_i).
+
+    s_i = Ω_i          where (θ_i − θ*_i)(θ°_i − θ*_i) > 0, the side it came from
+          a Ω_i + ε    elsewhere
+
+    Args and source as for `asymmetric`.
+    """
+    seen = ((theta > anchor) & (previous > anchor)) | ((theta < anchor) & (previous < anchor))
+    return torch.where(seen, importance, a * importance + epsilon)
