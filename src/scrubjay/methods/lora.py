@@ -2,17 +2,18 @@
 
 L = L_ce + L_triplet, of a network whose backbone has the weights W + (α/r)·B A
 
-A (r, in·k·k) and B (out, r) for every linear layer and every convolution of the trained part of the backbone, taken as a
-matrix (out, in·k·k). Depthwise and other grouped convolutions, normalisation and biases stay as they are; projection
+A (r, in·k·k) and B (out, r) for every linear layer and every convolution of the trained part of the backbone, taken as
+a matrix (out, in·k·k). Depthwise and other grouped convolutions, normalisation and biases stay as they are; projection
 and head learn as ever. A is uniform in ±1/√(in·k·k) and B zero in the beginning, so that a session starts from the
 previous network exactly; at its end W takes the adapters in. The initial session trains everything. Hu et al., LoRA:
-Low-Rank Adaptation of Large Language Models, ICLR 2022: ranks 4 to 16, α of the size of r. Keeps 0 bytes between
-sessions, r·Σ(in·k·k + out)·4 bytes of adapters while one lasts.
+Low-Rank Adaptation of Large Language Models, ICLR 2022: α of the size of r; ranks 4 to 16 are in use. Keeps 0 bytes
+between sessions, r·Σ(in·k·k + out)·4 bytes of adapters while one lasts.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -64,16 +65,14 @@ class LoRA(Method):
         super().__init__(network, options)
         backbone = network.embedder.backbone
         self.names = [name for name, layer in backbone.named_modules() if _adaptable(layer)]
-        self.adapters = nn.ModuleList(Adapter(weight) for weight in self._weights())
+        self.adapters = nn.ModuleList(Adapter(backbone.get_parameter(f"{name}.weight")) for name in self.names)
         self._resting: list[nn.Parameter] = []
 
     def begin(self, session: Session) -> None:
         """As all; in a later session adapters learn in place of the backbone."""
         self._thaw()
         super().begin(session)
-        for adapter, weight in zip(self.adapters, self._weights(), strict=True):
-            assert isinstance(adapter, Adapter)
-            adapter.reset(self.options.rank if self.has_past else 0, weight)
+        self._reset(self.options.rank if self.has_past else 0)
         if self.has_past:
             embedder = self.network.embedder
             parts = [embedder.backbone, embedder.pooling, *([] if self.options.projection else [embedder.projection])]
@@ -91,9 +90,7 @@ class LoRA(Method):
         with torch.no_grad():
             for name, value in self.merged().items():
                 self.network.get_parameter(name).copy_(value)
-        for adapter, weight in zip(self.adapters, self._weights(), strict=True):
-            assert isinstance(adapter, Adapter)
-            adapter.reset(0, weight)
+        self._reset(0)
         self._thaw()
         super().end(session, pictures)
 
@@ -101,14 +98,19 @@ class LoRA(Method):
         """The weights that the adapters change, by their names in the network; none in the initial session."""
         if not self.has_past:
             return {}
-        named = zip(self.names, self.adapters, self._weights(), strict=True)
         return {
             f"embedder.backbone.{name}.weight": adapted(weight, adapter.A, adapter.B, self.options.alpha)
-            for name, adapter, weight in named
+            for name, weight, adapter in self._adapted()
         }
 
-    def _weights(self) -> list[Tensor]:
-        return [self.network.embedder.backbone.get_parameter(f"{name}.weight") for name in self.names]
+    def _adapted(self) -> Iterator[tuple[str, nn.Parameter, Adapter]]:
+        for name, adapter in zip(self.names, self.adapters, strict=True):
+            assert isinstance(adapter, Adapter)
+            yield name, self.network.embedder.backbone.get_parameter(f"{name}.weight"), adapter
+
+    def _reset(self, rank: int) -> None:
+        for _, weight, adapter in self._adapted():
+            adapter.reset(rank, weight)
 
     def _thaw(self) -> None:
         for parameter in self._resting:

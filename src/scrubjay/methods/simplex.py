@@ -2,12 +2,12 @@
 
 L = λ·L_ce + L_triplet + (1 − λ)·L_contrast    (λ = 1, and no contrast, in the initial session)
 
-L_ce = −(1/B) Σ_i log softmax(s·V z_n,i)_{y_i} over all K preallocated outputs, V the fixed vertices of a regular simplex
-in d dimensions, that of a class by its label. L_contrast = InfoNCE(z_n, z_o), scale 10 (`losses/info_nce`). Embeddings
-are drawn to places that no session moves, so they are stationary and those of two generations comparable. CoReS:
-Biondi, Pernici, Bruni, Del Bimbo, TPAMI 2023: λ = 1, no triplet (`metric = "none"`). HOC: Biondi et al., Stationary
-Representations, CVPR 2024: λ = 0.1. The initial session is learned against V already. Keeps 0 bytes between sessions
-beyond the head, whose rows are vertices; with λ < 1 one copy of the previous network while a session lasts.
+L_ce = −(1/B) Σ_i log softmax(s·V z_n,i)_{y_i} over all K preallocated outputs, V the fixed vertices of a regular
+simplex in d dimensions, that of a class by its label. L_contrast = InfoNCE(z_n, z_o), scale 10 (`losses/info_nce`).
+Embeddings are drawn to places that no session moves, so they are stationary and those of two generations comparable.
+CoReS: Biondi, Pernici, Bruni, Del Bimbo, TPAMI 2023: λ = 1, no triplet (`metric = "none"`). HOC: Biondi et al.,
+Stationary Representations, CVPR 2024: λ = 0.1. The initial session is learned against V already. Keeps 0 bytes between
+sessions beyond the head, whose rows are vertices; with λ < 1 one copy of the previous network while a session lasts.
 """
 
 from typing import Any

@@ -13,7 +13,9 @@ import logging
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +65,9 @@ class Activations:
                 "(picture TEXT, crop INTEGER, shape TEXT, value BLOB, PRIMARY KEY (picture, crop)) WITHOUT ROWID"
             )
         except (OSError, sqlite3.Error) as error:
-            raise StorageError(f"{self.file}: cannot be used ({error}): free some space or delete it.") from None
+            raise StorageError(
+                f"{self.file}: cannot be used ({error}): check the folder, free some space, or delete the file."
+            ) from None
 
     def of(self, pictures: Pictures) -> Pictures:
         """The same pictures, whose batches hold activations float32 (B, C, h, w) in place of pixels."""
@@ -103,7 +107,7 @@ class Activations:
     def row(self, pictures: Pictures, key: Key) -> Row:
         """Where the activation of a picture and crop is kept."""
         sample = pictures.samples[_index(key)]
-        name = f"{sample.path}|{sample.box}"
+        name = f"{os.path.abspath(sample.path)}|{sample.box}"
         if name not in self._names:
             try:
                 status = os.stat(sample.path)
@@ -115,8 +119,7 @@ class Activations:
     def has(self, pictures: Pictures, index: int) -> bool:
         """Whether any crop of a picture is kept, so that it was decoded once."""
         name, _ = _plain(self.row(pictures, index))
-        query = "SELECT 1 FROM activations WHERE picture = ? LIMIT 1"
-        return self._rows.execute(query, (name,)).fetchone() is not None
+        return self._find("SELECT 1 FROM activations WHERE picture = ? LIMIT 1", (name,)) is not None
 
     def _read(self, rows: Sequence[Row]) -> dict[Row, Tensor]:
         found = {}
@@ -124,14 +127,26 @@ class Activations:
             if row in self._memory:
                 found[row] = self._memory[row]
                 continue
-            stored = self._rows.execute(
-                "SELECT shape, value FROM activations WHERE picture = ? AND crop = ?", _plain(row)
-            ).fetchone()
+            stored = self._find("SELECT shape, value FROM activations WHERE picture = ? AND crop = ?", _plain(row))
             if stored is not None:
-                shape, value = json.loads(stored[0]), np.frombuffer(stored[1], dtype=np.float32).copy()
-                found[row] = torch.from_numpy(value).view(shape)
+                found[row] = self._tensor(*stored)
                 self._remember(row, found[row])
         return found
+
+    def _find(self, query: str, values: tuple[Any, ...]) -> Any:
+        try:
+            return self._rows.execute(query, values).fetchone()
+        except sqlite3.Error as error:
+            raise self._damaged(error) from None
+
+    def _tensor(self, shape: str, value: bytes) -> Tensor:
+        try:
+            return torch.from_numpy(np.frombuffer(value, dtype=np.float32).copy()).view(json.loads(shape))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> StorageError:
+        return StorageError(f"{self.file}: damaged ({error}): delete it, and what it held is computed again.")
 
     def _keep(self, new: dict[Row, Tensor]) -> None:
         content = [
@@ -143,7 +158,11 @@ class Activations:
             self._rows.executemany("INSERT OR IGNORE INTO activations VALUES (?, ?, ?, ?)", content)
             self._rows.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StorageError(f"{self.file}: could not be written ({error}): free some space.") from None
+            with suppress(sqlite3.Error):
+                self._rows.execute("ROLLBACK")
+            raise StorageError(
+                f"{self.file}: could not be written ({error}): free some space, or delete it if it is damaged."
+            ) from None
         for row, value in new.items():
             self._remember(row, value)
 
@@ -183,7 +202,7 @@ def _plain(row: Row) -> Row:
 def _key(embedder: Embedder, images: ImageOptions) -> str:
     """32 hexadecimal digits of the frozen weights and of how pictures are prepared."""
     assert embedder.stem is not None
-    fields = {"size", "resize", "scale", "flip", "views"}
+    fields = {"size", "resize", "scale", "flip", "views", "max_pixels"}
     described = [embedder.kind, embedder.stem.last, images.model_dump(mode="json", include=fields)]
     digest = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=16)
     for tensor in (

@@ -17,7 +17,7 @@ the size of its batch: an activation is then the same whatever it was computed b
 
 
 class Stem:
-    """A backbone in two parts: `tail(stem(images))` is `backbone(images)`, to the bit.
+    """A backbone in two parts: `tail(stem(images))` is `backbone(images)`, but for what rounding in chunks makes of it.
 
     Both parts share their layers with the backbone; nothing is copied and the backbone's `state_dict` stays as it is.
     A plain object, no module, so that no parameter is registered twice.
@@ -42,8 +42,16 @@ class Stem:
         self.last = last
         done = self._run_before(modules)
         self.layers = [modules[name] for name in done]
-        self.tail = _without(backbone, "", set(done), last)
+        self._clones: list[tuple[nn.Module, nn.Module]] = []
+        self._tail = self._without(backbone, "", set(done))
         self._check()
+
+    @property
+    def tail(self) -> nn.Module:
+        """What follows the stem: activations → what the backbone delivers; in the mode that the backbone is in."""
+        for clone, original in self._clones:
+            clone.training = original.training
+        return self._tail
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Normalised pixels (B, 3, H, W) → activations (B, …), without a gradient."""
@@ -55,7 +63,8 @@ class Stem:
         missing = CHUNK - len(pixels)
         filled = torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])]) if missing else pixels
         filled = filled.contiguous(memory_format=torch.channels_last)
-        return self._until(filled)[: len(pixels)]
+        with torch.autocast(pixels.device.type, enabled=False):  # kept or not, an activation is the same
+            return self._until(filled)[: len(pixels)]
 
     def _until(self, pixels: Tensor) -> Tensor:
         """What the last module of the stem delivers; the rest of the backbone is not run."""
@@ -87,6 +96,21 @@ class Stem:
             for handle in handles:
                 handle.remove()
         return [*ended, self.last]
+
+    def _without(self, module: nn.Module, name: str, done: set[str]) -> nn.Module:
+        """A shallow copy of `module` in which everything that has run passes its input on."""
+        clone = copy.copy(module)
+        clone._modules = dict(module._modules)
+        self._clones.append((clone, module))
+        for key, child in module._modules.items():
+            path = f"{name}.{key}" if name else key
+            if child is None:
+                continue
+            if path in done:
+                clone._modules[key] = nn.Identity()
+            elif self.last.startswith(f"{path}."):
+                clone._modules[key] = self._without(child, path, done)
+        return clone
 
     def _check(self) -> None:
         probe = _probe(self.backbone)
@@ -130,21 +154,6 @@ def _probe(backbone: nn.Module) -> Tensor:
     """One picture of noise at the size that the weights were made for."""
     size = getattr(backbone, "pretrained_cfg", {}).get("input_size", (3, 96, 96))
     return torch.rand(CHUNK, *size, generator=torch.Generator().manual_seed(0))[:2]
-
-
-def _without(module: nn.Module, name: str, done: set[str], last: str) -> nn.Module:
-    """A shallow copy of `module` in which everything that has run passes its input on."""
-    clone = copy.copy(module)
-    clone._modules = dict(module._modules)
-    for key, child in module._modules.items():
-        path = f"{name}.{key}" if name else key
-        if child is None:
-            continue
-        if path in done:
-            clone._modules[key] = nn.Identity()
-        elif last.startswith(f"{path}."):
-            clone._modules[key] = _without(child, path, done, last)
-    return clone
 
 
 def _parts(backbone: nn.Module) -> str:

@@ -78,9 +78,18 @@ class Metric(nn.Module):
             self.peer = self._make(classes)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Unit embeddings (B, d) and labels (B,) int64 in 0 … classes − 1 → scalar."""
+        """Unit embeddings (B, d) and labels (B,) int64 in 0 … classes − 1 → scalar.
+
+        Raises:
+            ConfigError: the loss of pytorch-metric-learning is not one of embeddings and labels alone.
+        """
         if self.peer is not None:
-            value: Tensor = self.peer(z, labels)
+            try:
+                value: Tensor = self.peer(z, labels)
+            except (TypeError, ValueError, NotImplementedError) as error:
+                raise ConfigError(
+                    f"metric 'pml:{self.name}' cannot be had of embeddings and labels ({error}); take another."
+                ) from None
             return value
         assert self.function is not None
         proxies = () if self.proxies is None else (self.proxies,)
@@ -88,7 +97,7 @@ class Metric(nn.Module):
 
     def _make(self, classes: int) -> nn.Module:
         own = {"num_classes": classes, "embedding_size": self.dim}
-        needed = inspect.signature(self.kind).parameters
+        needed = _arguments(self.kind)
         try:
             made: nn.Module = self.kind(**{key: own[key] for key in own if key in needed}, **self.options)
         except (TypeError, ValueError) as error:
@@ -96,6 +105,18 @@ class Metric(nn.Module):
                 f"metric 'pml:{self.name}': {error}; set method.metric_options to what it takes."
             ) from None
         return made
+
+
+def _arguments(kind: type) -> set[str]:
+    """What a class takes, with what it hands on to those that it derives from as `**kwargs`."""
+    names: set[str] = set()
+    for each in kind.__mro__:
+        if "__init__" in vars(each):
+            parameters = inspect.signature(each.__init__).parameters
+            names |= parameters.keys()
+            if all(parameter.kind != inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+                break
+    return names
 
 
 def _function(name: str, options: dict[str, Any]) -> Callable[..., Tensor]:
