@@ -5,20 +5,17 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from scrubjay import __version__, plugins
 from scrubjay.errors import ConfigError, ScrubjayError
+from scrubjay.terminal import console, fail, learned, report_failures, say, warn, working
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
-    from scrubjay.lineage import Generation
 
 app = typer.Typer(
     add_completion=False,
@@ -26,8 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Image retrieval that keeps learning: new classes in, none forgotten, the index still valid.",
 )
-console = Console(width=None if sys.stdout.isatty() else 100)
-errors = Console(stderr=True)
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the catalogue.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set an option; repeatable.")]
@@ -44,27 +39,6 @@ def main() -> None:
         fail(str(error), error.exit_code)
     except OSError as error:
         fail(f"{error.filename or 'system'}: {error.strerror or error}; check the path, permissions and space.", 1)
-
-
-def fail(problem: str, code: int) -> NoReturn:
-    """One line, and the end."""
-    errors.print(
-        f"scrubjay: {' '.join(problem.splitlines())}", style="red", markup=False, highlight=False, soft_wrap=True
-    )
-    sys.exit(code)
-
-
-@contextmanager
-def working(again: str = "the same command") -> Iterator[None]:
-    """Live progress; Ctrl-C says what to give to go on."""
-    from scrubjay import progress
-
-    try:
-        with progress.live(errors) if errors.is_terminal else nullcontext():
-            yield
-    except KeyboardInterrupt:
-        warn(f"interrupted: what is done is saved; give {again} again to go on.")
-        raise typer.Exit(130) from None
 
 
 def version(show: bool) -> None:
@@ -199,10 +173,11 @@ def run(
 ) -> None:
     """Run one method on one stream and measure what it forgets."""
     from scrubjay import experiment
-    from scrubjay.config import override, read_toml
+    from scrubjay.recipe import own_entry, read, resolve
 
-    values = {"name": recipe.stem, **read_toml(recipe)}
-    options = experiment.ExperimentOptions.parse(override(values, settings or []), str(recipe))
+    values = read(recipe, settings or [])
+    resolved = resolve(values, own_entry(values, settings or []))
+    options = experiment.ExperimentOptions.parse(resolved, str(recipe))
     from scrubjay.report.html import write_report
     from scrubjay.report.retrievals import retrievals
     from scrubjay.report.table import summary
@@ -212,6 +187,66 @@ def run(
     console.print(summary([result]))
     write_report(out / "report.html", [result], retrievals({result["method"]: out}), title=options.name)
     say(f"{out / 'result.json'}\n{out / 'report.html'}")
+
+
+@app.command()
+def compare(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file; see the folder recipes.")],
+    methods: Annotated[
+        str, typer.Option(metavar="A,B:KEY=VALUE", help="Methods, some with options of their own, as mmd:alpha=0.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of all runs; given again, what is missing is run.")],
+    seeds: Annotated[str, typer.Option(metavar="N,N", help="A run of every method with each.")] = "0",
+    jobs: Annotated[int, typer.Option(help="Runs at a time; they share the cores.")] = 1,
+    settings: Settings = None,
+) -> None:
+    """Run methods against one another on one stream, and rank them."""
+    from scrubjay import bench
+    from scrubjay.recipe import entries, read, refuse_taken, seeds_in
+    from scrubjay.report.leaderboard_text import summary
+
+    refuse_taken(settings or [])
+    bench.threads_each(jobs)  # refuses before anything is read
+    runs = bench.plan(read(recipe, settings or []), entries(methods), seeds_in(seeds), out, str(recipe))
+    with working():
+        board = bench.compare(runs, out, jobs, say)
+    if board.rows:
+        console.print(summary(board))
+        say("\n".join(str(out / f"leaderboard.{kind}") for kind in ("md", "html", "json")))
+    for failure in board.failed:
+        warn(f"failed: {failure.label}, seed {failure.seed}: {failure.reason}")
+    if board.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def tune(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file; see the folder recipes.")],
+    method: Annotated[str, typer.Option(metavar="NAME", help="Whose weights; NAME:KEY=VALUE sets others of it.")],
+    out: Annotated[Path, typer.Option(help="Folder of all trials; given again, the tuning goes on.")],
+    grid: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE,VALUE", help="What to try instead; repeatable.")
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Candidates at most.")] = 25,
+    session: Annotated[int, typer.Option(help="The session to tune for; the initial one is 0.")] = 1,
+    start: Annotated[Path | None, typer.Option(metavar="RUN", help="A run that learned the sessions before.")] = None,
+    peek: Annotated[bool, typer.Option("--peek", help="See with old data how good the choice is.")] = False,
+    settings: Settings = None,
+) -> None:
+    """Choose a method's weights by the new pictures alone."""
+    from scrubjay.experiment import ExperimentOptions
+    from scrubjay.recipe import entries, read, resolve
+
+    (entry, *more) = entries(method)
+    if more:
+        raise ConfigError(f"--method {method}: tune one method at a time.")
+    options = ExperimentOptions.parse(resolve(read(recipe, settings or []), entry), str(recipe))
+    from scrubjay import tuning
+    from scrubjay.report.tuned import lines
+
+    with working():
+        found = tuning.tune(options, out, grid or [], trials, session, start, peek)
+    say("\n".join([*lines(found), *(str(out / name) for name in ("tune.md", "tune.json", "chosen.toml"))]))
 
 
 @app.command()
@@ -255,39 +290,8 @@ def _add(catalogue: Catalogue, photos: list[Path], again: str = "the same comman
     report_failures(added.failures)
 
 
-def learned(generation: Generation) -> str:
-    """One line on a generation."""
-    info = generation.info
-    parent = f" from {info['parent']}" if info["parent"] else ""
-    new = info.get("measured", {}).get("new")
-    figures = (
-        f"; new classes: recall@1 {new['recall']['1']:.1%}, mAP@R {new['map_at_r']:.1%}"
-        if new and new["queries"]
-        else ""
-    )
-    return f"{generation.name}{parent} ({info['method']['name']}): {len(generation.classes)} classes{figures}"
-
-
-def report_failures(failures: Any) -> None:
-    """Name pictures that were left out."""
-    for path, reason in list(failures)[:10]:
-        warn(f"left out {path}: {reason}")
-    if len(failures) > 10:
-        warn(f"… and {len(failures) - 10} more")
-
-
-def warn(text: str) -> None:
-    """A line on stderr."""
-    errors.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
 def listing(lines: dict[str, str]) -> None:
     """Names and what they are, a line each."""
     width = max(map(len, lines), default=0)
     for name, text in lines.items():
         print(f"{name:<{width}}  {text}".rstrip())
-
-
-def say(text: str) -> None:
-    """Plain text, never wrapped in the middle of a path."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -82,20 +82,25 @@ def write_report(
         ConfigError: there are no results, or one run is there twice.
         StorageError: the file cannot be written.
     """
-    _write(path, render(results, retrievals, title))
+    write_page(path, render(results, retrievals, title))
+
+
+def environment() -> Environment:
+    """The templates of this folder, whose values are escaped and must be there."""
+    return Environment(
+        loader=PackageLoader("scrubjay", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
 
 
 def render(results: Sequence[Result], retrievals: Sequence[Retrieval] = (), title: str = "scrubjay report") -> str:
     """The text of the report; arguments and errors as in `write_report`."""
-    environment = Environment(
-        loader=PackageLoader("scrubjay", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters |= {"percent": percent, "with_interval": with_interval, "display": display}
-    environment.filters |= {"thumbnail": thumbnail}
+    templates = environment()
+    templates.filters |= {"percent": percent, "with_interval": with_interval, "display": display}
+    templates.filters |= {"thumbnail": thumbnail}
     table = rows(results)
     spent = details.seconds(results)
     broken = list({(str(path), str(reason)) for run in results for path, reason in run["data"].get("broken") or ()})
-    return environment.get_template("page.html.j2").render(
+    return templates.get_template("page.html.j2").render(
         title=title,
         heading=heading(results),
         facts=details.facts(results),
@@ -125,14 +130,14 @@ def _plots(results: Sequence[Result], table: Sequence[Row]) -> list[Plot]:
         ends = "; ".join(f"{row.label} {percent(row.cells[group, metric].mean)}" for row in table)
         alt = f"Lines over generations: {METRICS[metric]} of {group} classes in per cent. At the end: {ends}."
         found.append(
-            _plot(plots.over_sessions(results, group, metric), alt, f"{group.title()} classes, {METRICS[metric]}")
+            drawn(plots.over_sessions(results, group, metric), alt, f"{group.title()} classes, {METRICS[metric]}")
         )
     both = "; ".join(
         f"{row.label} {percent(row.cells['seen', 'map_at_r'].mean)} and {percent(row.cells['cross', 'map_at_r'].mean)}"
         for row in table
     )
     alt = f"Points, mAP@R of seen classes and of new queries on the old gallery in per cent: {both}."
-    return [plot for plot in (_plot(plots.trade_off(table), alt, "Learning against compatibility"), *found) if plot]
+    return [plot for plot in (drawn(plots.trade_off(table), alt, "Learning against compatibility"), *found) if plot]
 
 
 def _maps(results: Sequence[Result]) -> list[tuple[str, list[Plot]]]:
@@ -141,7 +146,7 @@ def _maps(results: Sequence[Result]) -> list[tuple[str, list[Plot]]]:
         "compatibility": "mAP@R of queries by a generation on the gallery by an earlier one, %",
     }
     return [
-        (title, [plot for label, svg in found.items() if (plot := _plot(svg, f"{label}: {title}.", label))])
+        (title, [plot for label, svg in found.items() if (plot := drawn(svg, f"{label}: {title}.", label))])
         for kind, title in kinds.items()
         if (found := plots.heat_maps(results, kind, "map_at_r"))
     ]
@@ -151,11 +156,12 @@ def _curves(results: Sequence[Result]) -> list[Plot]:
     found = []
     for label, runs in by_method(results).items():
         title = label if len(runs) == 1 else f"{label}, seed {runs[0]['seed']}"
-        found.append(_plot(plots.loss_curves(runs[0]), f"{title}: terms of the loss over training steps.", title))
+        found.append(drawn(plots.loss_curves(runs[0]), f"{title}: terms of the loss over training steps.", title))
     return [plot for plot in found if plot]
 
 
-def _plot(svg: str | None, alt: str, title: str) -> Plot | None:
+def drawn(svg: str | None, alt: str, title: str) -> Plot | None:
+    """A picture of the page from SVG text, if there is any."""
     if svg is None:
         return None
     return Plot(f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}", alt, title)
@@ -173,7 +179,12 @@ def thumbnail(path: Path) -> str | None:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _write(path: Path, text: str) -> None:
+def write_page(path: Path, text: str) -> None:
+    """Write a text file; one that is there already is replaced only when the new one is complete.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 _SIZE = 9.5  # points
-_GAP = 8  # points from the middle of a mark to its name
+_GAPS = (8, 20, 34, 50, 70, 95, 125)  # points from the middle of a mark to its name, the first without a line
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), *product((1, -1), (1, -1)))
 
 
@@ -75,29 +75,41 @@ def apart(wanted: Sequence[float], gap: float) -> list[float]:
 
 
 def label_points(figure: Figure, axes: Axes, marks: Sequence[Mark]) -> None:
-    """Write each name on the first free side of its mark. The limits are final after it."""
+    """Write each name on the nearest free side of its mark, with a line to it from further away.
+
+    The limits are final after it.
+    """
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
     scale = figure.dpi / 72
     centres = [axes.transData.transform((mark.x, mark.y)) for mark in marks]
     taken = [_box(x, y, 10 * scale, 10 * scale) for x, y in centres]
     for mark, (x, y) in zip(marks, centres, strict=True):
         width, height = 0.66 * _SIZE * len(mark.name) * scale, 1.2 * _SIZE * scale
-        reach = _GAP * scale + width / 2, _GAP * scale + height / 2
-        boxes = {(h, v): _box(x + h * reach[0], y + v * reach[1], width, height) for h, v in _SIDES}
-        free = [side for side, box in boxes.items() if not box.count_overlaps(taken) and _inside(axes, box)]
-        h, v = (free or _SIDES)[0]
-        taken.append(boxes[h, v])
-        axes.annotate(
-            mark.name,
-            (mark.x, mark.y),
-            (_GAP * h, _GAP * v),
-            textcoords="offset points",
-            ha=("right", "center", "left")[h + 1],
-            va=("top", "center", "bottom")[v + 1],
-            color=_ink(mark.colour),
-            fontsize=_SIZE,
-            fontweight="bold",
-        )
+        places = {
+            (h, v, gap): _box(x + h * (gap * scale + width / 2), y + v * (gap * scale + height / 2), width, height)
+            for gap in _GAPS
+            for h, v in _SIDES
+        }
+        free = [place for place, box in places.items() if not box.count_overlaps(taken) and _inside(axes, box)]
+        place = (free or list(places))[0]
+        taken.append(places[place])
+        _write(axes, mark, *place)
+
+
+def _write(axes: Axes, mark: Mark, h: int, v: int, gap: float) -> None:
+    line = {"arrowstyle": "-", "color": mark.colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0, "shrinkB": 4}
+    axes.annotate(
+        mark.name,
+        (mark.x, mark.y),
+        (gap * h, gap * v),
+        textcoords="offset points",
+        ha=("right", "center", "left")[h + 1],
+        va=("top", "center", "bottom")[v + 1],
+        color=_ink(mark.colour),
+        fontsize=_SIZE,
+        fontweight="bold",
+        arrowprops=line if gap > _GAPS[0] else None,
+    )
 
 
 def _box(x: float, y: float, width: float, height: float) -> Bbox:

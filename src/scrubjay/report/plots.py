@@ -47,6 +47,8 @@ _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _GREY = "#6b7780"
 _NOTE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8.5, "color": _GREY}
 _POINTS_A_SESSION = 120
+FEW = 8
+"""The most methods whose intervals `trade_off` draws."""
 
 
 @rc_context(_STYLE)
@@ -101,39 +103,54 @@ def _line(runs: Sequence[Result], group: str, metric: str) -> list[tuple[int, fl
 
 
 @rc_context(_STYLE)
-def trade_off(table: Sequence[Row]) -> str | None:
+def trade_off(table: Sequence[Row], goal: tuple[float, float] | None = None, wide: bool = False) -> str | None:
     """What was learned against what the old index still answers: a point a method, the best corner is the upper right.
 
     x: mAP@R of all classes seen. y: mAP@R of queries by the last generation on the gallery that g0 embedded. Two
     dashed lines meet in the corner to reach: as good as keeping all images, and as good as g0 on its own gallery.
 
+    Args:
+        table: the rows.
+        goal: another corner, as fractions: what keeping all images reaches, and what it does when it also embeds the
+            old gallery anew.
+        wide: for a page's width and many methods; their intervals are left out where they would cover one another.
+
     Returns:
         SVG text, or None when no method has both figures.
     """
-    figure, axes = _canvas(4.75)  # no names in its right margin: as wide as the others with theirs
-    marks = []
     shown = [row for row in table if row.label != BACKBONE]
-    for row, (colour, marker) in zip(shown, _looks([row.label for row in shown]), strict=True):
-        x, y = row.cells["seen", "map_at_r"], row.cells["cross", "map_at_r"]
-        if x.mean is None or y.mean is None:
-            continue
-        _cross(axes, x, y, colour)
-        axes.plot([100 * x.mean], [100 * y.mean], marker, color=colour, markersize=9, markeredgecolor="white")
-        marks.append(Mark(100 * x.mean, 100 * y.mean, row.label, colour))
-        if row.keeps_images:
-            axes.axvline(100 * x.mean, color=_GREY, linestyle=":", linewidth=1.2)
-            side = axes.get_xaxis_transform()
-            axes.annotate("keeps all images", (100 * x.mean, 0.5), (3, 0), xycoords=side, rotation=90, **_NOTE)
     before = estimate(row.cells["own", "map_at_r"].mean for row in shown).mean
+    figure, axes = _canvas(*((9.5, 5.2) if wide else (4.75, 3.0)))  # no names in its right margin
+    marks = _points(axes, shown)
     if not marks or before is None:
         return None
     axes.axhline(100 * before, color=_GREY, linestyle=":", linewidth=1.2)
-    axes.margins(0.15)
+    if goal is not None:
+        axes.plot([100 * goal[0]], [100 * goal[1]], "*", color=_GREY, markersize=13)
+        marks.append(Mark(100 * goal[0], 100 * goal[1], "the corner", _GREY))
+    axes.margins(0.1 if wide else 0.15)
     edge = axes.get_yaxis_transform()
     axes.annotate("before: g0 on its own gallery", (0, 100 * before), (3, 4), xycoords=edge, **_NOTE)
     axes.set(xlabel="mAP@R of all classes seen, %", ylabel="new queries, old gallery:\nmAP@R, %")
     label_points(figure, axes, marks)
     return _svg(figure)
+
+
+def _points(axes: Axes, shown: Sequence[Row]) -> list[Mark]:
+    marks = []
+    for row, (colour, marker) in zip(shown, _looks([row.label for row in shown]), strict=True):
+        x, y = row.cells["seen", "map_at_r"], row.cells["cross", "map_at_r"]
+        if x.mean is None or y.mean is None:
+            continue
+        if len(shown) <= FEW:
+            _cross(axes, x, y, colour)
+        axes.plot([100 * x.mean], [100 * y.mean], marker, color=colour, markersize=9, markeredgecolor="white")
+        marks.append(Mark(100 * x.mean, 100 * y.mean, row.label, colour))
+        if row.keeps_images:
+            axes.axvline(100 * x.mean, color=_GREY, linestyle=":", linewidth=1.2)
+            side = axes.get_xaxis_transform()
+            axes.annotate("keeps all images", (100 * x.mean, 0.3), (3, 0), xycoords=side, rotation=90, **_NOTE)
+    return marks
 
 
 def _cross(axes: Axes, x: Estimate, y: Estimate, colour: str) -> None:
@@ -248,8 +265,8 @@ def _draw_terms(axes: Axes, lines: Mapping[str, NDArray[np.float64]]) -> None:
     label_ends(axes, marks)
 
 
-def _canvas(width: float = 3.9) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, 3.0))
+def _canvas(width: float = 3.9, height: float = 3.0) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height))
     return figure, figure.add_subplot()
 
 
