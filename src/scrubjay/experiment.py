@@ -12,7 +12,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ from scrubjay.locking import locked
 from scrubjay.measurement import Measured
 from scrubjay.methods import Method, method
 from scrubjay.models.activations import Activations
-from scrubjay.models.checkpoint import write_json
+from scrubjay.models.checkpoint import load_into, load_tensors, write_json
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.models.embedding import embed, embed_backbone, space_fingerprint
-from scrubjay.training import TrainingOptions, learn, seeded
-from scrubjay.types import Session
+from scrubjay.training import TrainingOptions, adopt, learn, seeded
+from scrubjay.types import Sample, Session
 
 logger = logging.getLogger(__name__)
 
@@ -101,14 +101,14 @@ def run(
     with locked(out):
         _claim(out, options)
         stream, root = load_stream(options)
-        if start is not None:
-            _take_over(start, out, options)
         learner = make_method(options)
         cache, kept = Cache(options.images.cache_mb), None
         if activations is not None and options.network.frozen is not None:
             kept = Activations(activations, learner.network.embedder, options.images)
         going = _Run(options, out, stream, root, Lineage(out / "generations"), cache, kept)
         reference = going.reference(learner.network)
+        if start is not None and not going.lineage.generations():
+            going.take_over(start, learner)
         done = len(going.lineage.generations())
         for session in stream.sessions:
             if session.index < done:
@@ -149,15 +149,30 @@ class _Run:
     cache: Cache
     activations: Activations | None
 
+    def take_over(self, start: Path, learner: Method) -> None:
+        """Take the initial session of another run for one's own; what the method keeps of it is made here."""
+        _check_start(start, self.options)
+        theirs = Lineage(start / "generations").get("g0")
+        weights = theirs.folder / "network.safetensors"
+        load_into(learner.network, load_tensors(weights, f"run {start} again")[0], weights)
+        session = self.stream.sessions[0]
+        adopt(learner, session, self._pictures(session.train), self.options.seed)
+        for measured in sorted((start / "measured").glob("g0.*")):
+            (self.out / "measured").mkdir(exist_ok=True)
+            shutil.copy2(measured, self.out / "measured")
+        self.lineage.add(learner, {**theirs.info, "method": self.options.method})
+
+    def _pictures(self, samples: Sequence[Sample]) -> Pictures:
+        pictures = Pictures(samples, self.options.images, train=True, cache=self.cache)
+        return pictures if self.activations is None else self.activations.of(pictures)
+
     def learn(self, learner: Method, session: Session) -> Generation:
         options, index = self.options, session.index
         old = measurement.gallery_samples(self.stream, index - 1) if learner.needs_old_images else []
         samples = [*old, *session.train]
         checkpoint = self.out / f"session{index}.safetensors"
         began = time.perf_counter()
-        pictures = Pictures(samples, options.images, train=True, cache=self.cache)
-        if self.activations is not None:
-            pictures = self.activations.of(pictures)
+        pictures = self._pictures(samples)
         learned = learn(learner, session, pictures, options.training, options.seed, checkpoint, f"session {index}")
         seconds = time.perf_counter() - began
         generation = self.lineage.add(
@@ -287,23 +302,14 @@ def _claim(out: Path, options: ExperimentOptions) -> None:
         raise UserError(f"{out}: holds a run with another {key}; give a new --out, or the same options to go on.")
 
 
-def _take_over(start: Path, out: Path, options: ExperimentOptions) -> None:
-    if (out / "generations" / "g0").exists():
-        return
+def _check_start(start: Path, options: ExperimentOptions) -> None:
+    """That a run has finished its initial session, and began it with the same options but for the method."""
     if not (start / "measured" / "g0.json").exists():
         raise UserError(f"{start}: has not finished its initial session; run it first, or leave it out.")
-    theirs = _read(start / "config.json")
     free = {"method": None, "name": None}
-    key = difference({**theirs, **free}, {**options.model_dump(mode="json"), **free})
+    key = difference({**_read(start / "config.json"), **free}, {**options.model_dump(mode="json"), **free})
     if key is not None:
         raise UserError(f"{start}: began with another {key}; its initial session cannot be taken over.")
-    for source_path in (start / "generations" / "g0", *sorted((start / "measured").glob("g0.*"))):
-        target = out / source_path.relative_to(start)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source_path.is_dir():
-            building = target.with_name(f".{target.name}")
-            shutil.rmtree(building, ignore_errors=True)
-            shutil.copytree(source_path, building)
-            building.rename(target)
-        else:
-            shutil.copy2(source_path, target)
+    kind = method(options.method["name"])
+    if kind.own_start:
+        raise UserError(f"method {options.method['name']!r} learns its initial session in its own way; give no start.")

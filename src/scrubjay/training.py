@@ -126,10 +126,29 @@ def learn(
         whole = pictures.of(samples, train=True)
         fit = _Fit(method, whole, options, _derived(seed, session.index), key, session)
         curves, images = fit.run(checkpoint)
-    shown, device = pictures.of(samples, train=False), next(method.parameters()).device
+    _end(method, session, pictures.of(samples, train=False))
+    return Learned(curves, images, failures)
+
+
+def adopt(method: Method, session: Session, pictures: Pictures, seed: int) -> None:
+    """Take a session that was learned elsewhere for one's own: `method.begin` and `method.end`, and no step.
+
+    Args:
+        method: holds the network as it was after the session.
+        session: what was learned.
+        pictures: what it was learned from.
+        seed: of everything random.
+    """
+    torch.manual_seed(_derived(seed, session.index))
+    method.begin(session)
+    samples, _ = readable(pictures)
+    _end(method, session, pictures.of(samples, train=False))
+
+
+def _end(method: Method, session: Session, shown: Pictures) -> None:
+    device = next(method.parameters()).device
     method.eval()
     method.end(session, lambda: (batch.to(device) for batch in in_order(shown, SHOWN)))
-    return Learned(curves, images, failures)
 
 
 def rate(step: int, steps: int, options: TrainingOptions) -> float:
