@@ -99,13 +99,13 @@ class Trials:
             ones; `seconds` of learning; `peek`: the figures on old data, or None.
         """
         path = self._path(name, epochs)
-        if path.exists():
-            found = read_json(path)
-            if found["peek"] is not None or not peek:
-                return found
+        found = read_json(path) if path.exists() else None
+        if found is not None and (found["peek"] is not None or not peek):
+            return found
         began = time.perf_counter()
         network = self._learned(name, method, epochs)
-        found = {"seconds": round(time.perf_counter() - began, 3), **self._judged(network)}
+        if found is None:
+            found = {"seconds": round(time.perf_counter() - began, 3), **self._judged(network)}
         found["peek"] = self._peeked(network) if peek else None
         write_json(path, found)
         path.with_suffix(".safetensors").unlink(missing_ok=True)

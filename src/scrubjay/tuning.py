@@ -46,8 +46,11 @@ def score(figures: Settings, plain: Settings) -> float:
     return float((learned * stable) ** 0.5)
 
 
-def halving(trials: Trials, field: Sequence[Candidate], epochs: int) -> list[dict[str, Any]]:
-    """All rungs, each with its candidates, best first; of equals, that which was ahead before stays ahead."""
+def halving(trials: Trials, field: Sequence[Candidate], epochs: int, peek: bool = False) -> list[dict[str, Any]]:
+    """All rungs, each with its candidates, best first; of equals, that which was ahead before stays ahead.
+
+    With `peek` the last rung's are measured with old data at once, which the choice does not depend on.
+    """
     done = []
     left = list(field)
     for count, length in rungs(len(field), epochs):
@@ -55,7 +58,7 @@ def halving(trials: Trials, field: Sequence[Candidate], epochs: int) -> list[dic
         plain = _plain(trials, length)
         rows = []
         for candidate in track(left, f"candidates, {_epochs(length)} each", count):
-            figures = trials.figures(candidate.label, candidate.method, length)
+            figures = trials.figures(candidate.label, candidate.method, length, peek and length == epochs)
             rows.append((score(figures, plain), candidate, figures))
         rows.sort(key=lambda row: -row[0])
         left = [candidate for _, candidate, _ in rows]
@@ -107,7 +110,7 @@ def tune(
         _claim(out, {"session": session, "start": start and str(start.resolve()), **options.model_dump(mode="json")})
         lineage, generation = _start(options, stream, out, start, activations)
         work = Trials(options, stream, lineage, generation, out / "trials", activations)
-        done = halving(work, field, epochs)
+        done = halving(work, field, epochs, peek)
         found = {
             "name": options.name,
             "method": options.method["name"],
