@@ -198,17 +198,18 @@ def adversarial_drift(
 def pushed(teacher: Space, images: Tensor, target: Tensor, *, steps: int = 3, share: float = 0.1) -> Tensor:
     """Pictures that the old network places nearer to a class mean.
 
-    x ← x − α·g/‖g‖,   g = ∂‖f_o(x) − μ‖²/∂x,   α = 0.1·‖x − x̄‖, x̄ the mean of x's own numbers
+    x ← x − α·g/‖g‖,   g = ∂D/∂x,   D = ‖f_o(x) − μ‖²,   α = min(0.1·‖x − x̄‖, D/‖g‖),   x̄ the mean of x's own numbers
 
     Published is α = 25 for normalised pixels at any resolution, which is 0.06 of their norm at 224 × 224 and 0.45 at
-    32 × 32. A share of it also has a meaning for the activations of a frozen part. Pixels stay in 0 … 1.
+    32 × 32. A share of the norm also has a meaning for the activations of a frozen part; no step is longer than what
+    would do if D were linear, so that a picture that is near already is not pushed past. Pixels stay in 0 … 1.
 
     Args:
         teacher: f_o.
         images: (B, …) as embedders take them.
         target: (B, d) μ of each.
         steps: iterations.
-        share: α as a share of the picture's own norm.
+        share: the greatest α, as a share of the picture's own norm.
 
     Returns:
         (B, …) float, as `prepare` gives them.
@@ -216,13 +217,14 @@ def pushed(teacher: Space, images: Tensor, target: Tensor, *, steps: int = 3, sh
     x = teacher.prepare(images).float()
     pixels = x.shape == images.shape and x.shape[1] == 3
     centred = x - x.flatten(1).mean(1).view(-1, *(1,) * (x.ndim - 1))
-    alpha = share * torch.linalg.vector_norm(centred.flatten(1), dim=1)
+    longest = share * torch.linalg.vector_norm(centred.flatten(1), dim=1)
     for _ in range(steps):
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            distance = (teacher(x) - target).square().sum()
-            (g,) = torch.autograd.grad(distance, x)
+            D = (teacher(x) - target).square().sum(1)
+            (g,) = torch.autograd.grad(D.sum(), x)
         length = torch.linalg.vector_norm(g.flatten(1), dim=1).clamp_min(1e-12)
+        alpha = torch.minimum(longest, D.detach() / length)
         x = x.detach() - (alpha / length).view(-1, *(1,) * (x.ndim - 1)) * g
         x = x.clamp(0, 1) if pixels else x
     return x
