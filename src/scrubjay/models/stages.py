@@ -1,0 +1,82 @@
+"""Maps of a backbone's stages, taken down in the pass that embeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from scrubjay.errors import ConfigError
+from scrubjay.models import backbones
+from scrubjay.models.embedder import Embedder
+
+
+def trained_stages(embedder: Embedder) -> tuple[str, ...]:
+    """Names of the modules of the backbone that end a stage, in order; those of a frozen first part are left out.
+
+    Raises:
+        ConfigError: timm names no stages of this backbone, or all of them are frozen.
+    """
+    backbone, name = embedder.backbone, embedder.kind.split(" ")[0]
+    modules = dict(backbone.named_modules())
+    listed: Any = getattr(backbone, "feature_info", None) or ()
+    stages = [entry["module"] for entry in listed if entry.get("module") in modules]
+    if not stages:
+        raise ConfigError(
+            f"backbone {name!r} does not say which modules end its stages (timm's feature_info), so that no maps can "
+            f"be compared: take one that does, such as {backbones.DEFAULT}, or a method on embeddings, such as l2."
+        )
+    frozen = set() if embedder.stem is None else {id(layer) for layer in embedder.stem.layers}
+    trained = tuple(dict.fromkeys(stage for stage in stages if id(modules[stage]) not in frozen))
+    if not trained:
+        last = "" if embedder.stem is None else embedder.stem.last
+        raise ConfigError(
+            f"network.frozen = {last!r} freezes all stages of {name!r} ({', '.join(stages)}), so that their maps never "
+            "change: freeze less, or take a method on embeddings, such as l2."
+        )
+    return trained
+
+
+@contextmanager
+def watching(embedder: Embedder, stages: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Takes down the maps (B, C, H, W) of these stages in a forward pass inside of the block.
+
+    The tokens of a transformer are a map of N × 1 positions; class tokens and the like are left out, as in pooling.
+
+    Raises:
+        ConfigError: a stage was not run, or delivered no map.
+    """
+    maps: dict[str, Tensor] = {}
+
+    def watch(stage: str) -> Any:
+        def take(_: nn.Module, __: object, output: object) -> None:
+            maps[stage] = _as_map(output, embedder, stage)
+
+        return embedder.backbone.get_submodule(stage).register_forward_hook(take)
+
+    handles = [watch(stage) for stage in stages]
+    try:
+        yield maps
+    finally:
+        for handle in handles:
+            handle.remove()
+    missing = [stage for stage in stages if stage not in maps]
+    if missing:
+        raise ConfigError(
+            f"backbone {embedder.kind.split(' ')[0]!r} does not run its stage {missing[0]!r}; take another."
+        )
+
+
+def _as_map(output: object, embedder: Embedder, stage: str) -> Tensor:
+    if isinstance(output, Tensor) and output.ndim == 3:
+        tokens = output[:, int(getattr(embedder.backbone, "num_prefix_tokens", 0)) :]
+        return tokens.transpose(1, 2).unsqueeze(3)
+    if isinstance(output, Tensor) and output.ndim == 4:
+        last = str(getattr(embedder.backbone, "output_fmt", "NCHW")).endswith("NHWC")
+        return output.permute(0, 3, 1, 2) if last else output
+    raise ConfigError(
+        f"backbone {embedder.kind.split(' ')[0]!r}: stage {stage!r} delivers no map of one of the shapes (B, C, H, W), "
+        f"(B, H, W, C) and (B, N, C): take another backbone, such as {backbones.DEFAULT}."
+    )
