@@ -172,9 +172,14 @@ def test_the_first_session_is_the_same_for_all(name: str, tmp_path: Path) -> Non
     batch = tiny.batch(first.train)
     losses = learner(batch)
     z, logits = learner.network(batch.images)
+    same = {"ce": cross_entropy(logits, batch.labels), "triplet": triplet(z, batch.labels, 0.2, "hard")}
+    if learner.own_start:
+        assert "initial session" in (inspect.getdoc(importlib.import_module(type(learner).__module__)) or "")
+        assert losses.keys() != same.keys() or any(not torch.allclose(losses[term], same[term]) for term in same)
+        return
     assert list(losses) == ["ce", "triplet"]
-    torch.testing.assert_close(losses["ce"], cross_entropy(logits, batch.labels))
-    torch.testing.assert_close(losses["triplet"], triplet(z, batch.labels, 0.2, "hard"))
+    for term, value in same.items():
+        torch.testing.assert_close(losses[term], value)
 
 
 @every_method
