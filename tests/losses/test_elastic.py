@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from loss_loops import NEW, OLD, Z_N, Z_O, B, D, draw, same, softmax
+
 from scrubjay.losses.elastic import elastic, feature_matrix
 
 C = 3
