@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,6 @@ FACTORS = (0.1, 1 / 3, 1.0, 3.0, 10.0)
 """What a weight is multiplied with to make its candidates."""
 TRIALS = 25
 """Candidates, unless more are asked for."""
-_WEIGHT = re.compile(r"(weight|alpha|beta|lambda)(_\w*)?|\w+_weight")
 
 
 @dataclass(frozen=True)
@@ -39,15 +37,18 @@ class Candidate:
 
 
 def weights(options: MethodOptions) -> dict[str, float]:
-    """The method's own weights that are not zero, by name: those which it adds to what all methods share.
+    """The method's own weights that are not zero, by name: options called `weight`, or described as a "weight of".
+
+    What all methods share, such as `metric_weight`, is not among them.
 
     >>> from scrubjay.methods.mmd import MMDOptions
     >>> weights(MMDOptions(beta=0.0))
     {'alpha': 3.0}
     """
-    own = [name for name in type(options).model_fields if name not in MethodOptions.model_fields]
-    values = {name: getattr(options, name) for name in own if _WEIGHT.fullmatch(name)}
-    return {name: value for name, value in values.items() if isinstance(value, float) and value > 0}
+    fields = {key: field for key, field in type(options).model_fields.items() if key not in MethodOptions.model_fields}
+    own = [key for key, field in fields.items() if key == "weight" or "weight of" in (field.description or "").lower()]
+    values = {key: getattr(options, key) for key in own}
+    return {key: value for key, value in values.items() if isinstance(value, float) and value > 0}
 
 
 def candidates(

@@ -25,13 +25,15 @@ from scrubjay.evaluation.tradeoff import place, spearman
 from scrubjay.experiment import ExperimentOptions
 from scrubjay.lineage import Generation, Lineage
 from scrubjay.locking import locked
-from scrubjay.methods import MethodOptions
+from scrubjay.methods import method
 from scrubjay.models.checkpoint import write_file, write_json
 from scrubjay.progress import track
 from scrubjay.report.standing import corner, ratio
 from scrubjay.report.tuned import page, snippet
 from scrubjay.trial import Trials
 
+_LOSS = ("metric", "metric_options", "metric_weight", "margin", "mining")
+"""Options of what learns the new classes."""
 _PASSING = ("network.", "teacher.", "metric.")
 """What of a method's state is of the network, or of one session."""
 
@@ -129,9 +131,9 @@ def tune(
 
 
 def _plain(trials: Trials, epochs: int) -> dict[str, Any]:
-    """Figures of fine-tuning with the same loss for the new classes."""
-    shared = {key: value for key, value in trials.options.method.items() if key in MethodOptions.model_fields}
-    return trials.figures("finetune", {**shared, "average": 1.0, "name": "finetune"}, epochs)
+    """Figures of fine-tuning with the same loss for the new classes, and nothing done after it."""
+    same = {key: value for key, value in trials.options.method.items() if key in _LOSS}
+    return trials.figures("finetune", {"name": "finetune", **same}, epochs)
 
 
 def _entry(candidate: Candidate, figures: Settings, value: float) -> dict[str, Any]:
@@ -232,10 +234,13 @@ def _check_start(options: ExperimentOptions, start: Path) -> None:
     if key is not None:
         raise UserError(f"{start}: began with another {key}; tune with the same options, or leave it out.")
     name = options.method["name"]
+    if theirs["method"]["name"] == name:
+        return
     own = [key for key in experiment.make_method(options).state_dict() if not key.startswith(_PASSING)]
-    if own and theirs["method"]["name"] != name:
+    if own or method(name).own_start:
         raise UserError(
-            f"{start}: was learned by {theirs['method']['name']}, and {name} keeps more of it; leave it out."
+            f"{start}: is of {theirs['method']['name']}, and {name} keeps more of a session: give a run of {name}, "
+            "or leave it out."
         )
 
 
