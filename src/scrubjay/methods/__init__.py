@@ -49,8 +49,8 @@ class MethodOptions(Config):
     """Weight averaging after a session: the share a in a·θ_new + (1 − a)·θ_old; "lstkc": one minus the mean change of
     the affinities of the new pictures (Xu et al., AAAI 2024); 1: none."""
     drift: Drift = "none"
-    """Keep class means and move them after every session with the drift seen on its pictures: sdc (CVPR 2020), ldc
-    (ECCV 2024), ridge (the same map in closed form), adc (CVPR 2024); none: what a method stores stays where it was."""
+    """Keep class means, C·(d·4 + 8) bytes, and move them after every session with the drift seen on its pictures: sdc
+    (CVPR 2020), ldc (ECCV 2024), ridge (that map in closed form), adc (CVPR 2024); none: what is stored stays."""
 
 
 class Method(nn.Module):
