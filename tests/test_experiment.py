@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,83 @@ def test_the_figures_follow_from_the_kept_embeddings(finished: Path) -> None:
                 assert math.isclose(result["accuracy"][metric][t][j], a[metric])
                 found = result["compatibility"][metric][t][j]
                 assert found is None if j > t else math.isclose(found, C[metric])
+
+
+def test_phases_say_how_much_memory_they_had(finished: Path) -> None:
+    peaks = [phase["peak_mb"] for phase in read(finished)["phases"]]
+    assert all(isinstance(peak, int) and 50 < peak < 100_000 for peak in peaks)
+    learned = [phase["peak_mb"] for phase in read(finished)["phases"] if phase["phase"] == "learn"]
+    assert learned == sorted(learned), "the peak of a process never falls"
+
+
+FROZEN = {
+    "network": {"backbone": "test_resnet", "pretrained": False, "dim": 8, "frozen": "layer1"},
+    "stream": {"initial": 2, "step": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def without_activations(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("frozen") / "run"
+    run(options(photos, **FROZEN, images={"size": 32, "resize": 36, "views": 2}), out)
+    return out
+
+
+def same_run(one: Path, other: Path) -> bool:
+    generations = ("g0", "g1")
+    weights_agree = all(tiny.same(weights(one, name), weights(other, name)) for name in generations)
+    measured = [
+        [load_tensors(out / f"measured/{name}.safetensors", "")[0] for name in generations] for out in (one, other)
+    ]
+    return weights_agree and all(tiny.same(*pair) for pair in zip(*measured, strict=True))
+
+
+def test_kept_activations_change_nothing(
+    photos: Path, without_activations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = options(photos, **FROZEN, images={"size": 32, "resize": 36, "views": 2})
+    expected = without_times(read(without_activations))
+    assert without_times(run(chosen, tmp_path / "kept", activations=tmp_path / "activations")) == expected
+    assert same_run(tmp_path / "kept", without_activations)
+    files = [path for path in (tmp_path / "activations").iterdir() if path.suffix == ".sqlite"]
+    assert len(files) == 1
+
+    def never(*_: object) -> None:
+        raise AssertionError("the frozen part ran although all its activations were kept")
+
+    monkeypatch.setattr("scrubjay.models.stem.Stem._chunk", never)
+    monkeypatch.setattr("scrubjay.models.stem.Stem._check", lambda *_: None)
+    assert without_times(run(chosen, tmp_path / "again", activations=tmp_path / "activations")) == expected
+    assert same_run(tmp_path / "again", without_activations)
+
+
+def test_activations_that_other_runs_left_change_nothing(
+    photos: Path, without_activations: Path, tmp_path: Path
+) -> None:
+    chosen = options(photos, **FROZEN, images={"size": 32, "resize": 36, "views": 2})
+    kept = tmp_path / "activations"
+    other = options(
+        photos, **FROZEN, images={"size": 32, "resize": 36, "views": 2}, seed=0, method={"name": "finetune"}
+    )
+    run(other, tmp_path / "other", activations=kept)
+    with sqlite3.connect(next(kept.glob("*.sqlite"))) as file:
+        file.execute("DELETE FROM activations WHERE crop % 2 = 0")
+    assert without_times(run(chosen, tmp_path / "run", activations=kept)) == without_times(read(without_activations))
+    assert same_run(tmp_path / "run", without_activations)
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_crops_without_end_and_mixed_precision_are_the_same_too(precision: str, photos: Path, tmp_path: Path) -> None:
+    training = {"epochs": 1, "classes_per_batch": 2, "pictures_per_class": 2, "device": "cpu", "precision": precision}
+    chosen = options(photos, **FROZEN, training=training)
+    run(chosen, tmp_path / "plain")
+    run(chosen, tmp_path / "kept", activations=tmp_path / "activations")
+    assert same_run(tmp_path / "kept", tmp_path / "plain")
+
+
+def test_a_folder_of_activations_is_left_alone_by_a_network_that_is_all_trained(photos: Path, tmp_path: Path) -> None:
+    run(options(photos, stream={"initial": 2, "step": 2}), tmp_path / "run", activations=tmp_path / "activations")
+    assert not (tmp_path / "activations").exists()
 
 
 def test_run_again_nothing_is_done_again(finished: Path, photos: Path) -> None:

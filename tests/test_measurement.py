@@ -128,6 +128,40 @@ def test_accuracy_and_compatibility_by_loops(measured: list[Measured], stream: S
                 assert found is None if j > t else math.isclose(found or 0, across[metric])
 
 
+def test_reindexing_by_loops(measured: list[Measured], stream: Stream) -> None:
+    R, C = measurement.reindex(measured, stream), measurement.compatibility(measured, stream)
+    assert R.keys() == set(METRICS)
+    for t in range(2):
+        for k in range(2):
+            known = range(CLASSES[k][-1] + 1)
+            queries = items(measured[t].test, known, ids=1000)
+            anew = tiny.retrieval_by_loops(queries, items(measured[t].gallery, known))
+            for metric in METRICS:
+                found = R[metric][t][k]
+                assert found is None if k > t else math.isclose(found or 0, anew[metric])
+    for metric in METRICS:
+        assert [R[metric][t][t] for t in range(2)] == [C[metric][t][t] for t in range(2)]
+    assert R["map_at_r"][1][0] != C["map_at_r"][1][0]
+    assert (
+        measurement.figures(
+            [measurement.groups(each.test, stream, step) for step, each in enumerate(measured)],
+            measured,
+            stream,
+            {metric: [None, None] for metric in METRICS},
+        )["reindex"]
+        == R
+    )
+
+
+def test_what_a_generation_could_not_decode_is_not_in_its_gallery(measured: list[Measured], stream: Stream) -> None:
+    later = measured[1].gallery
+    lost = replace(later, **{name: getattr(later, name)[2:] for name in ("vectors", "labels", "indices")})
+    R = measurement.reindex([measured[0], replace(measured[1], gallery=lost)], stream)
+    expected = tiny.retrieval_by_loops(items(measured[1].test, CLASSES[0], ids=1000), items(lost, CLASSES[0]))
+    for metric in METRICS:
+        assert math.isclose(R[metric][1][0] or 0, expected[metric])
+
+
 def test_summaries_by_hand() -> None:
     a = {metric: [[0.9, 0.2, 0.1], [0.7, 0.8, 0.3], [0.6, 0.5, 0.8]] for metric in METRICS}
     found = measurement.summaries(a, {key: [0.1, 0.1, 0.2] for key in METRICS})["map_at_r"]
