@@ -232,7 +232,7 @@ def test_peeking_judges_the_choice_by_old_data(tuned: Path) -> None:
     assert max(row["seen_of_best"] for row in peek["candidates"]) == 1
 
 
-def old(kept: float, seen: float, gallery: float) -> dict[str, float]:
+def old(kept: float, seen: float, gallery: float) -> dict[str, float | None]:
     return {"before": 0.5, "old": kept / 2, "seen": seen, "old_gallery": gallery * 0.4, "old_gallery_anew": 0.4}
 
 
@@ -246,6 +246,20 @@ def test_the_oracle_on_a_table() -> None:
     assert found["oracle"] == {"label": "c", "corner": pytest.approx(0.03)}
     assert found["chosen"] == {"label": "b", "corner": pytest.approx(0.2), "rank": 2}
     assert found["spearman"] == pytest.approx(0.8)
+
+
+def test_an_oracle_without_old_test_pictures_is_refused() -> None:
+    with pytest.raises(DataError, match="leave --peek out"):
+        tuning.oracle([{"label": "a", "score": 0.5}], [{**old(1, 1, 1), "old": None}], "a")
+
+
+def test_the_score_is_its_formula_and_counts_nothing_above_what_is_needed() -> None:
+    plain = {"plasticity": 0.5}
+    figures = {"plasticity": 0.4, "cross": 0.3, "cross_start": 0.4, "agreement": 0.9}
+    assert tuning.score(figures, plain) == pytest.approx((0.8 * 0.75 * 0.9) ** (1 / 3))
+    assert tuning.score({**figures, "plasticity": 0.6, "cross": 0.5}, plain) == pytest.approx(0.9 ** (1 / 3))
+    assert tuning.score({**figures, "plasticity": 0.0}, plain) == 0
+    assert tuning.score(figures, {"plasticity": 0.0}) == 0
 
 
 def test_places_and_correlations_with_equals() -> None:

@@ -11,6 +11,7 @@ In the folder lie `config.json`, `start/` (a run of the sessions before, unless 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from scrubjay import experiment
 from scrubjay.candidates import TRIALS, Candidate, candidates, rungs
 from scrubjay.config import difference, read_json
 from scrubjay.data.stream import Stream
-from scrubjay.errors import ConfigError, UserError
+from scrubjay.errors import ConfigError, DataError, UserError
 from scrubjay.evaluation.tradeoff import place, spearman
 from scrubjay.experiment import ExperimentOptions
 from scrubjay.lineage import Generation, Lineage
@@ -41,11 +42,19 @@ Settings = Mapping[str, Any]
 
 
 def score(figures: Settings, plain: Settings) -> float:
-    """What a candidate is chosen by, from the figures of its trial and of plain fine-tuning for as many epochs."""
+    """What a candidate is chosen by, from the figures of its trial and of plain fine-tuning for as many epochs.
+
+    (learned · found · agreement)^⅓, with learned = min(1, plasticity / fine-tuning's) and found = min(1, cross-recall /
+    that with the teacher on both sides)
+
+    Learning is what costs stability, so that neither is worth anything alone: the product is largest where one more
+    per cent of learning costs one per cent of stability. Found is what an index of old vectors needs; it is cut at 1,
+    since new classes that are learned are found better in the old space too, which keeps no old class. It falls only
+    where much is forgotten; agreement shows the movement before that.
+    """
     learned = min(1.0, ratio(figures["plasticity"], plain["plasticity"]) or 0.0)
     found = min(1.0, ratio(figures["cross"], figures["cross_start"]) or 0.0)
-    stable = (found * figures["agreement"]) ** 0.5
-    return float((learned * stable) ** 0.5)
+    return math.cbrt(learned * found * figures["agreement"])
 
 
 def halving(trials: Trials, field: Sequence[Candidate], epochs: int, peek: bool = False) -> list[dict[str, Any]]:
@@ -182,8 +191,11 @@ def oracle(rows: Sequence[Settings], old: Sequence[Settings], chosen: str) -> di
         rows: `label` and `score` of each candidate.
         old: `old`, `before`, `seen`, `old_gallery` and `old_gallery_anew` of each.
         chosen: label of the other choice.
+
+    Raises:
+        DataError: something could not be measured.
     """
-    best = max(each["seen"] for each in old)
+    best = max(each["seen"] or 0.0 for each in old)
     judged = []
     for row, each in zip(rows, old, strict=True):
         shares = {
@@ -192,8 +204,10 @@ def oracle(rows: Sequence[Settings], old: Sequence[Settings], chosen: str) -> di
             "old_gallery_kept": ratio(each["old_gallery"], each["old_gallery_anew"]),
         }
         distance = corner(shares)
+        if distance is None:
+            raise DataError("old classes have no two test pictures, or nothing of them was found: leave --peek out.")
         seen = shares.pop("seen_of_joint")
-        judged.append({**row, **shares, "seen_of_best": seen, "corner": 0.0 if distance is None else distance})
+        judged.append({**row, **shares, "seen_of_best": seen, "corner": distance})
     distances = [row["corner"] for row in judged]
     mine = [row["label"] for row in judged].index(chosen)
     first = distances.index(min(distances))
