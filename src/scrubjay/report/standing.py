@@ -136,8 +136,8 @@ def _matrix(run: Result, key: str, metric: str, generation: int) -> float | None
 def old_kept(a: Sequence[Sequence[float | None]]) -> float | None:
     """What earlier sessions' classes have at the end, as a share of what they had when they were learned.
 
-    >>> old_kept([[0.8, None], [0.6, 0.9]])
-    0.75
+    >>> old_kept([[0.8, None], [0.4, 0.9]])
+    0.5
     """
     pairs = [(number(a[-1][j]), number(a[j][j])) for j in range(len(a) - 1)]
     known = [(now, then) for now, then in pairs if now is not None and then is not None]
