@@ -112,7 +112,7 @@ def _arguments(kind: type) -> set[str]:
     names: set[str] = set()
     for each in kind.__mro__:
         if "__init__" in vars(each):
-            parameters = inspect.signature(each.__init__).parameters
+            parameters = inspect.signature(vars(each)["__init__"]).parameters
             names |= parameters.keys()
             if all(parameter.kind != inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
                 break
