@@ -18,7 +18,7 @@ from typing import Any
 from scrubjay import experiment
 from scrubjay.config import difference, override, read_json
 from scrubjay.errors import ConfigError, UserError
-from scrubjay.experiment import ExperimentOptions
+from scrubjay.experiment import ExperimentOptions, initial
 from scrubjay.methods import method
 from scrubjay.progress import track
 from scrubjay.recipe import Entry, resolve
@@ -28,7 +28,7 @@ from scrubjay.report.runs import Result
 from scrubjay.report.table import group_figure, percent
 from scrubjay.worker import Worker
 
-_LOOK = 0.05  # seconds between two looks at the workers
+_LOOK = 0.2  # seconds between two looks at the workers
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Planned:
         seed: of the run.
         options: all of them.
         folder: of the run.
-        own_start: its initial session is of its own kind, neither given to others nor taken over.
+        own_start: its initial session is neither given to others nor taken over.
+        begun: what its initial session depends on; runs that agree in it may share one.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Planned:
     options: ExperimentOptions
     folder: Path
     own_start: bool
+    begun: Mapping[str, Any]
 
     def __hash__(self) -> int:
         return hash(self.folder)
@@ -97,7 +99,8 @@ def _planned(values: Mapping[str, Any], entry: Entry, seed: int, out: Path, wher
     options = ExperimentOptions.parse(resolved, f"{where} with {entry.label}")
     safe = re.sub(r"[^\w.=+-]+", "_", entry.label)
     folder = out / "runs" / f"{safe}-s{seed}"
-    return Planned(entry.label, seed, options, folder, method(entry.name).own_start)
+    begun = initial(options.model_dump(mode="json"))
+    return Planned(entry.label, seed, options, folder, method(entry.name).own_start, begun)
 
 
 def compare(runs: Sequence[Planned], out: Path, jobs: int, say: Callable[[str], None]) -> Board:
@@ -160,8 +163,10 @@ def _work(
     try:
         while waiting or going:
             for run in list(waiting):
+                if len(going) == jobs:
+                    break
                 ready, start = _start(run, runs, broken)
-                if ready and len(going) < jobs:
+                if ready:
                     waiting.remove(run)
                     going[run] = Worker(run.options, run.folder, start, activations, threads)
             time.sleep(_LOOK)
@@ -181,7 +186,8 @@ def _start(run: Planned, runs: Iterable[Planned], broken: Set[Planned]) -> tuple
     """Whether a run can begin, and the folder of the one whose initial session it takes over."""
     if run.own_start or run.started:
         return True, None
-    same = [other for other in runs if other.seed == run.seed and not other.own_start]
+    begun = initial(run.options.model_dump(mode="json"))
+    same = [other for other in runs if not other.own_start and initial(other.options.model_dump(mode="json")) == begun]
     for lead in same:
         if lead.started:
             return True, lead.folder

@@ -39,6 +39,9 @@ from scrubjay.types import Sample, Session
 
 logger = logging.getLogger(__name__)
 
+_AT_THE_START = ("metric", "metric_options", "metric_weight", "margin", "mining")
+"""Options of every method that count in the initial session too."""
+
 
 class ExperimentOptions(Config):
     """All options of a run: what a recipe may set."""
@@ -306,10 +309,15 @@ def _check_start(start: Path, options: ExperimentOptions) -> None:
     """That a run has finished its initial session, and began it with the same options but for the method."""
     if not (start / "measured" / "g0.json").exists():
         raise UserError(f"{start}: has not finished its initial session; run it first, or leave it out.")
-    free = {"method": None, "name": None}
-    key = difference({**_read(start / "config.json"), **free}, {**options.model_dump(mode="json"), **free})
-    if key is not None:
-        raise UserError(f"{start}: began with another {key}; its initial session cannot be taken over.")
     kind = method(options.method["name"])
     if kind.own_start:
-        raise UserError(f"method {options.method['name']!r} learns its initial session in its own way; give no start.")
+        raise UserError(f"method {options.method['name']!r} needs an initial session of its own; give no start.")
+    key = difference(initial(_read(start / "config.json")), initial(options.model_dump(mode="json")))
+    if key is not None:
+        raise UserError(f"{start}: began with another {key}; its initial session cannot be taken over.")
+
+
+def initial(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a resolved configuration the initial session depends on: all but names and what a method adds later."""
+    shared = {key: config["method"].get(key) for key in _AT_THE_START}
+    return {**config, "name": None, "method": shared}

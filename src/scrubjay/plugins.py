@@ -28,12 +28,17 @@ def names(role: str) -> list[str]:
 
 def summaries(role: str) -> dict[str, str]:
     """First line of each implementation's module docstring, read without importing it."""
+    return {name: text.partition("\n")[0] for name, text in documentation(role).items()}
+
+
+def documentation(role: str) -> dict[str, str]:
+    """Each implementation's module docstring, read without importing it."""
     package = importlib.resources.files("scrubjay").joinpath(*role.split("."))
-    documentation = {}
+    found = {}
     for name in names(role):
         source = package.joinpath(f"{name}.py").read_text(encoding="utf-8")
-        documentation[name] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
-    return documentation
+        found[name] = ast.get_docstring(ast.parse(source)) or ""
+    return found
 
 
 def load(role: str, name: str, base: type[Any]) -> type[Any]:

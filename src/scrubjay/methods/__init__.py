@@ -69,7 +69,8 @@ class Method(nn.Module):
         new_classes: number of classes that this session brings.
         progress: share of the session's steps that are done, 0 … 1; set by the loop before each step.
         figures: what `loss` found that is worth seeing but is no term: logged beside the terms, never summed.
-        own_start: its initial session is learned in another way than that of plain fine-tuning.
+        own_start: its initial session cannot be taken over from another method's run: it is learned in another way
+            than that of plain fine-tuning, or watched while it is learned.
     """
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions

@@ -9,8 +9,8 @@ f_i(θ_i; a) = Ω_i (θ_i − θ*_i)²          on the side of θ°_i
 max(Ω_i, (ω_i − c′ f_i(θ_i; a′)) / ((θ_i − θ*_i)² + ξ)): so steep that f passes through both ends of the way, on which
 the loss of all sessions fell by the path integral ω of the new classes' loss (as in `si`) less what f rose; in this
 f, ε = 0. The head takes no part: its old rows get no gradient from new classes. The authors' code: c = c′ = 1,
-a = 1.8, a′ = 1, ξ = 0.1, ε = 1e-6. Keeps P·8 bytes: Ω and θ°, for P trained parameters of the embedder; while a
-session lasts P·12 more.
+a = 1.8, a′ = 1, ξ = 0.1, ε = 1e-6. It needs an initial session of its own, for that path is watched too. Keeps P·8
+bytes: Ω and θ°, for P trained parameters of the embedder; while a session lasts P·12 more.
 """
 
 from typing import Any
@@ -47,6 +47,7 @@ class ALASSOOptions(MethodOptions):
 class ALASSO(Method):
     """Fine-tuning + c Σ f, an asymmetric quadratic around θ*."""
 
+    own_start = True
     Options = ALASSOOptions
     options: ALASSOOptions
 

@@ -5,7 +5,8 @@ L = L_ce + L_triplet + c Σ_i Ω_i (θ_i − θ*_i)²
 θ* are the embedder's parameters after the last session; Ω_i = Σ over sessions of max(0, ω_i)/(Δ_i² + ξ), with the path
 integral ω_i = −Σ_t g_t,i (θ_{t+1,i} − θ_t,i) of the slope g of the first two terms, and the way Δ_i from the session's
 start to its last step. The head takes no part: its old rows get no gradient from new classes. Published: c = 0.1,
-ξ = 0.1. Keeps P·4 bytes: Ω, for P trained parameters of the embedder; while a session lasts three times as much again.
+ξ = 0.1. It needs an initial session of its own, for that path is watched too. Keeps P·4 bytes: Ω, for P trained
+parameters of the embedder; while a session lasts three times as much again.
 """
 
 from typing import Any
@@ -32,6 +33,7 @@ class SIOptions(MethodOptions):
 class SI(Method):
     """Fine-tuning + c Σ Ω (θ − θ*)²."""
 
+    own_start = True
     Options = SIOptions
     options: SIOptions
 

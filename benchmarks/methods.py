@@ -1,0 +1,103 @@
+"""What does a step of each method cost, and what does it keep? Writes docs/methods.md.
+
+The network is that of recipes/grocery.toml: EfficientNet-Lite0, all but its last block frozen and its activations at
+hand; a batch is 16 x 5 pictures, of noise, for speed does not depend on what they show. Every method is timed in turn
+with plain fine-tuning, the peer, so that both meet the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from scrubjay import plugins
+from scrubjay.lineage import _is_own
+from scrubjay.methods import Method, method
+from scrubjay.models.embedder import Network, NetworkOptions
+from scrubjay.report.method_page import Cost, method_page
+from scrubjay.types import Batch, Session
+
+PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
+CLASSES, EACH, ROUNDS = 16, 5, 9
+
+
+def pictures(first: int, embedder: torch.nn.Module) -> Batch:
+    """A batch of noise, as the frozen part delivers it."""
+    images = torch.randint(256, (CLASSES * EACH, 3, 96, 96), dtype=torch.uint8)
+    labels = torch.arange(first, first + CLASSES).repeat_interleave(EACH)
+    return Batch(embedder.prepare(images), labels, torch.arange(len(labels)))
+
+
+def in_second_session(name: str) -> tuple[Method, Batch, int]:
+    """A method that has begun its second session, a batch of it, and the bytes kept between the two."""
+    torch.manual_seed(0)
+    kind = method(name)
+    learner = kind(Network(NetworkOptions(frozen="blocks.5")), kind.Options())
+    learner.network.freeze_batchnorm(True)
+    first, second = (pictures(label, learner.network.embedder) for label in (0, CLASSES))
+    names = tuple(map(str, range(2 * CLASSES)))
+    learner.begin(Session(0, names[:CLASSES], 0, ()))
+    learner.eval()
+    learner.end(Session(0, names[:CLASSES], 0, ()), lambda: iter([first]))
+    kept = sum(value.nbytes for key, value in learner.state_dict().items() if _is_own(key))
+    learner.begin(Session(1, names[CLASSES:], CLASSES, ()))
+    learner.train()
+    return learner, second, kept
+
+
+def stepper(name: str) -> tuple[Callable[[], None], int]:
+    learner, batch, kept = in_second_session(name)
+    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4) if trained else None
+
+    def step() -> None:
+        losses = learner(batch)
+        if optimizer is not None:
+            optimizer.zero_grad()
+            losses.total.backward()
+            optimizer.step()
+
+    return step, kept
+
+
+def seconds(step: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
+
+
+def cost(name: str) -> Cost:
+    (step, kept), (peer, _) = stepper(name), stepper("finetune")
+    step(), peer()
+    pairs = [(seconds(step), seconds(peer)) for _ in range(ROUNDS)]
+    return Cost(statistics.median(mine / other for mine, other in pairs), kept)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    page = parser.parse_args().page
+    torch.set_num_threads(1)
+    costs = {}
+    for name in plugins.names("methods"):
+        costs[name] = cost(name)
+        print(f"{name:15} {costs[name].step:5.2f} x fine-tuning, keeps {costs[name].kept:,} bytes", flush=True)
+    page.write_text(
+        method_page(
+            costs,
+            "A step and what is kept: `python benchmarks/methods.py`, one thread, EfficientNet-Lite0 with all but its "
+            "last block frozen, 80 pictures a batch, median ratio to fine-tuning in the same run; bytes between the "
+            "first two sessions, after 16 classes, besides the network itself.",
+        ),
+        encoding="utf-8",
+    )
+    print(page)
+
+
+if __name__ == "__main__":
+    main()
