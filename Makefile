@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test check check-all fix bench clean
+.PHONY: demo test check check-all fix bench docs clean
 .DELETE_ON_ERROR:
 
 $(SETUP): pyproject.toml constraints.txt
@@ -33,6 +33,9 @@ fix: $(SETUP)  ## what a machine can mend
 bench: $(SETUP)  ## every benchmark against its peers, one after another
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,bench]"
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+docs: $(SETUP)  ## the page of all methods, from their docstrings and what a step costs
+	$(BIN)/python benchmarks/methods.py --page docs/methods.md
 
 clean:
 	rm -rf .venv demo

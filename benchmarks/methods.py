@@ -1,4 +1,4 @@
-"""What does a step of each method cost, and what does it keep? Writes docs/methods.md.
+"""What does a step of each method cost, and what does it keep? `make docs` writes docs/methods.md with the answer.
 
 The network is that of recipes/grocery.toml: EfficientNet-Lite0, all but its last block frozen and its activations at
 hand; a batch is 16 x 5 pictures, of noise, for speed does not depend on what they show. Every method is timed in turn
@@ -22,7 +22,11 @@ from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.report.method_page import Cost, method_page
 from scrubjay.types import Batch, Session
 
-PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
+MEASURED = (
+    "A step and what is kept: `make docs`, one thread, EfficientNet-Lite0 with all but its last block frozen, 80 "
+    "pictures a batch, median ratio to fine-tuning in the same run; bytes between the first two sessions, after 16 "
+    "classes, besides the network itself."
+)
 CLASSES, EACH, ROUNDS = 16, 5, 9
 
 
@@ -80,23 +84,15 @@ def cost(name: str) -> Cost:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--page", type=Path, help="write the page of methods to this file")
     page = parser.parse_args().page
     torch.set_num_threads(1)
     costs = {}
     for name in plugins.names("methods"):
         costs[name] = cost(name)
         print(f"{name:15} {costs[name].step:5.2f} x fine-tuning, keeps {costs[name].kept:,} bytes", flush=True)
-    page.write_text(
-        method_page(
-            costs,
-            "A step and what is kept: `python benchmarks/methods.py`, one thread, EfficientNet-Lite0 with all but its "
-            "last block frozen, 80 pictures a batch, median ratio to fine-tuning in the same run; bytes between the "
-            "first two sessions, after 16 classes, besides the network itself.",
-        ),
-        encoding="utf-8",
-    )
-    print(page)
+    if page is not None:
+        page.write_text(method_page(costs, MEASURED), encoding="utf-8")
 
 
 if __name__ == "__main__":

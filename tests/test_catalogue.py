@@ -241,6 +241,17 @@ def test_old_pictures_are_never_needed(shop: Catalogue, tmp_path: Path) -> None:
     assert shop.lineage.newest == shop.lineage.get("g0")
 
 
+def test_the_method_stays_what_it_was_unless_another_is_named(shop: Catalogue, tmp_path: Path) -> None:
+    used = [shop.lineage.get("g0").info["method"]["name"]]
+    for index, asked in enumerate((None, "mmd", None)):
+        generation = shop.learn(photos(tmp_path / f"season{index}", f"fig {index}"), asked)
+        used.append(generation.info["method"]["name"])
+    assert used == ["moments", "moments", "mmd", "mmd"]
+    with pytest.raises(ConfigError, match=r"'moments' protects what was learned with it.*with 'mmd': go on with 'mmd'"):
+        shop.learn(photos(tmp_path / "winter", "medlar"), "moments")
+    assert shop.lineage.newest == shop.lineage.get("g3")
+
+
 def test_a_catalogue_starts_with_what_a_run_learned(tmp_path: Path) -> None:
     root = tree(tmp_path / "tree", 3)
     recipe = {

@@ -307,3 +307,18 @@ def test_mistakes_in_a_recipe_are_named(changes: dict[str, Any], message: str, p
     with pytest.raises(ConfigError, match=message) as caught:
         options(photos, **changes)
     assert "\n" not in str(caught.value)
+
+
+def test_stored_class_means_are_measured(finished: Path, photos: Path, tmp_path: Path) -> None:
+    assert read(finished)["class_means"] == [None, None, None]
+    result = run(options(photos, method={"name": "moments"}), tmp_path / "run")
+    stored = load_tensors(tmp_path / "run/generations/g2/method.safetensors", "")[0]["memory.means"].numpy()
+    test = Measured.load(tmp_path / "run/measured/g2.safetensors").test
+    right = []
+    for vector, label in zip(test.vectors, test.labels, strict=True):
+        if label < len(stored):
+            cosines = [float(vector @ mean) / float(mean @ mean) ** 0.5 for mean in stored]
+            right.append(cosines.index(max(cosines)) == label)
+    assert len(right) == 12
+    assert result["class_means"][-1]["seen"] == pytest.approx(sum(right) / len(right))
+    assert result["class_means"][0]["old"] is None

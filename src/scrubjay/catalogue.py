@@ -45,6 +45,7 @@ from scrubjay.training import TrainingOptions, learn, seeded
 from scrubjay.types import Dataset, Embeddings, Hit, Sample, Session
 
 HELD_OUT = 0.15
+DEFAULT_METHOD = "moments"
 
 
 class CatalogueOptions(Config):
@@ -106,7 +107,9 @@ class Catalogue:
         write_json(folder / "catalogue.json", options.model_dump(mode="json"))
         return cls(folder)
 
-    def learn(self, photos: Path, method_name: str = "mmd", settings: Mapping[str, Any] | None = None) -> Generation:
+    def learn(
+        self, photos: Path, method_name: str | None = None, settings: Mapping[str, Any] | None = None
+    ) -> Generation:
         """Learn the classes of a folder or table, all of them new; no older picture is needed.
 
         Interrupted, the same call goes on where it stopped. A part of the pictures (the test split, or about one in
@@ -114,19 +117,26 @@ class Catalogue:
 
         Args:
             photos: folder with a sub-folder a class, or a table (see the sources `folder` and `table`).
-            method_name: file name of a method; in the initial session all learn alike.
+            method_name: file name of a method; none: that of the generation before, and `moments` in a new catalogue.
             settings: options of the method.
 
         Raises:
             UserError: the pictures are not as needed, or a class is known already.
         """
         with locked(self.folder):
+            parent = self.lineage.newest
+            before = parent.info["method"]["name"] if parent else None
+            method_name = method_name or before or DEFAULT_METHOD
             kind = method(method_name)
             if kind.needs_old_images:
                 raise ConfigError(f"method {method_name!r} needs the old pictures, a catalogue keeps none; take mmd.")
+            if kind.remembers and before not in (None, method_name):
+                raise ConfigError(
+                    f"method {method_name!r} protects what was learned with it, and the newest generation was learned "
+                    f"with {before!r}: go on with {before!r}, or take a method that keeps nothing, for instance mmd."
+                )
             options = kind.Options.parse(settings or {}, f"method {method_name}")
             dataset = read_photos(photos, HELD_OUT)
-            parent = self.lineage.newest
             session = extend(parent.classes if parent else (), dataset, parent.number + 1 if parent else 0)
             with seeded(self.options.seed):
                 start = {} if parent is None else {"pretrained": False}

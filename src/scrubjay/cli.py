@@ -81,7 +81,10 @@ def init(
 def learn(
     folder: Folder,
     photos: Annotated[Path, typer.Argument(help="Folder with a sub-folder for each class, or a CSV or Parquet table.")],
-    method: Annotated[str, typer.Option(help="How old classes are kept; see `scrubjay methods`.")] = "mmd",
+    method: Annotated[
+        str | None,
+        typer.Option(help="How old classes are kept; see `scrubjay methods`. Default: as last time; at first moments."),
+    ] = None,
     add: Annotated[bool, typer.Option("--add", help="Put the pictures into the gallery as well.")] = False,
     settings: Settings = None,
 ) -> None:

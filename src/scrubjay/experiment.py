@@ -26,7 +26,7 @@ from scrubjay.data.loading import Cache, Pictures
 from scrubjay.data.sources import source
 from scrubjay.data.stream import Stream, StreamOptions, data_hash, split
 from scrubjay.errors import CheckpointError, ConfigError, UserError
-from scrubjay.lineage import Generation, Lineage, versions
+from scrubjay.lineage import Generation, Lineage, class_means, versions
 from scrubjay.locking import locked
 from scrubjay.measurement import Measured
 from scrubjay.methods import Method, method
@@ -58,7 +58,7 @@ class ExperimentOptions(Config):
     """How pictures are prepared."""
     network: NetworkOptions = NetworkOptions()
     """What is trained."""
-    method: dict[str, Any] = Field(default={"name": "mmd"})
+    method: dict[str, Any] = Field(default={"name": "moments"})
     """`name` of a method and its options."""
     training: TrainingOptions = TrainingOptions()
     """How each session is learned."""
@@ -254,6 +254,10 @@ class _Run:
                 for each in self.stream.sessions
             ],
             **figures,
+            "class_means": [
+                measurement.by_class_means(each.test, class_means(generation), self.stream, generation.number)
+                for generation, each in zip(generations, measured, strict=True)
+            ],
             "reference": reference["groups"],
             "curves": {str(generation.number): generation.info["curves"] for generation in generations},
             "phases": [

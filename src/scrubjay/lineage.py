@@ -20,6 +20,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from scrubjay.errors import CatalogueError, CheckpointError, StorageError
 from scrubjay.methods import Method
 from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors, write_json
@@ -156,6 +159,19 @@ class Lineage:
             state = method.state_dict()
             tensors, _ = load_tensors(kept, RESTORE)
             load_into(method, {**state, **{key: value for key, value in tensors.items() if key in state}}, kept)
+
+
+def class_means(generation: Generation) -> NDArray[np.float32] | None:
+    """Means (C, d) of the classes that the generation's method stores, in its space; None where it stores none.
+
+    Raises:
+        CheckpointError: the file that holds them is damaged.
+    """
+    kept = generation.folder / "method.safetensors"
+    if not kept.exists():
+        return None
+    means = load_tensors(kept, RESTORE)[0].get("memory.means")
+    return None if means is None else means.numpy()
 
 
 def versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scrubjay.data.stream import Stream
 from scrubjay.evaluation import continual
+from scrubjay.evaluation.class_means import class_mean_accuracy
 from scrubjay.evaluation.retrieval import GroupScores, RetrievalScores, evaluate_groups, evaluate_query_gallery
 from scrubjay.models.checkpoint import load_tensors, save_tensors
 from scrubjay.types import Embeddings, Sample
@@ -168,6 +169,18 @@ def figures(
         "reindex": reindex(measured, stream),
         "continual": summaries(a, before),
     }
+
+
+def by_class_means(
+    embeddings: Embeddings, means: NDArray[np.float32] | None, stream: Stream, step: int
+) -> dict[str, float | None] | None:
+    """Share of test pictures nearest to the stored mean of their class, by group; None where no means are stored."""
+    if means is None:
+        return None
+    queries, _ = _flags(embeddings, stream)
+    sessions = [session.labels for session in stream.sessions]
+    scores = class_mean_accuracy(embeddings.vectors, embeddings.labels, means, sessions, step, query_mask=queries)
+    return scores.to_dict()
 
 
 def by_session(scores: GroupScores) -> dict[str, list[float | None]]:

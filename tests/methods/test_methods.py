@@ -196,6 +196,20 @@ def test_the_teacher_is_the_last_network_and_stays(name: str, tmp_path: Path) ->
 
 
 @every_method
+def test_says_whether_it_remembers(name: str, tmp_path: Path) -> None:
+    """What is kept of a session and cannot be made up for later; parts that learn anew in every session are not."""
+    first, _ = tiny.two_sessions(tmp_path)
+    learner = learn_first(name, first)
+    fresh = tiny.learner(name).state_dict()
+    kept = {
+        key
+        for key, value in learner.state_dict().items()
+        if not key.startswith(("network.", "teacher.", "metric.")) and not torch.equal(value, fresh[key])
+    }
+    assert bool(kept) == learner.remembers
+
+
+@every_method
 def test_documents_its_formula_and_options(name: str) -> None:
     kind = method(name)
     documentation = inspect.getdoc(importlib.import_module(kind.__module__)) or ""

@@ -71,11 +71,13 @@ class Method(nn.Module):
         figures: what `loss` found that is worth seeing but is no term: logged beside the terms, never summed.
         own_start: its initial session cannot be taken over from another method's run: it is learned in another way
             than that of plain fine-tuning, or watched while it is learned.
+        remembers: it protects only classes that were learned with it, by what it kept of them.
     """
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     needs_old_images: ClassVar[bool] = False
     own_start: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
     uses_teacher: bool = False
     teacher: Network
 

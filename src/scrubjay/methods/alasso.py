@@ -48,6 +48,7 @@ class ALASSO(Method):
     """Fine-tuning + c Σ f, an asymmetric quadratic around θ*."""
 
     own_start = True
+    remembers = True
     Options = ALASSOOptions
     options: ALASSOOptions
 

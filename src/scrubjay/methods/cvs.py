@@ -51,6 +51,7 @@ class CVSOptions(MethodOptions):
 class CVS(Method):
     """Fine-tuning + α·L_model + β·L_data."""
 
+    remembers = True
     Options = CVSOptions
     uses_teacher = True
     options: CVSOptions

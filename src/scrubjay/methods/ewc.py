@@ -42,6 +42,7 @@ class EWCOptions(MethodOptions):
 class EWC(Method):
     """Fine-tuning + (λ/2) Σ F (θ − θ*)²."""
 
+    remembers = True
     Options = EWCOptions
     options: EWCOptions
 

@@ -73,6 +73,7 @@ class FeatureReplayOptions(MethodOptions):
 class FeatureReplay(Method):
     """Fine-tuning + replayed embeddings of the old classes + feature distillation."""
 
+    remembers = True
     Options = FeatureReplayOptions
     uses_teacher = True
     options: FeatureReplayOptions

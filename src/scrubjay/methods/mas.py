@@ -34,6 +34,7 @@ class MASOptions(MethodOptions):
 class MAS(Method):
     """Fine-tuning + λ Σ Ω (θ − θ*)²."""
 
+    remembers = True
     Options = MASOptions
     options: MASOptions
 

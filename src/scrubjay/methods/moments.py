@@ -52,6 +52,7 @@ class MomentsOptions(MethodOptions):
 class Moments(Method):
     """Fine-tuning + b·L_apart + w·Σ_l tr(G_l ΔW_l A_l ΔW_lᵀ)."""
 
+    remembers = True
     Options = MomentsOptions
     uses_teacher = True
     options: MomentsOptions

@@ -34,6 +34,7 @@ class SI(Method):
     """Fine-tuning + c Σ Ω (θ − θ*)²."""
 
     own_start = True
+    remembers = True
     Options = SIOptions
     options: SIOptions
 

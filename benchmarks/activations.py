@@ -1,0 +1,57 @@
+"""Seconds of a run whose network has a frozen first part, with its activations kept and without.
+
+The run is plain fine-tuning on drawn birds with the settings of recipes/aviary.toml and fewer species. The peer is the
+same run that computes the frozen part in every step. The three give the same figures, to the bit.
+
+    python benchmarks/activations.py [--species 24]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scrubjay import experiment
+from scrubjay.config import override
+from scrubjay.experiment import ExperimentOptions
+from scrubjay.recipe import read
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "aviary.toml"
+SAME = ("groups", "accuracy", "compatibility", "reindex", "curves")
+
+
+def timed(options: ExperimentOptions, out: Path, activations: Path | None) -> tuple[float, dict[str, Any]]:
+    began = time.perf_counter()
+    result = experiment.run(options, out, activations=activations)
+    return time.perf_counter() - began, {key: result[key] for key in SAME}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--species", type=int, default=24)
+    species = parser.parse_args().species
+    torch.set_num_threads(2)
+    settings = [f"source.species={species}", f"stream.initial={species // 2}", f"stream.step={species // 4}"]
+    values = {**read(RECIPE, settings), "method": {"name": "finetune"}}
+    options = ExperimentOptions.parse(override(values, []), str(RECIPE))
+    experiment.load_stream(options)  # the birds are drawn once, before any clock runs
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "activations"
+        without, expected = timed(options, Path(folder) / "without", None)
+        cold, first = timed(options, Path(folder) / "cold", kept)
+        warm, second = timed(options, Path(folder) / "warm", kept)
+        size = sum(file.stat().st_size for file in kept.iterdir()) / 2**20
+    assert first == second == expected, "the figures differ"
+    print(
+        f"{species} species: without {without:.1f} s; kept, first run {cold:.1f} s ({without / cold:.1f} x), "
+        f"every later run {warm:.1f} s ({without / warm:.1f} x); {size:.0f} MiB; the same figures to the bit"
+    )
+
+
+if __name__ == "__main__":
+    main()
