@@ -241,8 +241,10 @@ def test_old_pictures_are_never_needed(shop: Catalogue, tmp_path: Path) -> None:
     assert shop.lineage.newest == shop.lineage.get("g0")
 
 
-def test_the_method_stays_what_it_was_unless_another_is_named(shop: Catalogue, tmp_path: Path) -> None:
-    used = [shop.lineage.get("g0").info["method"]["name"]]
+def test_the_method_stays_what_it_was_unless_another_is_named(spring: Path, tmp_path: Path) -> None:
+    frozen = OPTIONS.network.model_copy(update={"frozen": "layer1"})
+    shop = Catalogue.init(tmp_path / "shop", OPTIONS.model_copy(update={"network": frozen}))
+    used = [shop.learn(spring).info["method"]["name"]]
     for index, asked in enumerate((None, "mmd", None)):
         generation = shop.learn(photos(tmp_path / f"season{index}", f"fig {index}"), asked)
         used.append(generation.info["method"]["name"])
@@ -250,6 +252,10 @@ def test_the_method_stays_what_it_was_unless_another_is_named(shop: Catalogue, t
     with pytest.raises(ConfigError, match=r"'moments' protects what was learned with it.*with 'mmd': go on with 'mmd'"):
         shop.learn(photos(tmp_path / "winter", "medlar"), "moments")
     assert shop.lineage.newest == shop.lineage.get("g3")
+
+
+def test_a_network_that_is_trained_as_a_whole_starts_with_mmd(shop: Catalogue) -> None:
+    assert shop.lineage.get("g0").info["method"]["name"] == "mmd"
 
 
 def test_a_catalogue_starts_with_what_a_run_learned(tmp_path: Path) -> None:

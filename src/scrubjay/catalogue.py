@@ -45,7 +45,6 @@ from scrubjay.training import TrainingOptions, learn, seeded
 from scrubjay.types import Dataset, Embeddings, Hit, Sample, Session
 
 HELD_OUT = 0.15
-DEFAULT_METHOD = "moments"
 
 
 class CatalogueOptions(Config):
@@ -117,7 +116,8 @@ class Catalogue:
 
         Args:
             photos: folder with a sub-folder a class, or a table (see the sources `folder` and `table`).
-            method_name: file name of a method; none: that of the generation before, and `moments` in a new catalogue.
+            method_name: file name of a method; none: that of the generation before, and in a new catalogue `moments`
+                where a first part of the network is frozen, else `mmd`: each was the better one on the bench.
             settings: options of the method.
 
         Raises:
@@ -126,7 +126,7 @@ class Catalogue:
         with locked(self.folder):
             parent = self.lineage.newest
             before = parent.info["method"]["name"] if parent else None
-            method_name = method_name or before or DEFAULT_METHOD
+            method_name = method_name or before or ("mmd" if self.options.network.frozen is None else "moments")
             kind = method(method_name)
             if kind.needs_old_images:
                 raise ConfigError(f"method {method_name!r} needs the old pictures, a catalogue keeps none; take mmd.")

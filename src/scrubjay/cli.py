@@ -83,7 +83,7 @@ def learn(
     photos: Annotated[Path, typer.Argument(help="Folder with a sub-folder for each class, or a CSV or Parquet table.")],
     method: Annotated[
         str | None,
-        typer.Option(help="How old classes are kept; see `scrubjay methods`. Default: as last time; at first moments."),
+        typer.Option(help="How old classes are kept; see `scrubjay methods`. Default: as last time."),
     ] = None,
     add: Annotated[bool, typer.Option("--add", help="Put the pictures into the gallery as well.")] = False,
     settings: Settings = None,

@@ -39,7 +39,7 @@ from scrubjay.types import Batch, Losses, Session
 class MomentsOptions(MethodOptions):
     """What old pictures did to the layers."""
 
-    weight: float = Field(30.0, ge=0)
+    weight: float = Field(60.0, ge=0)
     """w, weight of the squared distance that old embeddings would move."""
     rank: int = Field(64, ge=1)
     """r, directions kept of each matrix of moments; the rest is taken as even."""

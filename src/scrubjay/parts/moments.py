@@ -5,6 +5,10 @@ layer's output. Its mean square over the old pictures is, to second order and wi
 Kronecker-factored curvature (Martens and Grosse, ICML 2015; for convolutions Grosse and Martens, ICML 2016),
 
     E‖J ΔW x‖² ≈ tr(G ΔW A ΔWᵀ),   A = E[x xᵀ],   G = E[Jᵀ J]
+
+A convolution moves an embedding by Σ_p J_p ΔW x_p over its positions p, whose contributions partly add up and partly
+cancel. A is then the mean over positions, and G = c·E[Σ_p J_pᵀ J_p], with c such that the trace of the whole form is
+exact: c = E‖Σ_p J_pᵀ v x_pᵀ‖² / (tr A · tr E[Σ_p J_pᵀ J_p]), for v ~ N(0, I).
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 Layer = nn.Conv2d | nn.Linear
+Sums = tuple[Tensor, Tensor, Tensor]
 
 
 class LowRank(nn.Module):
@@ -105,16 +110,25 @@ def matrix(layer: Layer) -> Tensor:
     return weight if layer.bias is None else torch.cat([weight, layer.bias.reshape(groups, -1, 1)], 2)
 
 
-def inputs(layer: Layer, x: Tensor) -> Tensor:
-    """What each output is a product of: (B, …) → (B, groups, inputs a group, positions)."""
+def inputs(layer: Layer, x: Tensor, y: Tensor) -> Tensor:
+    """What each output y is a product of: x (B, …) → (B, groups, inputs a group, positions)."""
     if isinstance(layer, nn.Linear):
         columns = x.reshape(len(x), -1, x.shape[-1]).mT[:, None]
     else:
-        if isinstance(layer.padding, str):
-            raise ValueError(f"padding {layer.padding!r} is not known here; give it as numbers")
-        unfolded = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        unfolded = F.unfold(_padded(layer, x, y), layer.kernel_size, layer.dilation, 0, layer.stride)
         columns = unfolded.reshape(len(x), layer.groups, -1, unfolded.shape[-1])
     return columns if layer.bias is None else torch.cat([columns, torch.ones_like(columns[:, :, :1])], 2)
+
+
+def _padded(layer: nn.Conv2d, x: Tensor, y: Tensor) -> Tensor:
+    """Pictures with their margin: of the numbers given, or what the outputs need, the odd one behind, as TensorFlow has it."""
+    margins: list[int] = []
+    for axis in (1, 0):  # the last first, as `pad` wants it
+        reach = (y.shape[2 + axis] - 1) * layer.stride[axis] + layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
+        total = max(reach - x.shape[2 + axis], 0)
+        given = layer.padding[axis] if not isinstance(layer.padding, str) else 0
+        margins += [int(given)] * 2 if given else [total // 2, total - total // 2]
+    return F.pad(x, margins)
 
 
 def outputs(layer: Layer, y: Tensor) -> Tensor:
@@ -130,7 +144,7 @@ class Watch:
     def __init__(self, watched: dict[str, Layer]) -> None:
         self.watched = watched
         self.pictures = 0
-        self.sums: dict[str, tuple[Tensor, Tensor]] = {}
+        self.sums: dict[str, Sums] = {}
         self._seen: dict[str, tuple[Tensor, Tensor]] = {}
         self._handles: list[RemovableHandle] = []
 
@@ -157,18 +171,37 @@ class Watch:
         direction = torch.randn(z.shape).to(z)
         seen = {name: self._seen[name] for name in self.watched}
         slopes = torch.autograd.grad((z * direction).sum(), [y for _, y in seen.values()])
-        for (name, (x, _)), slope in zip(seen.items(), slopes, strict=True):
-            columns, rows = inputs(self.watched[name], x), outputs(self.watched[name], slope.detach())
-            positions = columns.shape[-1]
-            # by Cauchy and Schwarz ‖Σ_p J_p ΔW x_p‖² is at most `positions` times the sum of the squares
-            A = torch.einsum("bgip,bgjp->gij", columns, columns) / positions
-            G = torch.einsum("bgip,bgjp->gij", rows, rows) * positions
+        for (name, (x, y)), slope in zip(seen.items(), slopes, strict=True):
+            columns, rows = inputs(self.watched[name], x, y), outputs(self.watched[name], slope.detach())
+            new: Sums = (
+                torch.einsum("bgip,bgjp->gij", columns, columns) / columns.shape[-1],
+                torch.einsum("bgip,bgjp->gij", rows, rows),
+                _together(rows, columns),
+            )
             before = self.sums.get(name)
-            self.sums[name] = (A, G) if before is None else (before[0] + A, before[1] + G)
+            self.sums[name] = new if before is None else _added(before, new)
         self.pictures += len(z)
         self._seen.clear()
 
     def means(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Name, A and G of every layer, means over the pictures."""
-        for name, (A, G) in self.sums.items():
-            yield name, A / self.pictures, G / self.pictures
+        for name, sums in self.sums.items():
+            A, G, whole = (total / self.pictures for total in sums)
+            apart = _trace(A) * _trace(G)
+            yield name, A, G * (whole / apart.clamp_min(torch.finfo(apart.dtype).tiny))[:, None, None]
+
+
+def _together(rows: Tensor, columns: Tensor) -> Tensor:
+    """Σ over pictures of ‖Σ_p r_p c_pᵀ‖², written in the smaller of two ways: (B, groups, ·, P) → (groups,)."""
+    outputs, positions = rows.shape[2:]
+    if outputs * columns.shape[2] <= positions**2:
+        return torch.einsum("bgip,bgjp->bgij", rows, columns).square().sum((0, 2, 3))
+    return ((rows.mT @ rows) * (columns.mT @ columns)).sum((0, 2, 3))
+
+
+def _added(a: Sums, b: Sums) -> Sums:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+def _trace(matrices: Tensor) -> Tensor:
+    return matrices.diagonal(dim1=-2, dim2=-1).sum(-1)
