@@ -298,6 +298,7 @@ def test_the_options_of_a_method_come_in_order() -> None:
 
 
 def test_a_single_run_takes_its_methods_table_and_then_its_settings() -> None:
-    values = {"methods": {"mmd": {"alpha": 2, "beta": 2}}}
-    assert resolve(values, own_entry(values, ["method.alpha=0"]))["method"] == {"name": "mmd", "alpha": 0, "beta": 2}
+    values = {"methods": {"moments": {"weight": 2, "budget": 2}}}
+    expected = {"name": "moments", "weight": 0, "budget": 2}
+    assert resolve(values, own_entry(values, ["method.weight=0"]))["method"] == expected
     assert resolve({**values, "method": {}}, own_entry({"method": {}})) == {"method": {}}

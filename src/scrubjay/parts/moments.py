@@ -121,7 +121,7 @@ def inputs(layer: Layer, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _padded(layer: nn.Conv2d, x: Tensor, y: Tensor) -> Tensor:
-    """Pictures with their margin: of the numbers given, or what the outputs need, the odd one behind, as TensorFlow has it."""
+    """Pictures with their margin: of the numbers given, or what the outputs need, the odd one behind."""
     margins: list[int] = []
     for axis in (1, 0):  # the last first, as `pad` wants it
         reach = (y.shape[2 + axis] - 1) * layer.stride[axis] + layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
