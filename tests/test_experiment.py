@@ -322,3 +322,15 @@ def test_stored_class_means_are_measured(finished: Path, photos: Path, tmp_path:
     assert len(right) == 12
     assert result["class_means"][-1]["seen"] == pytest.approx(sum(right) / len(right))
     assert result["class_means"][0]["old"] is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"method": {"name": "mmd", "metric": "tripplet"}}, {"network": {"backbone": "test_resnet", "frozen": "x"}}],
+)
+def test_options_that_cannot_be_leave_no_folder(wrong: dict[str, Any], photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tripplet|no module 'x'"):
+        run(
+            options(photos, **{**wrong, "network": {"pretrained": False, **wrong.get("network", {})}}), tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()

@@ -101,10 +101,10 @@ def run(
         UserError: `out` holds a run with other options, another process is at work there, or `start` began
             differently.
     """
+    stream, root = load_stream(options)
+    learner = make_method(options)  # what is wrong with the options is said before the folder is taken
     with locked(out):
         _claim(out, options)
-        stream, root = load_stream(options)
-        learner = make_method(options)
         cache, kept = Cache(options.images.cache_mb), None
         if activations is not None and options.network.frozen is not None:
             kept = Activations(activations, learner.network.embedder, options.images)
