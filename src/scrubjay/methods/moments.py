@@ -4,7 +4,7 @@ L = L_ce + L_triplet + b·L_apart + w·Σ_l tr(G_l ΔW_l A_l ΔW_lᵀ),   ΔW_l 
 
 W*: the layer's weights after the previous session. A_l = E[x xᵀ] and G_l = E[Jᵀ J] over the pictures of all earlier
 sessions: second moments of the layer's inputs and of the embedding's derivative by its outputs, gathered once at the
-end of each session (`parts/moments.py`). The sum is the mean squared distance that the old pictures' embeddings would
+end of each session (`parts/moments.py`, where a convolution's G_l also gets the factor that makes the trace exact). The sum is the mean squared distance that the old pictures' embeddings would
 move, to second order and layer by layer. Directions of weight space that old pictures do not use are free, so that new
 classes learn in them; distillation on new pictures, in contrast, holds what new pictures use, needed or not.
 L_apart pushes new pictures away from a few stored embeddings of each old class, which stay valid since old
@@ -15,8 +15,8 @@ Structured Laplace Approximations, NeurIPS 2018), here of the embedding instead 
 a head take part; orthogonal and null-space training, which forbid what is only charged for here (OWM, Zeng et al.,
 Nature Machine Intelligence 2019; GPM, Saha et al., ICLR 2021; Adam-NSCL, Wang et al., CVPR 2021).
 Biases of these layers take part; BatchNorm is expected to be frozen after the first session.
-Keeps, with n inputs and m outputs of a layer and rank r, (n + m)·r·4 bytes a layer (at most n²: a depthwise one has as
-many small matrices as channels), and C·(k·d·4 + 8·k + d·4 + 8) bytes for k stored embeddings of each of C classes.
+Keeps, with n inputs and m outputs of a layer and rank r, (n + m)·r·4 bytes a layer (a depthwise one has as many small
+matrices as channels), and C·(k·d·4 + 8·k + d·4 + 8) bytes for k stored embeddings of each of C classes.
 """
 
 from __future__ import annotations
