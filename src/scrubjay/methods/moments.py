@@ -4,11 +4,11 @@ L = L_ce + L_triplet + b·L_apart + w·Σ_l tr(G_l ΔW_l A_l ΔW_lᵀ),   ΔW_l 
 
 W*: the layer's weights after the previous session. A_l = E[x xᵀ] and G_l = E[Jᵀ J] over the pictures of all earlier
 sessions: second moments of the layer's inputs and of the embedding's derivative by its outputs, gathered once at the
-end of each session (`parts/moments.py`, where a convolution's G_l also gets the factor that makes the trace exact). The sum is the mean squared distance that the old pictures' embeddings would
-move, to second order and layer by layer. Directions of weight space that old pictures do not use are free, so that new
-classes learn in them; distillation on new pictures, in contrast, holds what new pictures use, needed or not.
-L_apart pushes new pictures away from a few stored embeddings of each old class, which stay valid since old
-embeddings hardly move (`losses/apart.py`).
+end of each session (`parts/moments.py`, where a convolution's G_l also gets the factor that makes the trace exact).
+The sum is the mean squared distance that the old pictures' embeddings would move, to second order and layer by layer.
+Directions of weight space that old pictures do not use are free, so that new classes learn in them; distillation on
+new pictures, in contrast, holds what new pictures use, needed or not. L_apart pushes new pictures away from a few
+stored embeddings of each old class, which stay valid since old embeddings hardly move (`losses/apart.py`).
 
 This project's own method. Related: Kronecker-factored Laplace approximations of the loss (Ritter et al., Online
 Structured Laplace Approximations, NeurIPS 2018), here of the embedding instead of the loss, so that neither labels nor
