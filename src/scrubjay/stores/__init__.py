@@ -165,18 +165,44 @@ class Store(ABC):
         """Ids (in id order, or in the order asked) and vectors (N, d) of the items that have one in the space."""
 
     @abstractmethod
+    def stored(self, space_id: str) -> Iterator[tuple[list[str], list[str], NDArray[np.float32]]]:
+        """Blocks of ids, content hashes and vectors (N, d) as they lie in the space, whether they count or not.
+
+        Vectors of items that are gone or have changed are among them: what a check of the whole store looks at.
+        """
+
+    @abstractmethod
+    def drop_embeddings(self, space_id: str, ids: Iterable[str]) -> int:
+        """Remove the vectors of these ids from a space; the items stay. Returns how many vectors there were."""
+
+    @abstractmethod
+    def maintain(self) -> None:
+        """Upkeep that searches profit from: compact what writes have left, build or refresh indices. Safe at any time."""
+
+    @abstractmethod
     def search(
-        self, space: Space, queries: ArrayLike, k: int, labels: Sequence[str] | None = None
+        self,
+        space: Space,
+        queries: ArrayLike,
+        k: int,
+        labels: Sequence[str] | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        without: Sequence[str] = (),
+        exact: bool = False,
     ) -> list[list[tuple[Item, float]]]:
         """The k nearest items of each query, best first, with their cosine; ties in id order.
 
-        There are fewer than k only when the space holds fewer (with one of the `labels`, when these are given).
+        There are fewer than k only when the space holds fewer that pass the filters.
 
         Args:
             space: of the queries; only vectors of this space are compared.
             queries: float (Q, d), unit rows.
             k: at least 1.
             labels: consider items with one of these labels only.
+            where: consider items only whose metadata have all these values.
+            without: ids of spaces; leave out items that have a vector in one of them.
+            exact: look at every vector, even where an index could answer.
 
         Raises:
             SpaceError: the space is unknown, has another fingerprint or another dimension.
