@@ -137,6 +137,7 @@ class Hit:
         score: cosine similarity to the query, −1 … 1, in the space of `generation`.
         generation: the generation whose vectors were compared.
         metadata: what was stored with the item.
+        match: calibrated probability that item and query are of one class; None where nothing was calibrated.
     """
 
     id: str
@@ -145,3 +146,4 @@ class Hit:
     score: float
     generation: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    match: float | None = None

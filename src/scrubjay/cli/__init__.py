@@ -1,0 +1,26 @@
+"""The console script: parse, call, print. A user's mistake is one line and exit code 2."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+from scrubjay.cli import bench, catalogue, generations
+from scrubjay.cli.app import app
+from scrubjay.errors import ScrubjayError
+from scrubjay.terminal import fail
+
+__all__ = ["app", "bench", "catalogue", "generations", "main"]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack letters that names of files have
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except ScrubjayError as error:
+        fail(str(error), error.exit_code)
+    except OSError as error:
+        fail(f"{error.filename or 'system'}: {error.strerror or error}; check the path, permissions and space.", 1)
