@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from scrubjay.cli import working
+from scrubjay.terminal import working
 from tiny import TINY, Call, paint, photos
 
 SCRIPT = Path(sys.executable).with_name("scrubjay")

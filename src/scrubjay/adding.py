@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from scrubjay.data.photos import content_hash
 from scrubjay.errors import DataError, ImageError
@@ -22,6 +23,27 @@ class Added:
 
     items: int
     failures: tuple[tuple[str, str], ...]
+
+
+def sample_of(item: Item) -> Sample:
+    """The picture of an item that was added, to be embedded again; its label is not looked at.
+
+    Raises:
+        DataError: the item's box is none.
+    """
+    box = item.metadata.get("box")
+    if box is None:
+        return Sample(Path(item.uri), 0)
+    try:
+        left, top, right, bottom = (int(part) for part in str(box).split(","))
+    except ValueError:
+        raise DataError(f"item {item.id!r}: its box is {box!r}; needed are four whole numbers: left,top,…") from None
+    return Sample(Path(item.uri), 0, box=(left, top, right, bottom))
+
+
+def _item(name: str, sample: Sample) -> Item:
+    box = {} if sample.box is None else {"box": ",".join(map(str, sample.box))}
+    return Item(name, str(sample.path), name, metadata=box)
 
 
 @dataclass
@@ -71,7 +93,7 @@ class Adding:
         for sample, label in chunk:
             try:
                 name = content_hash(sample)
-                before = found[name][0] if name in found else known.get(name, Item(name, str(sample.path), name))
+                before = found[name][0] if name in found else known.get(name, _item(name, sample))
                 found[name] = replace(before, uri=str(sample.path), label=label or before.label), sample
             except DataError as error:  # the file cannot be read, or its name cannot be stored
                 self._leave_out([sample], error)

@@ -11,8 +11,12 @@ from scrubjay.errors import CatalogueError, StorageError
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, name: str = "lock") -> Iterator[None]:
     """Inside of the block no other process, and no other thread, gets past the same call.
+
+    Args:
+        folder: where the lock lies.
+        name: of its file, where one folder has several.
 
     Raises:
         CatalogueError: another one is in there.
@@ -20,7 +24,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
+        file = (folder / name).open("w")
     except OSError as error:
         raise StorageError(f"{folder}: cannot be written ({error.strerror}); name a folder that can.") from None
     with file:
