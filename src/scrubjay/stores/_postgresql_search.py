@@ -1,0 +1,141 @@
+"""Nearest neighbours in SQL: by the index, by a scan on the server, or by a scan of blocks that are fetched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import sql
+
+from scrubjay.stores import Item
+from scrubjay.stores._exact import nearest
+from scrubjay.stores._postgresql_server import Connection
+from scrubjay.stores._postgresql_vectors import decoded, written
+
+FETCH_FROM = 32  # queries at once from which it is cheaper to fetch all vectors than to let the server scan for each
+_BLOCK = 8192
+_SPARE = 64  # rows beyond the k-th that tell whether all that tie with it are there
+_MOST_BY_INDEX = 250  # more neighbours than these are a good part of what an index would look at in any case
+
+Answer = list[tuple[Item, float]]
+_Row = tuple[Any, ...]
+
+_COLUMNS = sql.SQL("i.id, i.uri, i.content_hash, i.label, i.metadata")
+# The comparison of hashes is wrapped: as a plain join condition the planner multiplies its selectivity with that of
+# the ids, expects one row in all, and sorts everything instead of walking the index.
+_JOINED = sql.SQL("from {table} e join items i on i.id = e.id and coalesce(i.content_hash = e.content_hash, false)")
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """Rows of a space that count and pass the filters: a `from` clause and its parameters.
+
+    Attributes:
+        clause: from … where ….
+        parameters: by name.
+    """
+
+    clause: sql.Composed
+    parameters: dict[str, Any]
+
+
+def passing(
+    table: sql.Identifier,
+    labels: Sequence[str] | None,
+    where: Mapping[str, Any] | None,
+    without: Sequence[sql.Identifier],
+) -> Passing:
+    """Of the space in `table`: what a search may find."""
+    conditions, parameters = [sql.SQL("true")], dict[str, Any]()
+    composed: list[sql.Composable] = list(conditions)
+    if labels is not None:
+        composed.append(sql.SQL("i.label = any(%(labels)s)"))
+        parameters["labels"] = list(labels)
+    if where:
+        composed.append(sql.SQL("i.metadata::jsonb @> %(where)s::jsonb"))
+        parameters["where"] = json.dumps(dict(where), allow_nan=False)
+    for other in without:
+        has = "not exists (select from {other} o where o.id = i.id and o.content_hash = i.content_hash)"
+        composed.append(sql.SQL(has).format(other=other))
+    clause = _JOINED.format(table=table) + sql.SQL(" where ") + sql.SQL(" and ").join(composed)
+    return Passing(clause, parameters)
+
+
+def by_index(connection: Connection, rows: Passing, query: NDArray[np.float32], k: int) -> Answer | None:
+    """What the HNSW index finds, ranked again; None when that is fewer than k and a scan has to decide."""
+    if k > _MOST_BY_INDEX:
+        return None
+    connection.execute(f"set local hnsw.ef_search = {max(100, 4 * k)}")
+    connection.execute("set local hnsw.iterative_scan = relaxed_order")
+    order = "select {columns}, vector_send(e.vector) {rows} order by e.vector <#> %(query)s::vector limit %(k)s"
+    text = sql.SQL(order).format(columns=_COLUMNS, rows=rows.clause)
+    found = connection.execute(text, {**rows.parameters, "query": written(query), "k": k}).fetchall()
+    return _ranked(found, query, k) if len(found) == k else None
+
+
+def by_scan(connection: Connection, rows: Passing, query: NDArray[np.float32], k: int) -> Answer:
+    """The k nearest, exactly: the server scans, and delivers all that might be among them but for rounding.
+
+    The server's float32 products are off by d·ε/2 each, as explained at `scrubjay.stores._exact.nearest`.
+    """
+    # `+ 0` hides the order from the index on it; an index on ids or labels may still be used
+    order = (
+        "select {columns}, vector_send(e.vector), e.vector <#> %(query)s::vector as distance {rows} "
+        "order by (e.vector <#> %(query)s::vector) + 0 limit %(limit)s"
+    )
+    text = sql.SQL(order).format(columns=_COLUMNS, rows=rows.clause)
+    margin, limit = 2 * len(query) * float(np.finfo(np.float32).eps), k + _SPARE
+    while True:
+        found = connection.execute(text, {**rows.parameters, "query": written(query), "limit": limit}).fetchall()
+        if len(found) < limit or found[-1][-1] > found[k - 1][-1] + margin:
+            return _ranked([row[:-1] for row in found], query, k)
+        limit *= 2
+
+
+def _ranked(rows: Sequence[_Row], query: NDArray[np.float32], k: int) -> Answer:
+    rows = sorted(rows, key=lambda row: row[0].encode())
+    vectors = decoded([row[-1] for row in rows], len(query))
+    ((best, scores),) = nearest(vectors, query[None], k)
+    return [(Item(*rows[row][:-1]), score) for row, score in zip(best, scores.tolist(), strict=True)]
+
+
+def by_fetching(connection: Connection, rows: Passing, queries: NDArray[np.float32], k: int) -> list[Answer]:
+    """The k nearest of each of many queries, exactly: every vector is fetched once, block by block."""
+    best = [(np.empty(0), list[str]()) for _ in queries]
+    for ids, vectors in _blocks(connection, rows, queries.shape[1]):
+        for number, (places, scores) in enumerate(nearest(vectors, queries, k)):
+            best[number] = _merged(best[number], (scores, [ids[place] for place in places]), k)
+    wanted = sorted({name for _, names in best for name in names})
+    items = {item.id: item for item in items_of(connection, wanted)}
+    return [
+        [(items[name], score) for score, name in zip(scores.tolist(), names, strict=True)] for scores, names in best
+    ]
+
+
+def _merged(
+    before: tuple[NDArray[np.float64], list[str]], block: tuple[NDArray[np.float64], list[str]], k: int
+) -> tuple[NDArray[np.float64], list[str]]:
+    """The k best of both; of equal scores those from before come first, since blocks are in id order."""
+    scores, names = np.concatenate([before[0], block[0]]), before[1] + block[1]
+    order = np.argsort(-scores, kind="stable")[:k]
+    return scores[order], [names[place] for place in order]
+
+
+def _blocks(connection: Connection, rows: Passing, dim: int) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+    page = "select i.id, vector_send(e.vector) {rows} and i.id > %(after)s order by i.id limit %(block)s"
+    text = sql.SQL(page).format(rows=rows.clause)
+    after = ""
+    while found := connection.execute(text, {**rows.parameters, "after": after, "block": _BLOCK}).fetchall():
+        ids = [row[0] for row in found]
+        yield ids, decoded([row[1] for row in found], dim)
+        after = ids[-1]
+
+
+def items_of(connection: Connection, ids: Sequence[str]) -> list[Item]:
+    """The items of these ids that exist, in id order."""
+    text = sql.SQL("select {columns} from items i where i.id = any(%s) order by i.id").format(columns=_COLUMNS)
+    return [Item(*row) for row in connection.execute(text, [list(ids)])]

@@ -1,0 +1,34 @@
+"""Vectors as pgvector's binary format has them: dimension and zero as two int16, then float32, all big-endian."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def _layout(dim: int) -> np.dtype[np.void]:
+    return np.dtype([("dim", ">i2"), ("unused", ">i2"), ("vector", ">f4", (dim,))])
+
+
+def encoded(vectors: NDArray[np.float32]) -> Iterator[bytes]:
+    """The rows of float32 (N, d), one after the other, bit for bit."""
+    rows = np.zeros(len(vectors), _layout(vectors.shape[1]))
+    rows["dim"], rows["vector"] = vectors.shape[1], vectors
+    return map(bytes, rows.view((np.void, rows.dtype.itemsize)))
+
+
+def decoded(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
+    """Vectors float32 (N, d) of N rows.
+
+    >>> decoded(list(encoded(np.float32([[0.6, 0.8]]))), 2).tolist() == np.float32([[0.6, 0.8]]).tolist()
+    True
+    """
+    vectors = np.frombuffer(b"".join(rows), _layout(dim))["vector"]
+    return vectors.astype(np.float32).reshape(len(rows), dim)
+
+
+def written(vector: NDArray[np.float32]) -> str:
+    """One vector as text, for a parameter of a query."""
+    return f"[{','.join(map(repr, vector.tolist()))}]"

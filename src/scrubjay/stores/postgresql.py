@@ -1,0 +1,336 @@
+"""PostgreSQL with pgvector (`postgresql://user@host/database?schema=shop`): a server, every write one transaction.
+
+Needs `pip install 'scrubjay[postgresql]'` and, on the server, pgvector 0.8 or newer. All options of the address but
+`schema` (default: scrubjay) are libpq's; a password is better kept in `~/.pgpass`. A pooler in between must lend whole
+sessions, since the search path is set once for a connection.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from psycopg import sql
+
+from scrubjay.errors import ConfigError, DataError
+from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_space
+from scrubjay.stores import _postgresql_search as searching
+from scrubjay.stores._postgresql_server import Connection, Server, address
+from scrubjay.stores._postgresql_vectors import decoded, encoded
+
+INDEX_FROM = 50_000  # vectors; a scan of fewer takes milliseconds
+_MOST_INDEXED = 2000  # dimensions that pgvector's HNSW takes
+_MOST_STORED = 16_000  # dimensions that its vectors have
+_BLOCK = 4096
+
+
+_SPACES = """
+select id, dim, fingerprint, generation, number,
+    exists (select from pg_index where indexrelid = to_regclass('vectors_' || number || '_hnsw') and indisvalid)
+from spaces
+"""
+_REGISTER = """
+insert into spaces (id, dim, fingerprint, generation) values (%s, %s, %s, %s) on conflict do nothing returning id
+"""
+_PAGE_OF_ITEMS = "select id, uri, content_hash, label, metadata from items where id > %s order by id limit %s"
+_INCOMING_ITEMS = """
+create temporary table incoming (
+    number bigint, id text collate "C", uri text, content_hash text, label text, metadata json
+) on commit drop
+"""
+_COPY_ITEMS = "copy incoming from stdin"
+_MERGE_ITEMS = """
+insert into items select distinct on (id) id, uri, content_hash, label, metadata from incoming order by id, number desc
+on conflict (id) do update set uri = excluded.uri, content_hash = excluded.content_hash,
+    label = excluded.label, metadata = excluded.metadata
+"""
+_INCOMING_VECTORS = 'create temporary table incoming (id text collate "C", vector vector({})) on commit drop'
+_COPY_VECTORS = "copy incoming from stdin (format binary)"
+_MERGE_VECTORS = """
+insert into {} select id, content_hash, vector from incoming join items using (id) order by id
+on conflict (id) do update set content_hash = excluded.content_hash, vector = excluded.vector
+"""
+_COVERAGE = """
+select count(e.id), count(*) - count(e.id)
+from items i left join {} e on e.id = i.id and e.content_hash = i.content_hash
+"""
+_MISSING = """
+select i.id from items i where not exists (select from {} e where e.id = i.id and e.content_hash = i.content_hash)
+order by i.id limit %s
+"""
+_VECTORS = """
+select i.id, vector_send(e.vector) from items i join {} e on e.id = i.id and e.content_hash = i.content_hash {}
+order by i.id
+"""
+_PAGE_OF_VECTORS = "select id, content_hash, vector_send(vector) from {} where id > %s order by id limit %s"
+
+
+class _Held(NamedTuple):
+    """A space as it is registered, its table, and the name of its index."""
+
+    space: Space
+    table: sql.Identifier
+    hnsw: str
+    indexed: bool
+
+
+class PostgresStore(Store):
+    """Tables: `items`, `spaces`, and `vectors_<number>` for each space.
+
+    Below `INDEX_FROM` vectors a search is an exact scan. `maintain` builds an HNSW index for spaces with more; its
+    hits are ranked again by their exact cosines, and where it finds too few under a filter, a scan answers.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.address = address(url)
+
+    @cached_property
+    def _server(self) -> Server:
+        return Server(self.address)
+
+    def put_items(self, items: Iterable[Item]) -> None:
+        with self._server.transaction() as connection:
+            connection.execute(_INCOMING_ITEMS)
+            with connection.cursor() as cursor, cursor.copy(_COPY_ITEMS) as copy:
+                for number, item in enumerate(items):
+                    copy.write_row((number, item.id, item.uri, item.content_hash, item.label, _metadata(item)))
+            connection.execute(_MERGE_ITEMS)
+
+    def delete(self, ids: Iterable[str]) -> int:
+        with self._server.transaction() as connection:
+            wanted = _storable(ids)
+            # in order, so that two writers cannot wait for each other
+            connection.execute("select from items where id = any(%s) order by id for update", [wanted])
+            deleted = connection.execute("delete from items where id = any(%s)", [wanted]).rowcount
+            for held in _registered(connection).values():  # after the lock: no space can have got one of them since
+                _delete_vectors(connection, held, wanted)
+        return deleted
+
+    def items(self, ids: Sequence[str] | None = None) -> Iterator[Item]:
+        if ids is None:
+            yield from self._all_items()
+            return
+        for start in range(0, len(ids), _BLOCK):
+            block = ids[start : start + _BLOCK]
+            with self._server.transaction() as connection:
+                found = {item.id: item for item in searching.items_of(connection, _storable(block))}
+            yield from (found[name] for name in block if name in found)
+
+    def _all_items(self) -> Iterator[Item]:
+        after = ""
+        while True:  # a page a transaction: what is iterated slowly must not hold back the server's clean-up
+            with self._server.transaction() as connection:
+                page = [Item(*row) for row in connection.execute(_PAGE_OF_ITEMS, [after, _BLOCK])]
+            if not page:
+                return
+            yield from page
+            after = page[-1].id
+
+    def count(self) -> int:
+        with self._server.transaction() as connection:
+            return _number(connection, "select count(*) from items")
+
+    def create_space(self, space: Space) -> None:
+        if space.dim > _MOST_STORED:
+            raise ConfigError(f"space {space.id!r}: dim = {space.dim}; pgvector takes {_MOST_STORED} at most.")
+        row = [space.id, space.dim, space.fingerprint, space.generation]
+        with self._server.transaction() as connection:
+            if connection.execute(_REGISTER, row).fetchone():
+                held = _registered(connection)[space.id]
+                text = (
+                    'create table {} (id text collate "C" primary key, content_hash text not null, vector vector({}))'
+                )
+                connection.execute(sql.SQL(text).format(held.table, sql.Literal(space.dim)))
+                if space.dim <= _MOST_INDEXED // 2:  # fits a page of 8 kB: kept in the row, scans are faster
+                    text = "alter table {} alter column vector set storage plain"
+                    connection.execute(sql.SQL(text).format(held.table))
+            same_space(space, _registered(connection)[space.id].space)
+
+    def drop_space(self, space_id: str) -> None:
+        with self._server.transaction() as connection:
+            held = _registered(connection).get(space_id)
+            if held and connection.execute("delete from spaces where id = %s", [space_id]).rowcount:
+                connection.execute(sql.SQL("drop table {}").format(held.table))
+
+    def spaces(self) -> list[Space]:
+        with self._server.transaction() as connection:
+            found = [held.space for held in _registered(connection).values()]
+        return sorted(found, key=lambda space: (space.number, space.id))
+
+    def put_embeddings(self, space: Space, ids: Sequence[str], vectors: ArrayLike) -> None:
+        with self._server.transaction() as connection:
+            held = _held(connection, space.id, expected=space)
+            array = checked(vectors, space)
+            if len(ids) != len(array):
+                raise DataError(f"{len(ids)} ids for {len(array)} vectors; give one id for each vector.")
+            last = {name: row for row, name in enumerate(ids)}
+            _lock_known(connection, last)
+            connection.execute(sql.SQL(_INCOMING_VECTORS).format(sql.Literal(space.dim)))
+            with connection.cursor() as cursor, cursor.copy(_COPY_VECTORS) as copy:
+                copy.set_types(["text", "bytea"])  # the bytes are those of a vector: see _postgresql_vectors
+                for pair in zip(last, encoded(array[list(last.values())]), strict=True):
+                    copy.write_row(pair)
+            connection.execute(sql.SQL(_MERGE_VECTORS).format(held.table))
+
+    def coverage(self, space: Space) -> tuple[int, int]:
+        with self._server.transaction() as connection:
+            registered = _registered(connection)
+            if space.id not in registered:
+                return 0, _number(connection, "select count(*) from items")
+            held = _held(connection, space.id, expected=space)
+            found = connection.execute(sql.SQL(_COVERAGE).format(held.table)).fetchone()
+        assert found is not None
+        return int(found[0]), int(found[1])
+
+    def missing(self, space_id: str, limit: int | None = None) -> list[str]:
+        with self._server.transaction() as connection:
+            text = sql.SQL(_MISSING).format(_held(connection, space_id).table)
+            return [row[0] for row in connection.execute(text, [limit])]
+
+    def vectors(self, space_id: str, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
+        with self._server.transaction() as connection:
+            held = _held(connection, space_id)
+            only = sql.SQL("" if ids is None else "where i.id = any(%s)")
+            text = sql.SQL(_VECTORS).format(held.table, only)
+            rows = connection.execute(text, [] if ids is None else [_storable(ids)], binary=True).fetchall()
+        found = {row[0]: number for number, row in enumerate(rows)}
+        names = list(found) if ids is None else [name for name in ids if name in found]
+        return names, decoded([rows[found[name]][1] for name in names], held.space.dim)
+
+    def stored(self, space_id: str) -> Iterator[tuple[list[str], list[str], NDArray[np.float32]]]:
+        after = ""
+        while True:
+            with self._server.transaction() as connection:
+                held = _held(connection, space_id)
+                text = sql.SQL(_PAGE_OF_VECTORS).format(held.table)
+                rows = connection.execute(text, [after, _BLOCK], binary=True).fetchall()
+            if not rows:
+                return
+            names, hashes, vectors = zip(*rows, strict=True)
+            yield list(names), list(hashes), decoded(vectors, held.space.dim)
+            after = names[-1]
+
+    def drop_embeddings(self, space_id: str, ids: Iterable[str]) -> int:
+        with self._server.transaction() as connection:
+            return _delete_vectors(connection, _held(connection, space_id), _storable(ids))
+
+    def maintain(self) -> None:
+        """Clean up and count rows for the planner; index spaces with many vectors, while others read and write."""
+        with self._server.connection() as connection:
+            connection.execute("vacuum (analyze) items")
+            for name, held in _registered(connection).items():
+                _maintain(connection, name, held.hnsw)
+
+    def search(
+        self,
+        space: Space,
+        queries: ArrayLike,
+        k: int,
+        labels: Sequence[str] | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        without: Sequence[str] = (),
+        exact: bool = False,
+    ) -> list[list[tuple[Item, float]]]:
+        with self._server.transaction() as connection:
+            connection.execute("set transaction isolation level repeatable read")  # all queries see the same rows
+            held = _held(connection, space.id, expected=space)
+            array = checked(queries, space)
+            others = [_held(connection, name).table for name in without]
+            rows = searching.passing(held.table, labels, where, others)
+            if exact or not held.indexed:
+                return _exactly(connection, rows, array, k)
+            return [
+                searching.by_index(connection, rows, query, k) or searching.by_scan(connection, rows, query, k)
+                for query in array
+            ]
+
+
+def _exactly(
+    connection: Connection, rows: searching.Passing, queries: NDArray[np.float32], k: int
+) -> list[searching.Answer]:
+    if len(queries) >= searching.FETCH_FROM:
+        return searching.by_fetching(connection, rows, queries, k)
+    return [searching.by_scan(connection, rows, query, k) for query in queries]
+
+
+def _maintain(connection: Connection, space_id: str, lock: str) -> None:
+    """Upkeep of one space, unless another process is at it, or has dropped it."""
+    if not _number(connection, "select pg_try_advisory_lock(hashtext(current_schema || %s))::int", [lock]):
+        return
+    try:
+        held = _registered(connection).get(space_id)
+        if held is not None:
+            connection.execute(sql.SQL("vacuum (analyze) {}").format(held.table))
+            count = _number(connection, sql.SQL("select count(*) from {}").format(held.table))
+            if not held.indexed and count >= INDEX_FROM and held.space.dim <= _MOST_INDEXED:
+                _index(connection, held)
+    finally:
+        connection.execute("select pg_advisory_unlock(hashtext(current_schema || %s))", [lock])
+
+
+def _index(connection: Connection, held: _Held) -> None:
+    name = sql.Identifier(held.hnsw)
+    connection.execute(sql.SQL("drop index if exists {}").format(name))  # what an interrupted build has left
+    text = "create index concurrently {} on {} using hnsw (vector vector_ip_ops)"
+    connection.execute(sql.SQL(text).format(name, held.table))
+
+
+def _registered(connection: Connection) -> dict[str, _Held]:
+    return {
+        row[0]: _Held(Space(*row[:4]), sql.Identifier(f"vectors_{row[4]}"), f"vectors_{row[4]}_hnsw", row[5])
+        for row in connection.execute(_SPACES)
+    }
+
+
+def _held(connection: Connection, space_id: str, expected: Space | None = None) -> _Held:
+    registered = _registered(connection)
+    if space_id not in registered:
+        raise unknown_space(space_id, (held.space for held in registered.values()))
+    held = registered[space_id]
+    same_space(expected or held.space, held.space)
+    return held
+
+
+def _lock_known(connection: Connection, ids: Iterable[str]) -> None:
+    """Keep these items from being deleted until the end of the transaction.
+
+    Raises:
+        DataError: one of them does not exist.
+    """
+    text = "select id from items where id = any(%s) order by id for key share"
+    known = {row[0] for row in connection.execute(text, [_storable(ids)])}
+    unknown = [name for name in ids if name not in known]
+    if unknown:
+        raise DataError(f"no item {unknown[0]!r} ({len(unknown)} such ids); put the items before their vectors.")
+
+
+def _delete_vectors(connection: Connection, held: _Held, ids: list[str]) -> int:
+    return connection.execute(sql.SQL("delete from {} where id = any(%s)").format(held.table), [ids]).rowcount
+
+
+def _number(connection: Connection, text: Any, parameters: Sequence[Any] = ()) -> int:
+    found = connection.execute(text, parameters).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def _storable(ids: Iterable[str]) -> list[str]:
+    """Those that can be the id of an item here: PostgreSQL has no NUL, and an item no half of a surrogate pair."""
+    return [name for name in ids if "\0" not in name and name.encode(errors="replace").decode() == name]
+
+
+def _metadata(item: Item) -> str:
+    """The item's metadata as JSON.
+
+    Raises:
+        DataError: the item holds a character that PostgreSQL has not.
+    """
+    texts = (text for pair in item.metadata.items() for text in pair if isinstance(text, str))
+    if not _storable(["".join((item.id, item.uri, item.content_hash, item.label or "", *texts))]):
+        raise DataError(f"item {item.id!r}: PostgreSQL has no NUL and no half of a surrogate pair; leave it out.")
+    return json.dumps(dict(item.metadata), allow_nan=False)
