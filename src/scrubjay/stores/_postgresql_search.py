@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import sql
 
 from scrubjay.stores import Item
 from scrubjay.stores._exact import nearest
-from scrubjay.stores._postgresql_server import Connection
+from scrubjay.stores._postgresql_server import Connection, sql
 from scrubjay.stores._postgresql_vectors import decoded, written
+from scrubjay.stores._ranking import SPARE, ranked, settled
 
 FETCH_FROM = 32  # queries at once from which it is cheaper to fetch all vectors than to let the server scan for each
 _BLOCK = 8192
-_SPARE = 64  # rows beyond the k-th that tell whether all that tie with it are there
 _MOST_BY_INDEX = 250  # more neighbours than these are a good part of what an index would look at in any case
 
 Answer = list[tuple[Item, float]]
@@ -50,8 +49,8 @@ def passing(
     without: Sequence[sql.Identifier],
 ) -> Passing:
     """Of the space in `table`: what a search may find."""
-    conditions, parameters = [sql.SQL("true")], dict[str, Any]()
-    composed: list[sql.Composable] = list(conditions)
+    composed: list[sql.Composable] = [sql.SQL("true")]
+    parameters: dict[str, Any] = {}
     if labels is not None:
         composed.append(sql.SQL("i.label = any(%(labels)s)"))
         parameters["labels"] = list(labels)
@@ -78,29 +77,24 @@ def by_index(connection: Connection, rows: Passing, query: NDArray[np.float32], 
 
 
 def by_scan(connection: Connection, rows: Passing, query: NDArray[np.float32], k: int) -> Answer:
-    """The k nearest, exactly: the server scans, and delivers all that might be among them but for rounding.
-
-    The server's float32 products are off by d·ε/2 each, as explained at `scrubjay.stores._exact.nearest`.
-    """
+    """The k nearest, exactly: the server scans, and delivers all that might be among them but for rounding."""
     # `+ 0` hides the order from the index on it; an index on ids or labels may still be used
     order = (
         "select {columns}, vector_send(e.vector), e.vector <#> %(query)s::vector as distance {rows} "
         "order by (e.vector <#> %(query)s::vector) + 0 limit %(limit)s"
     )
     text = sql.SQL(order).format(columns=_COLUMNS, rows=rows.clause)
-    margin, limit = 2 * len(query) * float(np.finfo(np.float32).eps), k + _SPARE
+    limit = k + SPARE
     while True:
         found = connection.execute(text, {**rows.parameters, "query": written(query), "limit": limit}).fetchall()
-        if len(found) < limit or found[-1][-1] > found[k - 1][-1] + margin:
+        if settled([-row[-1] for row in found], k, limit, len(query)):
             return _ranked([row[:-1] for row in found], query, k)
         limit *= 2
 
 
 def _ranked(rows: Sequence[_Row], query: NDArray[np.float32], k: int) -> Answer:
-    rows = sorted(rows, key=lambda row: row[0].encode())
-    vectors = decoded([row[-1] for row in rows], len(query))
-    ((best, scores),) = nearest(vectors, query[None], k)
-    return [(Item(*rows[row][:-1]), score) for row, score in zip(best, scores.tolist(), strict=True)]
+    items = [Item(*row[:-1]) for row in rows]
+    return ranked(items, decoded([row[-1] for row in rows], len(query)), query, k)
 
 
 def by_fetching(connection: Connection, rows: Passing, queries: NDArray[np.float32], k: int) -> list[Answer]:

@@ -19,6 +19,8 @@ try:
 except ImportError:
     raise ConfigError("postgresql:// needs the package psycopg: pip install 'scrubjay[postgresql]'.") from None
 
+__all__ = ["Address", "Connection", "Server", "address", "sql", "translated", "translation"]
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 _OLDEST = (0, 8)  # the first pgvector whose index scans go on until a filter has let enough through
 

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from psycopg import sql
 
 from scrubjay.errors import ConfigError, DataError
 from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_space
 from scrubjay.stores import _postgresql_search as searching
-from scrubjay.stores._postgresql_server import Connection, Server, address
+from scrubjay.stores._postgresql_server import Connection, Server, address, sql
 from scrubjay.stores._postgresql_vectors import decoded, encoded
 
 INDEX_FROM = 50_000  # vectors; a scan of fewer takes milliseconds
