@@ -79,6 +79,11 @@ class Table:
             merge = self._table.merge_insert("id").when_not_matched_insert_all()
             (merge.when_matched_update_all() if replace else merge).execute(rows)
 
+    def compact(self) -> None:
+        """Write small fragments together and drop versions older than an hour, which no reader can hold any more."""
+        with translated(self.path):
+            self._table.optimize(cleanup_older_than=timedelta(hours=1))
+
     def delete(self, ids: Iterable[str]) -> int:
         """Remove the rows with these ids; returns how many there were."""
         with translated(self.path):

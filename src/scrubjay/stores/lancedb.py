@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -169,15 +169,44 @@ class LanceStore(Store):
         rows = pc.index_in(pa.array(ids, _TEXT), value_set=held.items["id"]).drop_null()
         return held.items["id"].take(rows).to_pylist(), held.vectors[rows.to_numpy()]
 
+    def stored(self, space_id: str) -> Iterator[tuple[list[str], list[str], NDArray[np.float32]]]:
+        for batch in self._embeddings(space_id).read(["id", "content_hash", "vector"]).to_batches(_BLOCK):
+            if len(batch):
+                flat = batch["vector"].flatten().to_numpy(zero_copy_only=False)
+                yield batch["id"].to_pylist(), batch["content_hash"].to_pylist(), flat.reshape(len(batch), -1)
+
+    def drop_embeddings(self, space_id: str, ids: Iterable[str]) -> int:
+        ids = set(ids)
+        return self._embeddings(space_id).delete(ids) if ids else 0
+
+    def maintain(self) -> None:
+        for table in (self._items, self._spaces, *(self._embeddings(space.id) for space in self.spaces())):
+            table.compact()
+
     def search(
-        self, space: Space, queries: ArrayLike, k: int, labels: Sequence[str] | None = None
+        self,
+        space: Space,
+        queries: ArrayLike,
+        k: int,
+        labels: Sequence[str] | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        without: Sequence[str] = (),
+        exact: bool = False,
     ) -> list[list[tuple[Item, float]]]:
         table = self._embeddings(space.id, expected=space)
         array = checked(queries, space)
         items, vectors = self._snapshot(table)
+        wanted = np.ones(len(items), dtype=bool)
         if labels is not None:
-            wanted = pc.is_in(items["label"], value_set=pa.array(labels, _TEXT))
-            items, vectors = items.filter(wanted), vectors[wanted.to_numpy()]
+            wanted &= pc.is_in(items["label"], value_set=pa.array(labels, _TEXT)).to_numpy()
+        if where:
+            wanted &= np.array([_has(text, where) for text in items["metadata"].to_pylist()], dtype=bool)
+        for other in without:
+            held = self._snapshot(self._embeddings(other)).items["id"]
+            wanted &= ~pc.is_in(items["id"], value_set=held.combine_chunks()).to_numpy(zero_copy_only=False)
+        if not wanted.all():
+            items, vectors = items.filter(pa.array(wanted)), vectors[wanted]
         answers = []
         for rows, scores in nearest(vectors, array, k):
             found = map(_item, items.take(pa.array(rows)).to_pylist())
@@ -241,6 +270,11 @@ class LanceStore(Store):
         if name not in self._opened:
             self._opened[name] = self._database.open(name)
         return self._opened[name]
+
+
+def _has(metadata: str, where: Mapping[str, Any]) -> bool:
+    values = json.loads(metadata)
+    return all(key in values and values[key] == value for key, value in where.items())
 
 
 def _row(item: Item) -> dict[str, Any]:
