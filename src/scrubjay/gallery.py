@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from scrubjay.calibration import Calibration, probability
 from scrubjay.errors import CatalogueError, ConfigError, DataError, SpaceError
 from scrubjay.stores import Item, Space, Store, checked
 from scrubjay.types import Hit
 
 
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """Queries in one of the spaces that a search visits.
+
+    Attributes:
+        space: of the stored vectors.
+        queries: float32 (Q, d), unit rows, carried into that space.
+        calibration: of cosines of such queries; None where one leg is all there is.
+    """
+
+    space: Space
+    queries: NDArray[np.float32]
+    calibration: Calibration | None
+
+
 class Gallery:
-    """Add, search and delete over a store. A search is answered in full by one space, or refused."""
+    """Add, search and delete over a store. Every item is found by the best vector it has."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -41,30 +59,54 @@ class Gallery:
         self.store.put_embeddings(space, [item.id for item in items], array)
 
     def search(
-        self, vectors: ArrayLike, space: Space, k: int = 10, labels: Sequence[str] | None = None
+        self,
+        vectors: ArrayLike,
+        space: Space,
+        k: int = 10,
+        labels: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
     ) -> list[list[Hit]]:
-        """The k nearest items of each query, best first; all items when there are fewer than k.
+        """The k nearest items of each query among those with a vector in one space; see `search_mixed`."""
+        queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+        return self.search_mixed([Leg(space, queries, None)], k, labels, where)
+
+    def search_mixed(
+        self,
+        legs: Sequence[Leg],
+        k: int = 10,
+        labels: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[list[Hit]]:
+        """The k best items of each query, best first; all items when there are fewer than k.
+
+        An item is compared in the first leg whose space has its vector, and in no other. Hits of several legs are
+        merged by their calibrated scores, ties by leg and then by id. Items without any vector are not found; see
+        `unembedded`.
 
         Args:
-            vectors: float (Q, d) or (d,), unit rows.
-            space: of the queries.
+            legs: the same queries in each space, in the order in which the spaces are preferred.
             k: at least 1.
             labels: consider items with one of these labels only.
+            where: consider items only whose metadata have all these values.
 
         Raises:
             ConfigError: k is less than 1.
-            CatalogueError: the gallery is empty.
-            SpaceError: the space is not one of the gallery, or does not hold all of its items.
+            CatalogueError: the gallery is empty, or none of its items has a vector yet.
+            SpaceError: a space is not one of the gallery's, or several are searched and one is not calibrated.
             DataError: a query is not finite or not of unit norm.
         """
         if k < 1:
             raise ConfigError(f"k = {k}; ask for 1 hit or more.")
-        self._answerable(space)
-        found = self.store.search(space, np.atleast_2d(np.asarray(vectors, dtype=np.float32)), k, labels)
-        return [
-            [Hit(item.id, item.uri, item.label, score, space.generation, item.metadata) for item, score in hits]
-            for hits in found
-        ]
+        needed = self._needed(legs)
+        if len(needed) > 1 and any(leg.calibration is None for leg in needed):
+            raise SpaceError("cosines of several spaces cannot be merged: give each leg a calibration.")
+        merged: list[list[tuple[float, Hit]]] = [[] for _ in range(len(needed[0].queries))]
+        for position, leg in enumerate(needed):
+            before = [other.space.id for other in needed[:position]]
+            found = self.store.search(leg.space, leg.queries, k, labels, where=where, without=before)
+            for hits, more in zip(merged, found, strict=True):
+                hits += _scored(leg, more)
+        return [[hit for _, hit in sorted(hits, key=lambda each: -each[0])[:k]] for hits in merged]
 
     def delete(self, ids: Iterable[str]) -> int:
         """Remove items from every space; returns how many there were to remove."""
@@ -82,27 +124,50 @@ class Gallery:
             counts[space.generation] = max(held, counts.get(space.generation, 0))
         return counts
 
-    def complete_spaces(self) -> list[Space]:
-        """Spaces that hold a vector of every item, oldest generation first."""
-        return [space for space in self.store.spaces() if self.store.coverage(space)[1] == 0]
+    def unembedded(self) -> int:
+        """Number of items that have no vector in any space: no search finds them."""
+        spaces = self.store.spaces()
+        missing = {space.id: self.store.coverage(space)[1] for space in spaces}
+        if not spaces:
+            return self.store.count()
+        if not all(missing.values()):
+            return 0
+        fullest, *others = sorted(missing, key=missing.__getitem__)
+        left = set(self.store.missing(fullest))
+        for space_id in others:
+            if not left:
+                break
+            left.intersection_update(self.store.missing(space_id))
+        return len(left)
 
-    def answering_space(self) -> Space | None:
-        """The space of the newest generation that holds every item, or None."""
-        complete = self.complete_spaces()
-        return complete[-1] if complete else None
+    def _needed(self, legs: Sequence[Leg]) -> list[Leg]:
+        """The legs up to the first that holds every item, without those that hold none."""
+        known, needed = self.store.spaces(), []
+        for leg in legs:
+            if leg.space not in known:
+                continue
+            held, missing = self.store.coverage(leg.space)
+            if held:
+                needed.append(leg)
+            if held and not missing:
+                break
+        if not needed:
+            if not self.store.count():
+                raise CatalogueError("the gallery is empty: add pictures first: scrubjay add …")
+            spaces = ", ".join(f"{space.id!r}" for space in known) or "none"
+            raise SpaceError(
+                f"no item has a vector in the spaces asked for ({', '.join(leg.space.id for leg in legs) or 'none'}); "
+                f"the gallery has: {spaces}. Add the pictures again."
+            )
+        return needed
 
-    def _answerable(self, space: Space) -> None:
-        held, missing = self.store.coverage(space)
-        if held + missing == 0:
-            raise CatalogueError("the gallery is empty: add pictures first: scrubjay add …")
-        complete = self.complete_spaces() if missing else [space]
-        if space not in complete:  # by now another process may have added the vectors of its items
-            raise SpaceError(self._incomplete(space, held, missing, complete))
 
-    def _incomplete(self, space: Space, held: int, missing: int, complete: list[Space]) -> str:
-        problem = f"{missing} of {held + missing} items have no vector of {space.generation} (space {space.id!r})"
-        if complete:
-            newest = complete[-1].generation
-            return f"{problem}; embed them again with {space.generation}, or search with {newest}."
-        partial = ", ".join(f"{generation}: {count}" for generation, count in self.counts().items()) or "none"
-        return f"{problem}, and no generation has all ({partial}); embed them again with {space.generation}."
+def _scored(leg: Leg, found: Sequence[tuple[Item, float]]) -> list[tuple[float, Hit]]:
+    """Hits of one leg with the score that they are merged by."""
+    cosines = np.array([cosine for _, cosine in found])
+    scores = cosines if leg.calibration is None else leg.calibration(cosines)
+    matches = [None] * len(found) if leg.calibration is None else probability(scores).tolist()
+    return [
+        (score, Hit(item.id, item.uri, item.label, cosine, leg.space.generation, item.metadata, match))
+        for (item, cosine), score, match in zip(found, scores.tolist(), matches, strict=True)
+    ]
