@@ -104,8 +104,8 @@ class Gallery:
         for position, leg in enumerate(needed):
             before = [other.space.id for other in needed[:position]]
             found = self.store.search(leg.space, leg.queries, k, labels, where=where, without=before)
-            for hits, more in zip(merged, found, strict=True):
-                hits += _scored(leg, more)
+            for query, more in enumerate(found):
+                merged[query] += _scored(leg, more)
         return [[hit for _, hit in sorted(hits, key=lambda each: -each[0])[:k]] for hits in merged]
 
     def delete(self, ids: Iterable[str]) -> int:
