@@ -18,7 +18,8 @@ from scrubjay.stores._ranking import SPARE, ranked, settled
 
 FETCH_FROM = 32  # queries at once from which it is cheaper to fetch all vectors than to let the server scan for each
 _BLOCK = 8192
-_MOST_BY_INDEX = 250  # more neighbours than these are a good part of what an index would look at in any case
+_MOST_BY_INDEX = 200  # more neighbours than these are a good part of what an index would look at in any case
+_WIDER = 4  # times as many are taken from the index as are wanted: it delivers what passes a filter in rough order
 
 Answer = list[tuple[Item, float]]
 _Row = tuple[Any, ...]
@@ -27,6 +28,14 @@ _COLUMNS = sql.SQL("i.id, i.uri, i.content_hash, i.label, i.metadata")
 # The comparison of hashes is wrapped: as a plain join condition the planner multiplies its selectivity with that of
 # the ids, expects one row in all, and sorts everything instead of walking the index.
 _JOINED = sql.SQL("from {table} e join items i on i.id = e.id and coalesce(i.content_hash = e.content_hash, false)")
+# `+ 0` hides the order from the index on it; an index on ids or labels may still be used. What the rows hold besides is
+# fetched for the best alone.
+_SCAN = """
+select {columns}, vector_send(e.vector), best.distance from (
+    select e.id, e.vector <#> %(query)s::vector as distance {rows}
+    order by (e.vector <#> %(query)s::vector) + 0 limit %(limit)s
+) best join items i using (id) join {table} e using (id) order by best.distance
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +43,16 @@ class Passing:
     """Rows of a space that count and pass the filters: a `from` clause and its parameters.
 
     Attributes:
+        table: of the space's vectors, `e` in the clause.
         clause: from … where ….
         parameters: by name.
+        filtered: whether there are filters.
     """
 
+    table: sql.Identifier
     clause: sql.Composed
     parameters: dict[str, Any]
+    filtered: bool
 
 
 def passing(
@@ -61,29 +74,25 @@ def passing(
         has = "not exists (select from {other} o where o.id = i.id and o.content_hash = i.content_hash)"
         composed.append(sql.SQL(has).format(other=other))
     clause = _JOINED.format(table=table) + sql.SQL(" where ") + sql.SQL(" and ").join(composed)
-    return Passing(clause, parameters)
+    return Passing(table, clause, parameters, filtered=len(composed) > 1)
 
 
 def by_index(connection: Connection, rows: Passing, query: NDArray[np.float32], k: int) -> Answer | None:
     """What the HNSW index finds, ranked again; None when that is fewer than k and a scan has to decide."""
     if k > _MOST_BY_INDEX:
         return None
-    connection.execute(f"set local hnsw.ef_search = {max(100, 4 * k)}")
+    connection.execute(f"set local hnsw.ef_search = {800 if rows.filtered else max(100, 4 * k)}")
     connection.execute("set local hnsw.iterative_scan = relaxed_order")
-    order = "select {columns}, vector_send(e.vector) {rows} order by e.vector <#> %(query)s::vector limit %(k)s"
+    order = "select {columns}, vector_send(e.vector) {rows} order by e.vector <#> %(query)s::vector limit %(limit)s"
     text = sql.SQL(order).format(columns=_COLUMNS, rows=rows.clause)
-    found = connection.execute(text, {**rows.parameters, "query": written(query), "k": k}).fetchall()
-    return _ranked(found, query, k) if len(found) == k else None
+    parameters = {**rows.parameters, "query": written(query), "limit": _WIDER * k}
+    found = connection.execute(text, parameters).fetchall()
+    return _ranked(found, query, k) if len(found) >= k else None
 
 
 def by_scan(connection: Connection, rows: Passing, query: NDArray[np.float32], k: int) -> Answer:
     """The k nearest, exactly: the server scans, and delivers all that might be among them but for rounding."""
-    # `+ 0` hides the order from the index on it; an index on ids or labels may still be used
-    order = (
-        "select {columns}, vector_send(e.vector), e.vector <#> %(query)s::vector as distance {rows} "
-        "order by (e.vector <#> %(query)s::vector) + 0 limit %(limit)s"
-    )
-    text = sql.SQL(order).format(columns=_COLUMNS, rows=rows.clause)
+    text = sql.SQL(_SCAN).format(columns=_COLUMNS, rows=rows.clause, table=rows.table)
     limit = k + SPARE
     while True:
         found = connection.execute(text, {**rows.parameters, "query": written(query), "limit": limit}).fetchall()

@@ -21,6 +21,7 @@ from scrubjay.stores import Item, Space
 from scrubjay.stores._qdrant_client import models
 
 FIELDS = ["id", "uri", "content_hash", "label", "metadata"]
+_YES, _NO = "yes", "no"  # keywords: the engine's Python package takes true for the number 1
 _NAMESPACE = uuid.UUID("6f1a2a53-6a0e-5f0e-9f43-0d5c1d0f6a57")
 
 
@@ -78,7 +79,7 @@ def space(name: str, dim: int) -> Space:
 
 def counting(of: Space) -> models.Filter:
     """Points whose vector of this space counts."""
-    current = models.FieldCondition(key=f"current_{of.id}", match=models.MatchValue(value=True))
+    current = models.FieldCondition(key=f"current_{of.id}", match=models.MatchValue(value=_YES))
     return models.Filter(must=[models.HasVectorCondition(has_vector=vector_name(of)), current])
 
 
@@ -126,7 +127,7 @@ def item_replaced(new: Item, old: Mapping[str, Any], spaces: Iterable[Space]) ->
     """
     if old["content_hash"] == new.content_hash:
         return [_set(new.id, payload(new))]
-    fields = {**payload(new), **{f"current_{of.id}": False for of in spaces}}
+    fields = {**payload(new), **{f"current_{of.id}": _NO for of in spaces}}
     again = [of for of in spaces if old.get(f"hash_{of.id}") == new.content_hash]
     return [
         _set(new.id, fields),
@@ -162,7 +163,7 @@ def unconditional(operation: Any) -> Any:
 
 
 def _current(of: Space, content_hash: str) -> dict[str, Any]:
-    return {f"hash_{of.id}": content_hash, f"current_{of.id}": True}
+    return {f"hash_{of.id}": content_hash, f"current_{of.id}": _YES}
 
 
 def _set(item_id: str, values: Mapping[str, Any]) -> Any:

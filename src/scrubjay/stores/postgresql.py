@@ -21,7 +21,7 @@ from scrubjay.stores import _postgresql_search as searching
 from scrubjay.stores._postgresql_server import Connection, Server, address, sql
 from scrubjay.stores._postgresql_vectors import decoded, encoded
 
-INDEX_FROM = 50_000  # vectors; a scan of fewer takes milliseconds
+INDEX_FROM = 20_000  # vectors; a scan of fewer takes some milliseconds
 _MOST_INDEXED = 2000  # dimensions that pgvector's HNSW takes
 _MOST_STORED = 16_000  # dimensions that its vectors have
 _BLOCK = 4096

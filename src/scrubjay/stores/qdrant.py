@@ -91,7 +91,7 @@ class QdrantStore(Store):
             with translated(self.address):
                 self._client.create_vector_name(self._name, name, models.DenseVectorNameConfig(dense=config))
                 if self.address.folder is None:
-                    _index(self._client, self._name, f"current_{space.id}", models.PayloadSchemaType.BOOL)
+                    _index(self._client, self._name, f"current_{space.id}")
         same_space(space, self._registered()[space.id])
 
     def drop_space(self, space_id: str) -> None:
@@ -279,11 +279,11 @@ def _make(client: QdrantClient, name: str, served: bool) -> None:
             raise
     if served:  # the local mode has none, and warns
         for field in ("content_hash", "label", "facts"):
-            _index(client, name, field, models.PayloadSchemaType.KEYWORD)
+            _index(client, name, field)
 
 
-def _index(client: QdrantClient, name: str, field: str, schema: models.PayloadSchemaType) -> None:
-    client.create_payload_index(name, field, schema, wait=True)
+def _index(client: QdrantClient, name: str, field: str) -> None:
+    client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD, wait=True)
 
 
 def _batches(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
