@@ -186,9 +186,7 @@ def translated(where: Address) -> Iterator[None]:
 
 def translation(error: psycopg.Error, where: Address) -> ScrubjayError:
     """The error of ours that says what a user can do about the driver's `error`."""
-    reason = " ".join(
-        (error.diag.message_primary or str(error).strip().rpartition("\n")[2] or "no reason given").split()
-    )
+    reason = error.diag.message_primary or _said(str(error))
     for kinds, make in _CURES:
         if isinstance(error, kinds):
             ours, cure = make
@@ -196,6 +194,12 @@ def translation(error: psycopg.Error, where: Address) -> ScrubjayError:
     if isinstance(error, psycopg.OperationalError):
         return _unreachable(reason, where)
     return StorageError(f"{where.shown}, schema {where.schema!r}: {reason[:200]}; see the server's log.")
+
+
+def _said(text: str) -> str:
+    """What libpq's message of several lines comes to: the last that is no hint, without the names of the attempt."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("\t")]
+    return lines[-1].rpartition("failed: ")[2].removeprefix("FATAL:").strip() if lines else "no reason given"
 
 
 _AGAIN = "run it again: what was committed stays"

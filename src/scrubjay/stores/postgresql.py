@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scrubjay.errors import ConfigError, DataError
 from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_space
 from scrubjay.stores import _postgresql_search as searching
+from scrubjay.stores import _postgresql_statements as statements
 from scrubjay.stores._postgresql_server import Connection, Server, address, sql
 from scrubjay.stores._postgresql_vectors import decoded, encoded
 
@@ -25,47 +26,6 @@ INDEX_FROM = 20_000  # vectors; a scan of fewer takes some milliseconds
 _MOST_INDEXED = 2000  # dimensions that pgvector's HNSW takes
 _MOST_STORED = 16_000  # dimensions that its vectors have
 _BLOCK = 4096
-
-
-_SPACES = """
-select id, dim, fingerprint, generation, number,
-    exists (select from pg_index where indexrelid = to_regclass('vectors_' || number || '_hnsw') and indisvalid)
-from spaces
-"""
-_REGISTER = """
-insert into spaces (id, dim, fingerprint, generation) values (%s, %s, %s, %s) on conflict do nothing returning id
-"""
-_PAGE_OF_ITEMS = "select id, uri, content_hash, label, metadata from items where id > %s order by id limit %s"
-_INCOMING_ITEMS = """
-create temporary table incoming (
-    number bigint, id text collate "C", uri text, content_hash text, label text, metadata json
-) on commit drop
-"""
-_COPY_ITEMS = "copy incoming from stdin"
-_MERGE_ITEMS = """
-insert into items select distinct on (id) id, uri, content_hash, label, metadata from incoming order by id, number desc
-on conflict (id) do update set uri = excluded.uri, content_hash = excluded.content_hash,
-    label = excluded.label, metadata = excluded.metadata
-"""
-_INCOMING_VECTORS = 'create temporary table incoming (id text collate "C", vector vector({})) on commit drop'
-_COPY_VECTORS = "copy incoming from stdin (format binary)"
-_MERGE_VECTORS = """
-insert into {} select id, content_hash, vector from incoming join items using (id) order by id
-on conflict (id) do update set content_hash = excluded.content_hash, vector = excluded.vector
-"""
-_COVERAGE = """
-select count(e.id), count(*) - count(e.id)
-from items i left join {} e on e.id = i.id and e.content_hash = i.content_hash
-"""
-_MISSING = """
-select i.id from items i where not exists (select from {} e where e.id = i.id and e.content_hash = i.content_hash)
-order by i.id limit %s
-"""
-_VECTORS = """
-select i.id, vector_send(e.vector) from items i join {} e on e.id = i.id and e.content_hash = i.content_hash {}
-order by i.id
-"""
-_PAGE_OF_VECTORS = "select id, content_hash, vector_send(vector) from {} where id > %s order by id limit %s"
 
 
 class _Held(NamedTuple):
@@ -93,16 +53,15 @@ class PostgresStore(Store):
 
     def put_items(self, items: Iterable[Item]) -> None:
         with self._server.transaction() as connection:
-            connection.execute(_INCOMING_ITEMS)
-            with connection.cursor() as cursor, cursor.copy(_COPY_ITEMS) as copy:
+            connection.execute(statements.INCOMING_ITEMS)
+            with connection.cursor() as cursor, cursor.copy(statements.COPY_ITEMS) as copy:
                 for number, item in enumerate(items):
                     copy.write_row((number, item.id, item.uri, item.content_hash, item.label, _metadata(item)))
-            connection.execute(_MERGE_ITEMS)
+            connection.execute(statements.MERGE_ITEMS)
 
     def delete(self, ids: Iterable[str]) -> int:
         with self._server.transaction() as connection:
             wanted = _storable(ids)
-            # in order, so that two writers cannot wait for each other
             connection.execute("select from items where id = any(%s) order by id for update", [wanted])
             deleted = connection.execute("delete from items where id = any(%s)", [wanted]).rowcount
             for held in _registered(connection).values():  # after the lock: no space can have got one of them since
@@ -123,7 +82,7 @@ class PostgresStore(Store):
         after = ""
         while True:  # a page a transaction: what is iterated slowly must not hold back the server's clean-up
             with self._server.transaction() as connection:
-                page = [Item(*row) for row in connection.execute(_PAGE_OF_ITEMS, [after, _BLOCK])]
+                page = [Item(*row) for row in connection.execute(statements.PAGE_OF_ITEMS, [after, _BLOCK])]
             if not page:
                 return
             yield from page
@@ -138,7 +97,7 @@ class PostgresStore(Store):
             raise ConfigError(f"space {space.id!r}: dim = {space.dim}; pgvector takes {_MOST_STORED} at most.")
         row = [space.id, space.dim, space.fingerprint, space.generation]
         with self._server.transaction() as connection:
-            if connection.execute(_REGISTER, row).fetchone():
+            if connection.execute(statements.REGISTER, row).fetchone():
                 held = _registered(connection)[space.id]
                 text = (
                     'create table {} (id text collate "C" primary key, content_hash text not null, vector vector({}))'
@@ -168,12 +127,12 @@ class PostgresStore(Store):
                 raise DataError(f"{len(ids)} ids for {len(array)} vectors; give one id for each vector.")
             last = {name: row for row, name in enumerate(ids)}
             _lock_known(connection, last)
-            connection.execute(sql.SQL(_INCOMING_VECTORS).format(sql.Literal(space.dim)))
-            with connection.cursor() as cursor, cursor.copy(_COPY_VECTORS) as copy:
+            connection.execute(sql.SQL(statements.INCOMING_VECTORS).format(sql.Literal(space.dim)))
+            with connection.cursor() as cursor, cursor.copy(statements.COPY_VECTORS) as copy:
                 copy.set_types(["text", "bytea"])  # the bytes are those of a vector: see _postgresql_vectors
                 for pair in zip(last, encoded(array[list(last.values())]), strict=True):
                     copy.write_row(pair)
-            connection.execute(sql.SQL(_MERGE_VECTORS).format(held.table))
+            connection.execute(sql.SQL(statements.MERGE_VECTORS).format(held.table))
 
     def coverage(self, space: Space) -> tuple[int, int]:
         with self._server.transaction() as connection:
@@ -181,20 +140,20 @@ class PostgresStore(Store):
             if space.id not in registered:
                 return 0, _number(connection, "select count(*) from items")
             held = _held(connection, space.id, expected=space)
-            found = connection.execute(sql.SQL(_COVERAGE).format(held.table)).fetchone()
+            found = connection.execute(sql.SQL(statements.COVERAGE).format(held.table)).fetchone()
         assert found is not None
         return int(found[0]), int(found[1])
 
     def missing(self, space_id: str, limit: int | None = None) -> list[str]:
         with self._server.transaction() as connection:
-            text = sql.SQL(_MISSING).format(_held(connection, space_id).table)
+            text = sql.SQL(statements.MISSING).format(_held(connection, space_id).table)
             return [row[0] for row in connection.execute(text, [limit])]
 
     def vectors(self, space_id: str, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
         with self._server.transaction() as connection:
             held = _held(connection, space_id)
             only = sql.SQL("" if ids is None else "where i.id = any(%s)")
-            text = sql.SQL(_VECTORS).format(held.table, only)
+            text = sql.SQL(statements.VECTORS).format(held.table, only)
             rows = connection.execute(text, [] if ids is None else [_storable(ids)], binary=True).fetchall()
         found = {row[0]: number for number, row in enumerate(rows)}
         names = list(found) if ids is None else [name for name in ids if name in found]
@@ -205,7 +164,7 @@ class PostgresStore(Store):
         while True:
             with self._server.transaction() as connection:
                 held = _held(connection, space_id)
-                text = sql.SQL(_PAGE_OF_VECTORS).format(held.table)
+                text = sql.SQL(statements.PAGE_OF_VECTORS).format(held.table)
                 rows = connection.execute(text, [after, _BLOCK], binary=True).fetchall()
             if not rows:
                 return
@@ -282,7 +241,7 @@ def _index(connection: Connection, held: _Held) -> None:
 def _registered(connection: Connection) -> dict[str, _Held]:
     return {
         row[0]: _Held(Space(*row[:4]), sql.Identifier(f"vectors_{row[4]}"), f"vectors_{row[4]}_hnsw", row[5])
-        for row in connection.execute(_SPACES)
+        for row in connection.execute(statements.SPACES)
     }
 
 
@@ -309,6 +268,9 @@ def _lock_known(connection: Connection, ids: Iterable[str]) -> None:
 
 
 def _delete_vectors(connection: Connection, held: _Held, ids: list[str]) -> int:
+    # in order, as they are written, so that two writers cannot wait for each other
+    lock = sql.SQL("select from {} where id = any(%s) order by id for update").format(held.table)
+    connection.execute(lock, [ids])
     return connection.execute(sql.SQL("delete from {} where id = any(%s)").format(held.table), [ids]).rowcount
 
 
