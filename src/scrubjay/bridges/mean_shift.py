@@ -1,21 +1,19 @@
-"""The mean of what has moved: z ↦ normalise(z + m), m = (1/N) Σ_i (t_i − s_i)."""
+"""What has moved on average: z → normalise(z + b), b = (1/N) Σ_i (t_i − s_i)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-from numpy.typing import NDArray
 
-CHANGES_DIMENSION = False
-
-
-def fit(source: NDArray[np.float32], target: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Tensors: `m` (d,)."""
-    shift = target.astype(np.float64).mean(axis=0) - source.astype(np.float64).mean(axis=0)
-    return {"m": shift.astype(np.float32)}
+from scrubjay.bridges._kind import Kind, Vectors
 
 
-def apply(tensors: Mapping[str, NDArray[np.float32]], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, d) → (N, d), not yet of unit norm."""
-    return vectors + tensors["m"]
+class MeanShift(Kind):
+    """An offset."""
+
+    rank = 1
+    resizes = False
+
+    def fit(self, source: Vectors, target: Vectors, strength: float) -> dict[str, Vectors]:
+        """`bias` (d,)."""
+        shift = target.mean(axis=0, dtype=np.float64) - source.mean(axis=0, dtype=np.float64)
+        return {"bias": shift.astype(np.float32)}

@@ -1,29 +1,24 @@
-"""The rotation that fits best: z ↦ R z, R = argmin Σ_i ‖R s_i − t_i‖² over orthogonal R = U Vᵀ of Σ_i t_i s_iᵀ + εI.
+"""The rotation that fits best: z → W z, W = argmin Σ_i ‖W s_i − t_i‖² + λN ‖W − I‖² over WᵀW = I.
 
-Schönemann, A generalized solution of the orthogonal Procrustes problem, Psychometrika 1966. The trace of the identity
-leaves directions alone that no picture shows.
+W = U Vᵀ of U Σ Vᵀ = Σ_i t_i s_iᵀ + λN·I (Schönemann, Psychometrika 1966). Directions that no picture shows stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-from numpy.typing import NDArray
 
-CHANGES_DIMENSION = True
-PRIOR = 1e-3
-"""ε, as a share of the mean eigenvalue."""
+from scrubjay.bridges._kind import Kind, Vectors, cut, squared
 
 
-def fit(source: NDArray[np.float32], target: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Tensors: `R` (d′, d), with orthonormal rows or columns."""
-    M = target.astype(np.float64).T @ source.astype(np.float64)
-    M += PRIOR * len(source) / min(M.shape) * np.eye(*M.shape)
-    U, _, Vt = np.linalg.svd(M, full_matrices=False)
-    return {"R": (U @ Vt).astype(np.float32)}
+class Procrustes(Kind):
+    """A rotation or reflection."""
 
+    rank = 2
+    strengths = (1e-4, 1e-3, 1e-2)
 
-def apply(tensors: Mapping[str, NDArray[np.float32]], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, d) → (N, d′), not yet of unit norm."""
-    return vectors @ tensors["R"].T
+    def fit(self, source: Vectors, target: Vectors, strength: float) -> dict[str, Vectors]:
+        """`weight` (d', d)."""
+        s, t = squared(source, target)
+        M = t.astype(np.float64).T @ s.astype(np.float64) + strength * len(s) * np.eye(s.shape[1])
+        U, _, Vt = np.linalg.svd(M)
+        return {"weight": cut((U @ Vt).astype(np.float32), source, target)}
