@@ -1,67 +1,62 @@
-"""A catalogue: a folder that learns. `init → learn → add → search → learn again`.
+"""A catalogue: a folder that learns. `init → learn → add → search → learn again → gate → promote → backfill`.
 
     shop/catalogue.json        the options it was made with
+    shop/serving.json          which generation answers queries, and how that came
     shop/generations/g0 …      what was learned
+    shop/probe/                held-out pictures by which new generations are judged
     shop/gallery/              the store: items, and a table of vectors for each embedding space
     shop/session-g1.safetensors   learning that was interrupted, by the generation it was to become
 
-There is always one embedding space that holds every item, and queries go through the newest such space. While the
-items are not all embedded by the newest generation, pictures that are added get vectors of both, so that a new
-generation never makes a gallery unsearchable; adding the older pictures again completes it.
+A new generation answers nothing until it is promoted. Items are found by the vectors they have: a query of the
+generation that answers is carried over bridges to the older vectors, and what is found there is merged by calibrated
+scores. Embedding the older items again (`backfill`) is a matter of quality, never of validity.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from scrubjay.adding import Added, Adding
-from scrubjay.config import Config
-from scrubjay.data.images import ImageOptions, decode
-from scrubjay.data.loading import Pictures, readable
+from scrubjay.answering import Answer, Answering
+from scrubjay.backfill import Backfilled, Limits
+from scrubjay.catalogue_options import CatalogueOptions
+from scrubjay.config import read_json
 from scrubjay.data.photos import labelled, read_photos
-from scrubjay.data.stream import data_hash, extend
-from scrubjay.errors import CatalogueError, ConfigError, SpaceError, StorageError
-from scrubjay.evaluation.retrieval import evaluate_query_gallery
+from scrubjay.data.stream import extend
+from scrubjay.doctor import Finding, examine, mend
+from scrubjay.errors import CatalogueError, ConfigError, StorageError
+from scrubjay.export import Exported, export
 from scrubjay.gallery import Gallery
+from scrubjay.judging import Judging
+from scrubjay.learning import Learning
 from scrubjay.lineage import Generation, Lineage
 from scrubjay.locking import locked
-from scrubjay.methods import Method, method
+from scrubjay.methods import method
+from scrubjay.migrations import FORMAT, migrated
 from scrubjay.models.checkpoint import write_json
-from scrubjay.models.embedder import Embedder, Network, NetworkOptions
-from scrubjay.models.embedding import embed, space_fingerprint
-from scrubjay.stores import Space, open_store
-from scrubjay.training import TrainingOptions, learn, seeded
-from scrubjay.types import Dataset, Embeddings, Hit, Sample, Session
+from scrubjay.models.embedder import Embedder, Network
+from scrubjay.models.embedding import space_fingerprint
+from scrubjay.novelty import Novelty
+from scrubjay.pruning import Prunable, prunable, prune
+from scrubjay.refreshing import Plan, Refreshing
+from scrubjay.routes import space_of
+from scrubjay.serving import Serving, ServingFile, Shadow
+from scrubjay.shadow import Compared
+from scrubjay.stores import Store, open_store
+from scrubjay.training import seeded
+from scrubjay.types import Hit
 
 HELD_OUT = 0.15
 
 
-class CatalogueOptions(Config):
-    """What a catalogue is made with; the same for all its generations."""
-
-    seed: int = Field(0, ge=0)
-    """Of weights, batches and augmentation."""
-    images: ImageOptions = ImageOptions()
-    """How pictures are prepared."""
-    network: NetworkOptions = NetworkOptions()
-    """What is trained."""
-    training: TrainingOptions = TrainingOptions()
-    """How each session is learned."""
-
-
 class Catalogue:
-    """Opens the catalogue in a folder.
+    """Opens the catalogue in a folder; one of an older version is brought up to date.
 
     Raises:
         CatalogueError: the folder is no catalogue.
@@ -72,16 +67,17 @@ class Catalogue:
         if not os.path.isfile(path):
             raise CatalogueError(f"{folder}: no catalogue here; make one first: scrubjay init {folder}")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CatalogueError(
-                f"{path}: damaged ({error}): restore it, the generations beside it are whole."
-            ) from None
-        self._embedders: dict[str, Embedder] = {}
+            values = read_json(path)
+        except ConfigError as error:
+            raise CatalogueError(f"{error} Restore {path}; the generations beside it are whole.") from None
         self.folder = folder
+        self.gallery = Gallery(open_store(values.get("store") or _own_store(folder)))
+        values = migrated(folder, values, self.gallery.store)
+        values.pop("format")
         self.options = CatalogueOptions.parse(values, str(path))
         self.lineage = Lineage(folder / "generations")
-        self.gallery = Gallery(open_store(f"lancedb://{(folder / 'gallery').absolute()}"))
+        self.serving = ServingFile(folder)
+        self._answering = Answering(folder, self.options, self.lineage, self.gallery, self.serving)
 
     @classmethod
     def init(cls, folder: Path, options: CatalogueOptions, run: Path | None = None) -> Catalogue:
@@ -90,7 +86,8 @@ class Catalogue:
         Args:
             folder: a new or empty one.
             options: for all its generations.
-            run: folder of a finished run of `scrubjay run`, whose generations the catalogue starts with.
+            run: folder of a finished run of `scrubjay run`, whose generations the catalogue starts with; the last one
+                answers.
 
         Raises:
             CatalogueError: the folder holds something already, or `run` is no run.
@@ -99,32 +96,43 @@ class Catalogue:
             raise CatalogueError(f"{folder}: is a catalogue already; go on with: scrubjay learn {folder} PHOTOS")
         if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
             raise CatalogueError(f"{folder}: is in use for something else; name a new or empty folder.")
+        if options.store is not None:
+            open_store(options.store)
         if run is None:
             Embedder(options.network)  # a backbone that cannot be had is refused before anything is written
         else:
             _take_over(run / "generations", folder / "generations", options)
-        write_json(folder / "catalogue.json", options.model_dump(mode="json"))
+        newest = Lineage(folder / "generations").newest
+        if newest is not None:
+            ServingFile(folder).turn("promote", newest.name, 0)
+        write_json(folder / "catalogue.json", {"format": FORMAT, **options.model_dump(mode="json")})
         return cls(folder)
 
     def learn(
-        self, photos: Path, method_name: str | None = None, settings: Mapping[str, Any] | None = None
+        self,
+        photos: Path,
+        method_name: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        start: str | None = None,
     ) -> Generation:
         """Learn the classes of a folder or table, all of them new; no older picture is needed.
 
-        Interrupted, the same call goes on where it stopped. A part of the pictures (the test split, or about one in
-        seven) is held out and measured on.
+        The new generation answers queries only when it is promoted; the first one does at once. Interrupted, the same
+        call goes on where it stopped. A part of the pictures (the test split, or about one in seven) is held out: it is
+        measured on, and some of it becomes part of the probe set.
 
         Args:
             photos: folder with a sub-folder a class, or a table (see the sources `folder` and `table`).
             method_name: file name of a method; none: that of the generation before, and in a new catalogue `moments`
                 where a first part of the network is frozen, else `mmd`: each was the better one on the bench.
             settings: options of the method.
+            start: generation to train further; none: the newest that was not rolled back from.
 
         Raises:
-            UserError: the pictures are not as needed, or a class is known already.
+            UserError: the pictures are not as needed, a class is known already, or there is no such generation.
         """
         with locked(self.folder):
-            parent = self.lineage.newest
+            parent = self._parent(start)
             before = parent.info["method"]["name"] if parent else None
             method_name = method_name or before or ("mmd" if self.options.network.frozen is None else "moments")
             kind = method(method_name)
@@ -132,150 +140,256 @@ class Catalogue:
                 raise ConfigError(f"method {method_name!r} needs the old pictures, a catalogue keeps none; take mmd.")
             if kind.remembers and before not in (None, method_name):
                 raise ConfigError(
-                    f"method {method_name!r} protects what was learned with it, and the newest generation was learned "
-                    f"with {before!r}: go on with {before!r}, or take a method that keeps nothing, for instance mmd."
+                    f"method {method_name!r} protects what was learned with it, and what is to be trained further was "
+                    f"learned with {before!r}: go on with {before!r}, or take a method that keeps nothing, such as mmd."
                 )
             options = kind.Options.parse(settings or {}, f"method {method_name}")
             dataset = read_photos(photos, HELD_OUT)
-            session = extend(parent.classes if parent else (), dataset, parent.number + 1 if parent else 0)
+            newest = self.lineage.newest
+            session = extend(parent.classes if parent else (), dataset, newest.number + 1 if newest else 0)
             with seeded(self.options.seed):
-                start = {} if parent is None else {"pretrained": False}
-                network = Network(self.options.network.model_copy(update=start))
+                fresh = {} if parent is None else {"pretrained": False}
+                network = Network(self.options.network.model_copy(update=fresh))
             learner = kind(network, options)
             if parent is not None:
                 self.lineage.restore(parent, learner)
             chosen = {"name": method_name, **options.model_dump(mode="json")}
-            return self._learn(learner, session, dataset, parent, chosen)
+            pairs = partial(self._judging.pairs, parent) if parent else None
+            learning = Learning(self.folder, self.options, self.lineage, parent, pairs)
+            generation = learning.learn(learner, session, dataset, chosen)
+            now = self.serving.read()
+            if now.generation is None:
+                self.serving.turn("promote", generation.name, now.revision)
+            return generation
 
     def add(self, photos: Iterable[Path]) -> Added:
         """Put pictures into the gallery: of folders, tables or single files. The same picture twice is one item.
 
-        A single file has no label; it leaves that of the same picture as it is. Cut short, the same call goes on.
+        They are embedded by the generation that answers queries. A single file has no label; it leaves that of the
+        same picture as it is. Cut short, the same call goes on.
 
         Raises:
             CatalogueError: nothing was learned yet.
             UserError: a path is missing or not as needed.
         """
         with locked(self.folder):
-            newest = self._learned()
+            generation = self._answering.generation()
             found = [each for path in photos for each in labelled(path)]
-            embedders = [(self._space(each), partial(self._embed, each)) for each in self._kept_up(newest)]
-            return Adding(self.gallery, embedders, self.options.images.on_error == "raise").add(found)
+            embedders = [(space_of(generation), partial(self._answering.embed, generation))]
+            added = Adding(self.gallery, embedders, self.options.images.on_error == "raise").add(found)
+            self._calibrate()
+            return added
 
     def remove(self, ids: Sequence[str]) -> int:
         """Take items out of the gallery; returns how many there were."""
         with locked(self.folder):
             return self.gallery.delete(ids)
 
-    def interrupted(self) -> list[Path]:
-        """Checkpoints of learning that was cut short."""
-        return sorted(self.folder.glob("session-g*.safetensors"))
+    def gone(self) -> list[str]:
+        """Ids of items whose picture is not where it was."""
+        return [item.id for item in self.gallery.store.items() if not os.path.isfile(item.uri)]
 
-    def search(self, picture: Path, k: int = 10, labels: Sequence[str] | None = None) -> list[Hit]:
-        """The k items most like a picture, best first.
+    def search(
+        self,
+        picture: Path,
+        k: int = 10,
+        labels: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[Hit]:
+        """The k items most like a picture, best first; see `answer`."""
+        return list(self.answer(picture, k, labels, where).hits)
+
+    def answer(
+        self,
+        picture: Path,
+        k: int = 10,
+        labels: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """The k items most like a picture, and whether the best of them is likely to be a match at all.
+
+        Args:
+            picture: the query.
+            k: at least 1.
+            labels: consider items with one of these labels only.
+            where: consider items only whose metadata have all these values.
 
         Raises:
             ImageError: the query is no picture.
             CatalogueError: nothing was learned or added yet.
-            SpaceError: no generation has embedded all items.
+            SpaceError: the options were changed so that its vectors would be of another space.
         """
-        decode(picture, max_pixels=self.options.images.max_pixels)
-        generation = self._learned()
-        if self.gallery.count():
-            space = self.gallery.answering_space()
-            if space is None:
-                raise CatalogueError(
-                    f"{self.folder}: adding was cut short: give the same `scrubjay add {self.folder} PHOTOS` again."
-                )
-            generation = self.lineage.get(space.generation)
-        query = self._embed(generation, [Sample(picture, 0)])
-        return self.gallery.search(query.vectors, self._space(generation), k, labels)[0]
+        return self._answering.answer(picture, k, labels, where)
 
-    def _learn(
-        self, learner: Method, session: Session, dataset: Dataset, parent: Generation | None, chosen: dict[str, Any]
-    ) -> Generation:
-        images = self.options.images
-        content = data_hash(session.train, dataset.root)
-        checkpoint = self.folder / f"session-g{session.index}.safetensors"
-        for stale in self.interrupted():  # of a generation that was made, by a process killed before it could clean up
-            if stale != checkpoint:
-                stale.unlink()
-        work = json.dumps([content, chosen, self.options.model_dump(mode="json"), parent.name if parent else None])
-        pictures = Pictures(session.train, images, train=True)
-        tests, unreadable = readable(Pictures(session.test, images, train=False, cache=pictures.cache))
-        session = replace(session, test=tuple(tests))
-        began = time.perf_counter()
-        learned = learn(
-            learner,
-            session,
-            pictures,
-            self.options.training,
-            self.options.seed,
-            checkpoint,
-            key=hashlib.blake2b(work.encode(), digest_size=16).hexdigest(),
-        )
-        seconds = time.perf_counter() - began
-        before = self.lineage.network(parent).embedder if parent else None
-        generation = self.lineage.add(
-            learner,
-            {
-                "method": chosen,
-                "seed": self.options.seed,
-                "fingerprint": space_fingerprint(learner.network.embedder, images),
-                "data_hash": content,
-                "classes": [*(parent.classes if parent else ()), *session.classes],
-                "new_classes": list(session.classes),
-                "images": len(session.train),
-                "seconds": round(seconds, 1),
-                "curves": learned.curves,
-                "broken": [*learned.failures, *unreadable],
-                "measured": {
-                    "new": self._measure(learner.network.embedder, session, pictures),
-                    "new_before": self._measure(before, session, pictures) if before else None,
-                },
-            },
-        )
-        checkpoint.unlink(missing_ok=True)
-        return generation
+    def gate(self, name: str) -> dict[str, Any]:
+        """Measure what would change if a generation answered; the report that `scrubjay gate` shows.
 
-    def _measure(self, embedder: Embedder, session: Session, pictures: Pictures) -> dict[str, Any] | None:
-        """Held-out pictures of the new classes against those learned from; None when none are held out."""
-        if not session.test:
-            return None
-        queries = embed(embedder, session.test, self.options.images, pictures.cache)
-        gallery = embed(embedder, session.train, self.options.images, pictures.cache)
-        scores = evaluate_query_gallery(queries.vectors, queries.labels, gallery.vectors, gallery.labels)
-        return scores.to_dict()
+        Raises:
+            CatalogueError: there is no such generation, or it answers already.
+        """
+        return self._judging.gate(self.lineage.get(name))
 
-    def _kept_up(self, newest: Generation) -> list[Generation]:
-        """The generations that embed what is added, oldest first: that of most items, newest of equals; the newest."""
-        counts = self.gallery.counts()
-        fullest = max(reversed(counts), key=counts.__getitem__, default=newest.name)
-        if fullest == newest.name or not counts[fullest]:
-            return [newest]
-        return [self.lineage.get(fullest), newest]
+    def promote(self, name: str, force: bool = False) -> dict[str, Any]:
+        """Let a generation answer queries, if the gate lets it. Stored vectors stay, and stay searchable.
 
-    def _embed(self, generation: Generation, samples: Sequence[Sample]) -> Embeddings:
-        if generation.name not in self._embedders:
-            self._embedders[generation.name] = self.lineage.network(generation).embedder
-        embedded = embed(self._embedders[generation.name], samples, self.options.images)
-        if embedded.fingerprint != generation.fingerprint:
-            raise SpaceError(
-                f"{self.folder}: the vectors would not be those of {generation.name}: its weights or images.size or "
-                "images.resize were changed since it was made; set them back."
+        Returns:
+            The report of the gate.
+
+        Raises:
+            CatalogueError: the gate fails and it is not forced, or another process changed what is served meanwhile.
+        """
+        before = self.serving.read()
+        report = self.gate(name)
+        if not (report["passed"] or force):
+            reasons = "; ".join(report["reasons"])
+            raise CatalogueError(
+                f"{name} was not promoted: {reasons}. See `scrubjay gate {self.folder} {name} --report gate.html`; "
+                "--force promotes it all the same."
             )
-        return embedded
+        self._judging.calibrate(self.lineage.get(name))
+        forced = not report["passed"]
+        self.serving.turn("promote", name, before.revision, forced=forced, reasons=tuple(report["reasons"]))
+        return report
 
-    def _space(self, generation: Generation) -> Space:
-        dim = int(generation.info["network"]["dim"])
-        name = f"{generation.name}-{generation.fingerprint[:12]}"
-        return Space(name, dim, generation.fingerprint, generation.name)
+    def rollback(self, name: str | None = None) -> Serving:
+        """Let an earlier generation answer again; by default the one that did before. No vector is touched.
 
-    def _learned(self) -> Generation:
-        newest = self.lineage.newest
-        if newest is None:
-            raise CatalogueError(f"{self.folder}: nothing was learned yet: scrubjay learn {self.folder} PHOTOS")
-        return newest
+        Raises:
+            CatalogueError: there is none, or it answers already.
+        """
+        now = self.serving.read()
+        target = name or now.previous
+        if target is None:
+            raise CatalogueError(
+                f"{self.folder}: nothing to roll back to: {now.generation or 'no generation'} is the first."
+            )
+        generation = self.lineage.get(target)
+        if generation.name == now.generation:
+            raise CatalogueError(f"{self.folder}: {target} answers already.")
+        return self.serving.turn("rollback", target, now.revision)
+
+    def plan(self, order: str = "gain") -> Plan:
+        """Which items a backfill would embed first, and what that would cost and bring; nothing is done.
+
+        Raises:
+            ConfigError: the order is unknown.
+        """
+        return Refreshing(self._answering).plan(order)
+
+    def backfill(
+        self, limits: Limits | None = None, order: str = "gain", until_recall: float | None = None
+    ) -> Backfilled:
+        """Embed older items with the generation that answers, the most useful first. Cut short, the same call goes on.
+
+        Args:
+            limits: when to stop before the end.
+            order: see `plan`.
+            until_recall: stop when the probe pictures have this recall@1 in the gallery.
+
+        Raises:
+            CatalogueError: another backfill is at work.
+        """
+        generation = self._answering.generation()
+        limits = limits or Limits()
+        if until_recall is not None:
+            limits = replace(limits, until=self._judging.reached(generation, until_recall))
+        done = Refreshing(self._answering).run(limits, order)
+        self._calibrate()
+        return done
+
+    def examine(self) -> list[Finding]:
+        """What is wrong with the catalogue, and what mends it; nothing is changed."""
+        return examine(self._answering)
+
+    def mend(self, thorough: bool = False) -> list[str]:
+        """Remove vectors that cannot be right and what killed work left behind; returns what was done.
+
+        Args:
+            thorough: embed every picture that can be had again, to find vectors of other spaces.
+        """
+        with locked(self.folder):
+            return mend(self._answering, thorough)
+
+    def prunable(self) -> Prunable:
+        """Vectors and generations that nothing needs."""
+        return prunable(self._answering)
+
+    def prune(self, what: Prunable) -> None:
+        """Drop them for good."""
+        with locked(self.folder):
+            prune(self._answering, what)
+
+    def export(self, name: str, path: Path | None = None) -> Exported:
+        """Write a generation's embedder as ONNX, compared with torch on pictures of the gallery or the probe set.
+
+        Raises:
+            CatalogueError: there is no such generation.
+            ConfigError: the extra `onnx` is not installed.
+            DataError: no picture can be had, or the vectors differ.
+        """
+        generation = self.lineage.get(name)
+        target = path or self.folder / f"{name}.onnx"
+        embedder = self._answering.embedder(generation)
+        return export(embedder, generation, self.options.images, self._judging.pictures(generation), target)
+
+    def shadow(self, name: str | None, share: float = 0.1) -> Serving:
+        """Let a generation answer a share of the live queries too, for comparison; None ends it.
+
+        Raises:
+            CatalogueError: there is no such generation, or it answers already.
+        """
+        now = self.serving.read()
+        if name is not None and self.lineage.get(name).name == now.generation:
+            raise CatalogueError(f"{self.folder}: {name} answers already.")
+        return self.serving.shadow(None if name is None else Shadow(name, share), now.revision)
+
+    def shadowed(self) -> Compared:
+        """Let the shadow generation answer what it has yet to, and compare both answers.
+
+        Raises:
+            CatalogueError: none is set.
+        """
+        return self._answering.shadowed()
+
+    def novel(self) -> Novelty | None:
+        """Whether live queries look like classes that were never learned; None where no probe picture says."""
+        return self._answering.novel()
+
+    def interrupted(self) -> list[Path]:
+        """Checkpoints of learning that was cut short."""
+        return sorted(self.folder.glob("session-g*.safetensors"))
+
+    def _calibrate(self) -> None:
+        """For the generation that answers and the one that a rollback leads to, which then takes no time."""
+        serving = self.serving.read()
+        for name in (serving.generation, serving.previous):
+            if name is not None:
+                self._judging.calibrate(self.lineage.get(name))
+
+    @property
+    def _judging(self) -> Judging:
+        return Judging(self._answering)
+
+    def _parent(self, start: str | None) -> Generation | None:
+        if start is not None:
+            return self.lineage.get(start)
+        left = self.serving.read().left
+        kept = [generation for generation in self.lineage.generations() if generation.name not in left]
+        return kept[-1] if kept else None
+
+
+def store_at(place: str) -> Store:
+    """The store of the catalogue in a folder, or the one at an address.
+
+    Raises:
+        CatalogueError: the folder is no catalogue.
+        ConfigError: the address is not one of a store.
+    """
+    return open_store(place) if "://" in place else Catalogue(Path(place)).gallery.store
+
+
+def _own_store(folder: Path) -> str:
+    return f"lancedb://{(folder / 'gallery').absolute()}"
 
 
 def _take_over(generations: Path, target: Path, options: CatalogueOptions) -> None:

@@ -3,6 +3,8 @@
     g1/generation.json       everything that is no tensor, readable
     g1/network.safetensors   embedder and head
     g1/method.safetensors    what the method keeps for the next session, if anything
+    g1/bridges.safetensors   the maps to its parent's embedding space and from it
+    g1/session.safetensors   what it and its parent make of the session's pictures
 
 A generation appears whole or not at all: it is written beside its place and renamed.
 """
@@ -22,7 +24,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from scrubjay import bridges as maps
+from scrubjay.bridges import Bridge
 from scrubjay.errors import CatalogueError, CheckpointError, StorageError
 from scrubjay.methods import Method
 from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors, write_json
@@ -60,9 +65,20 @@ class Generation:
         return str(self.info["fingerprint"])
 
     @property
+    def parent(self) -> str | None:
+        """Name of the generation that it was trained from."""
+        parent = self.info["parent"]
+        return None if parent is None else str(parent)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of all classes learned so far, in the order of the head's rows."""
         return tuple(self.info["classes"])
+
+    @property
+    def new_classes(self) -> tuple[str, ...]:
+        """Names of the classes that its own session brought."""
+        return tuple(self.info.get("new_classes", ()))
 
 
 class Lineage:
@@ -98,22 +114,67 @@ class Lineage:
         known = ", ".join(generation.name for generation in generations) or "none yet: learn one first"
         raise CatalogueError(f"there is no generation {name!r}; there are: {known}.")
 
-    def add(self, method: Method, info: Mapping[str, Any]) -> Generation:
+    def line(self, name: str) -> list[str]:
+        """Names of a generation and of all that it descends from, youngest first; some may have been pruned.
+
+        Raises:
+            CatalogueError: there is no generation of this name.
+        """
+        known = {generation.name: generation for generation in self.generations()}
+        youngest = known[name] if name in known else self.get(name)
+        if "line" in youngest.info:
+            return [name, *youngest.info["line"]]
+        line = [name]
+        while (parent := known[line[-1]].parent if line[-1] in known else None) is not None:
+            line.append(parent)
+        return line
+
+    def path(self, source: str, target: str) -> list[str]:
+        """Names of the generations from one to another, each the parent or a child of the one before.
+
+        A pruned generation may stand on it, and at its end: the bridges to a parent lie with the child.
+
+        Raises:
+            CatalogueError: neither exists, or they have no generation in common.
+        """
+        known = {generation.name for generation in self.generations()}
+        if target not in known and source in known and target in self.line(source):
+            return self.line(source)[: self.line(source).index(target) + 1]
+        up, down = self.line(source), self.line(target)
+        shared = next((name for name in up if name in down), None)
+        if shared is None:
+            raise CatalogueError(f"no line of generations leads from {source} to {target}: they share no ancestor.")
+        return [*up[: up.index(shared)], *reversed(down[: down.index(shared) + 1])]
+
+    def add(
+        self,
+        method: Method,
+        info: Mapping[str, Any],
+        parent: Generation | None = None,
+        *,
+        bridges: Mapping[str, Bridge] | None = None,
+        embedded: Mapping[str, Tensor] | None = None,
+    ) -> Generation:
         """Write the next generation.
 
         Args:
             method: holds the trained network, and what it keeps for the next session.
             info: `fingerprint`, `classes` and whatever else describes it, JSON-able.
+            parent: what it was trained from; by default the newest generation.
+            bridges: `to_parent` and `from_parent`.
+            embedded: the session's pictures in its own space and in its parent's, by name.
 
         Raises:
             StorageError: the disk is full or the folder cannot be written; nothing is left behind.
         """
-        parent = self.newest
-        name = f"g{0 if parent is None else parent.number + 1}"
+        newest = self.newest
+        parent = parent or newest
+        name = f"g{0 if newest is None else newest.number + 1}"
         description = {
             "format": FORMAT,
             "name": name,
             "parent": None if parent is None else parent.name,
+            "line": [] if parent is None else self.line(parent.name),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "network": method.network.options.model_dump(mode="json"),
             "versions": versions(),
@@ -125,6 +186,10 @@ class Lineage:
             kept = {key: value for key, value in method.state_dict().items() if _is_own(key)}
             if kept:
                 save_tensors(building / "method.safetensors", kept, {"generation": name})
+            if bridges:
+                maps.save(building / "bridges.safetensors", bridges)
+            if embedded:
+                save_tensors(building / "session.safetensors", embedded, {"generation": name})
             write_json(building / "generation.json", description)
             building.rename(self.folder / name)
         except OSError as error:
@@ -145,6 +210,24 @@ class Lineage:
         weights = generation.folder / "network.safetensors"
         load_into(network, load_tensors(weights, RESTORE)[0], weights)
         return network.eval()
+
+    def bridges(self, generation: Generation) -> dict[str, Bridge]:
+        """Its maps `to_parent` and `from_parent`; none where it has no parent, or was made without.
+
+        Raises:
+            CheckpointError: their file is damaged.
+        """
+        path = generation.folder / "bridges.safetensors"
+        return maps.load(path) if path.exists() else {}
+
+    def embedded(self, generation: Generation) -> dict[str, Tensor]:
+        """What `add` was given as `embedded`.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        path = generation.folder / "session.safetensors"
+        return load_tensors(path, RESTORE)[0] if path.exists() else {}
 
     def restore(self, generation: Generation, method: Method) -> None:
         """Bring a method to where it was when the generation was made.

@@ -4,11 +4,11 @@ No match. The best score of a picture of an unknown class is at most q in a shar
 ⌈(n + 1)(1 − α)⌉-th smallest of n such scores (split conformal prediction; Vovk, Gammerman, Shafer, Algorithmic Learning
 in a Random World, 2005; Papadopoulos et al., 2002). A hit counts as a match only above q.
 
-Time to learn. If nothing is new, a query is unmatched with a probability of at most p₀, an upper bound (95 %, Clopper
-and Pearson, 1934) from the probe pictures of known classes. Then e = 1 + λ (x − p₀), x = 1 for an unmatched query, is on
-average at most 1 for 0 < λ < 1/p₀, and W ← max(W, 1)·e passes a limit c by chance no more often than once in c queries
-on average, while it grows exponentially when new classes come (the CUSUM e-detector of Shin, Ramdas, Rinaldo, New
-England Journal of Statistics in Data Science 2024). No matter how often one looks.
+Time to learn. If nothing is new, a query stays unmatched with a probability of at most p₀, an upper bound (95 %,
+Clopper and Pearson, 1934) from the probe pictures of known classes. Then e = 1 + λ (x − p₀), x = 1 for an unmatched
+query, is on average at most 1 for 0 < λ < 1/p₀, and W ← max(W, 1)·e passes a limit c by chance no more often than
+once in c queries on average, while it grows exponentially when new classes come (the CUSUM e-detector of Shin,
+Ramdas, Rinaldo, New England Journal of Statistics in Data Science 2024). No matter how often one looks.
 """
 
 from __future__ import annotations

@@ -54,6 +54,12 @@ class Turn:
     forced: bool = False
     reasons: tuple[str, ...] = ()
 
+    def text(self) -> str:
+        """One line on it."""
+        from_ = "" if self.before is None else f" after {self.before}"
+        force = f", forced against the gate: {'; '.join(self.reasons)}" if self.forced else ""
+        return f"{self.action} {self.after}{from_}{force}"
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:

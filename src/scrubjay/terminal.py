@@ -5,13 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-
-if TYPE_CHECKING:
-    from scrubjay.lineage import Generation
 
 console = Console(width=None if sys.stdout.isatty() else 100)
 errors = Console(stderr=True)
@@ -54,16 +51,3 @@ def report_failures(failures: Any) -> None:
         warn(f"left out {path}: {reason}")
     if len(failures) > 10:
         warn(f"… and {len(failures) - 10} more")
-
-
-def learned(generation: Generation) -> str:
-    """One line on a generation."""
-    info = generation.info
-    parent = f" from {info['parent']}" if info["parent"] else ""
-    new = info.get("measured", {}).get("new")
-    figures = (
-        f"; new classes: recall@1 {new['recall']['1']:.1%}, mAP@R {new['map_at_r']:.1%}"
-        if new and new["queries"]
-        else ""
-    )
-    return f"{generation.name}{parent} ({info['method']['name']}): {len(generation.classes)} classes{figures}"

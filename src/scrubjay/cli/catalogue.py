@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scrubjay.cli.app import Folder, Settings, app
-from scrubjay.terminal import learned, report_failures, say, working
+from scrubjay.errors import ConfigError
+from scrubjay.terminal import report_failures, say, warn, working
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
@@ -46,18 +47,25 @@ def learn(
         str | None,
         typer.Option(help="How old classes are kept; see `scrubjay methods`. Default: as last time."),
     ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="GENERATION", help="What to train further. Default: the newest.")
+    ] = None,
     add: Annotated[bool, typer.Option("--add", help="Put the pictures into the gallery as well.")] = False,
     settings: Settings = None,
 ) -> None:
-    """Learn new classes; the pictures of old ones may be gone. Makes the next generation."""
+    """Learn new classes; the pictures of old ones may be gone. Makes a generation, which does not answer yet."""
     from scrubjay.catalogue import Catalogue
     from scrubjay.config import override
+    from scrubjay.report.line import described
 
     catalogue = Catalogue(folder)
     with working():
-        generation = catalogue.learn(photos, method, override({}, settings or []))
-    say(learned(generation))
+        generation = catalogue.learn(photos, method, override({}, settings or []), start)
+    say(described(generation))
     report_failures(generation.info["broken"])
+    answers = catalogue.serving.read().generation
+    if answers != generation.name:
+        say(f"{answers} still answers queries. Next: scrubjay gate {folder} {generation.name}")
     if add:
         _add(catalogue, [photos], f"`scrubjay add {folder} {photos}`")
 
@@ -75,12 +83,18 @@ def add(
 
 @app.command()
 def remove(
-    folder: Folder, ids: Annotated[list[str], typer.Argument(help="Ids, as `search --json` shows them.")]
+    folder: Folder,
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids, as `search --json` shows them.")] = None,
+    gone: Annotated[bool, typer.Option("--gone", help="Those whose picture is not there any more.")] = False,
 ) -> None:
     """Take items out of the gallery."""
     from scrubjay.catalogue import Catalogue
 
-    say(f"removed {Catalogue(folder).remove(ids)} of {len(ids)} items.")
+    catalogue = Catalogue(folder)
+    if not (ids or gone):
+        raise ConfigError("nothing to remove: give ids, or --gone.")
+    found = [*(ids or ()), *(catalogue.gone() if gone else ())]
+    say(f"removed {catalogue.remove(found)} of {len(found)} items.")
 
 
 @app.command()
@@ -89,44 +103,60 @@ def search(
     picture: Annotated[Path, typer.Argument(help="The query.")],
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 5,
     label: Annotated[list[str] | None, typer.Option(help="Only items of this class; repeatable.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only items with this in their metadata; repeatable.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find the pictures most like one."""
     from dataclasses import asdict
 
     from scrubjay.catalogue import Catalogue
+    from scrubjay.config import override
+    from scrubjay.novelty import message
 
-    hits = Catalogue(folder).search(picture, k, label)
+    catalogue = Catalogue(folder)
+    answer = catalogue.answer(picture, k, label, override({}, where or []))
     if as_json:
-        print(json.dumps([asdict(hit) for hit in hits], indent=1))
+        print(json.dumps(asdict(answer), indent=1))
         return
-    width = max((len(hit.label or "–") for hit in hits), default=0)
-    for rank, hit in enumerate(hits, 1):
-        say(f"{rank:>3}  {hit.score:6.3f}  {hit.label or '–':<{width}}  {hit.uri}")
-    if not hits:
+    width = max((len(hit.label or "–") for hit in answer.hits), default=0)
+    for rank, hit in enumerate(answer.hits, 1):
+        match = "" if hit.match is None else f"  {hit.match:4.0%}"
+        say(f"{rank:>3}  {hit.score:6.3f}{match}  {hit.label or '–':<{width}}  {hit.uri}")
+    if not answer.hits:
         say(f"no item of class {' or '.join(label or [])} in the gallery.")
+    elif answer.matched is False:
+        say("probably not in the catalogue.")
+    if answer.unembedded:
+        warn(f"{answer.unembedded} items have no vector and were not looked at: scrubjay backfill {folder}")
+    found = catalogue.novel() if answer.matched is False else None
+    if found is not None and found.alarm:
+        warn(f"{message(found)} Look at them: scrubjay novel {folder}")
 
 
 @app.command()
 def status(folder: Folder) -> None:
-    """Generations, classes, items per generation, and what was measured."""
+    """The line of generations, which of them answers, items by generation, and what was measured."""
     from scrubjay.catalogue import Catalogue
+    from scrubjay.novelty import message
+    from scrubjay.report.line import lines
 
     catalogue = Catalogue(folder)
-    answering = catalogue.gallery.answering_space() if catalogue.gallery.count() else None
-    counts = catalogue.gallery.counts()
     say(f"{folder}: {catalogue.gallery.count()} items, backbone {catalogue.options.network.backbone}")
-    for generation in catalogue.lineage.generations():
-        mark = "  ← answers queries" if answering and answering.generation == generation.name else ""
-        say(f"{learned(generation)}; {counts.get(generation.name, 0)} items{mark}")
+    serving = catalogue.serving.read()
+    turns = [(turn.at, turn.text()) for turn in serving.history[-5:]]
+    say("\n".join(lines(catalogue.lineage.generations(), serving.generation, catalogue.gallery.counts(), turns)))
     if catalogue.interrupted():
         say("an interrupted learning waits: give the same `scrubjay learn` again to finish it.")
-    if catalogue.lineage.newest is None:
+    newest = catalogue.lineage.newest
+    if newest is None:
         say(f"nothing learned yet: scrubjay learn {folder} PHOTOS")
-    elif answering and answering.generation != catalogue.lineage.newest.name:
-        say(
-            f"to let {catalogue.lineage.newest.name} answer, add the older pictures again: scrubjay add {folder} PHOTOS"
-        )
+    elif newest.name != serving.generation and newest.name not in serving.left:
+        say(f"{newest.name} does not answer yet: scrubjay gate {folder} {newest.name}")
+    found = catalogue.novel() if serving.generation else None
+    if found is not None and found.alarm:
+        warn(f"{message(found)} Look at them: scrubjay novel {folder}")
 
 
 def _add(catalogue: Catalogue, photos: list[Path], again: str = "the same command") -> None:

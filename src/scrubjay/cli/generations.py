@@ -1,3 +1,233 @@
 """Commands of generations: gate, promote, roll back, backfill, and what keeps a gallery sound."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scrubjay.cli.app import Folder, app
+from scrubjay.errors import ConfigError
+from scrubjay.terminal import report_failures, say, warn, working
+
+Name = Annotated[str, typer.Argument(metavar="GENERATION", help="As `scrubjay status` shows it: g2.")]
+
+
+@app.command()
+def gate(
+    folder: Folder,
+    generation: Name,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with pictures.")] = None,
+) -> None:
+    """Measure what would change if a generation answered queries. Exit code 1 when it must not."""
+    from scrubjay.catalogue import Catalogue
+    from scrubjay.report.gate_page import gate_lines, write_gate_page
+
+    with working():
+        found = Catalogue(folder).gate(generation)
+    say("\n".join(gate_lines(found)))
+    if report is not None:
+        write_gate_page(report, found)
+        say(str(report))
+    if not found["passed"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def promote(
+    folder: Folder,
+    generation: Name,
+    force: Annotated[bool, typer.Option("--force", help="Although the gate fails; the lineage will say so.")] = False,
+) -> None:
+    """Let a generation answer queries, if its gate passes. Vectors stay as they are, and stay searchable."""
+    from scrubjay.catalogue import Catalogue
+
+    catalogue = Catalogue(folder)
+    with working():
+        found = catalogue.promote(generation, force)
+    for reason in found["reasons"]:
+        warn(f"forced against the gate: {reason}")
+    say(f"{generation} answers queries now; before: {found['serving']}.")
+    waiting = catalogue.gallery.store.count() - catalogue.gallery.counts().get(generation, 0)
+    if waiting:
+        say(f"{waiting} items are found by older vectors. Next: scrubjay backfill {folder} --plan")
+
+
+@app.command()
+def rollback(
+    folder: Folder,
+    generation: Annotated[str | None, typer.Argument(metavar="[GENERATION]", help="Default: the one before.")] = None,
+) -> None:
+    """Let the generation before answer again. No vector is touched."""
+    from scrubjay.catalogue import Catalogue
+
+    serving = Catalogue(folder).rollback(generation)
+    say(f"{serving.generation} answers queries again; before: {serving.history[-1].before}.")
+
+
+@app.command()
+def backfill(
+    folder: Folder,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done; do nothing.")] = False,
+    budget: Annotated[str | None, typer.Option(metavar="TIME", help="Stop after it: 90s, 20m, 1h30m.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    until_recall: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Stop when the probe pictures have this recall@1.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(min=0.01, help="Pictures a second, at most.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that embed.")] = 1,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Embed on a Ray cluster, or on 'local'.")] = None,
+    order: Annotated[str, typer.Option(help="gain, uncertainty, random or label.")] = "gain",
+) -> None:
+    """Embed older items with the generation that answers, the most useful first. Searches go on meanwhile."""
+    from scrubjay.backfill import Limits, seconds_of
+    from scrubjay.catalogue import Catalogue
+
+    catalogue = Catalogue(folder)
+    if plan:
+        with working():
+            found = catalogue.plan(order)
+        say("\n".join(found.lines()))
+        return
+    seconds = None if budget is None else seconds_of(budget)
+    limits = Limits(seconds=seconds, items=items, rate=rate, jobs=jobs, ray=ray)
+    with working():
+        done = catalogue.backfill(limits, order, until_recall)
+    say(f"embedded {done.done} items in {done.seconds:.1f} s ({done.images_per_second:.1f} a second).")
+    report_failures([(uri, reason) for _, uri, reason in done.skipped])
+    for problem in done.problems:
+        warn(f"the audit found: {problem}; see scrubjay doctor {folder}")
+    if done.complete:
+        say("audited: every item whose picture can be had is embedded by the generation that answers.")
+    else:
+        say(f"{done.missing} items are still found by older vectors; the same command goes on.")
+
+
+@app.command()
+def doctor(
+    folder: Folder,
+    mend: Annotated[bool, typer.Option("--mend", help="Remove vectors that cannot be right, and leftovers.")] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="With --mend: embed every picture again to compare.")
+    ] = False,
+) -> None:
+    """Look for what is wrong, and say what mends it. Exit code 1 when something is."""
+    from scrubjay.catalogue import Catalogue
+
+    if thorough and not mend:
+        raise ConfigError("--thorough goes with --mend; without, a sample is compared.")
+    catalogue = Catalogue(folder)
+    with working():
+        done = catalogue.mend(thorough) if mend else []
+        findings = catalogue.examine()
+    say("\n".join(done)) if done else None
+    for finding in findings:
+        (warn if finding.kind == "error" else say)(f"{finding.kind}: {finding.what}\n       {finding.cure}")
+    if not findings:
+        say(f"{folder} is sound.")
+    if any(finding.kind == "error" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def shadow(
+    folder: Folder,
+    generation: Annotated[str | None, typer.Argument(metavar="[GENERATION]", help="None: go on and report.")] = None,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the queries.")] = 0.1,
+    stop: Annotated[bool, typer.Option("--stop", help="End it.")] = False,
+) -> None:
+    """Let a generation answer a share of the live queries too, for comparison; no answer waits for it."""
+    from scrubjay.catalogue import Catalogue
+
+    catalogue = Catalogue(folder)
+    if stop:
+        catalogue.shadow(None)
+        say("no generation answers in the shadow any more.")
+    elif generation is not None:
+        catalogue.shadow(generation, share)
+        say(f"{generation} will answer {share:.0%} of the queries too. Compare: scrubjay shadow {folder}")
+    else:
+        with working():
+            found = catalogue.shadowed()
+        say("\n".join(found.lines()))
+
+
+@app.command()
+def export(
+    folder: Folder,
+    generation: Name,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: GENERATION.onnx in the catalogue.")] = None,
+    kind: Annotated[str, typer.Option("--format", help="onnx.")] = "onnx",
+) -> None:
+    """Write a generation's embedder for other programs; checked on real pictures before it is called done."""
+    from scrubjay.catalogue import Catalogue
+
+    if kind != "onnx":
+        raise ConfigError(f"--format {kind}: what there is: onnx.")
+    with working():
+        found = Catalogue(folder).export(generation, out)
+    say(
+        f"{found.path}: {found.bytes / 2**20:.1f} MiB; on {found.images} pictures at most {found.max_difference:.2g} "
+        "from what torch gives."
+    )
+
+
+@app.command()
+def prune(
+    folder: Folder,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Drop vectors and generations that nothing needs, after asking."""
+    from scrubjay.catalogue import Catalogue
+
+    catalogue = Catalogue(folder)
+    what = catalogue.prunable()
+    for space, count in what.spaces:
+        say(f"space {space.id}: {count} vectors of {space.generation}, which no search reads")
+    for generation, size in what.generations:
+        say(f"generation {generation.name}: {size / 2**20:.1f} MiB, which nothing descends to")
+    if not what:
+        say("nothing to prune: all of it is needed.")
+    elif yes or typer.confirm("drop all of this for good?"):
+        catalogue.prune(what)
+        say("dropped.")
+    else:
+        say("nothing was dropped.")
+
+
+@app.command()
+def novel(
+    folder: Folder,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with the pictures.")] = None,
+) -> None:
+    """Whether live queries look like classes that were never learned, with the pictures grouped."""
+    from scrubjay.catalogue import Catalogue
+    from scrubjay.novelty import message
+    from scrubjay.report.novel_page import write_novel_page
+
+    found = Catalogue(folder).novel()
+    if found is None:
+        raise ConfigError(
+            f"{folder}: no probe pictures tell known from unknown; they are kept when classes are learned."
+        )
+    say(message(found) or f"nothing to learn: {found.unmatched} of the last {found.queries} queries found no match.")
+    for number, group in enumerate(found.groups, 1):
+        say(f"group {number}: {', '.join(str(query.picture) for query in group)}")
+    if report is not None:
+        write_novel_page(report, found)
+        say(str(report))
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(help="A catalogue's folder, or the address of a store.")],
+    target: Annotated[str, typer.Argument(help="The same; as postgresql://host/database?schema=shop.")],
+) -> None:
+    """Copy a gallery from one store into another, and compare what both hold. Cut short, it goes on."""
+    from scrubjay.catalogue import store_at
+    from scrubjay.copying import copy as copied
+
+    with working():
+        found = copied(store_at(source), store_at(target))
+    say("\n".join(found.lines()))

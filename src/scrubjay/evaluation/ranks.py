@@ -120,6 +120,36 @@ def relevant_ranks(
         yield Ranks(part, counts[part], np.concatenate(found))
 
 
+def ranks_of_scores(
+    scores: NDArray[np.float64],
+    query_labels: NDArray[np.int64],
+    gallery_labels: NDArray[np.int64],
+    *,
+    own: NDArray[np.int64] | None = None,
+) -> Iterator[Ranks]:
+    """As `relevant_ranks`, for scores that are no cosines of one space, such as those of a merged search.
+
+    Args:
+        scores: float64 (Q, G), larger is better.
+        query_labels: integers (Q,).
+        gallery_labels: integers (G,).
+        own: int64 (Q,), position in the gallery of the query itself, which is left out of its ranking; −1 for none.
+
+    Raises:
+        DataError: labels are not one for each.
+    """
+    query_labels = check_labels("queries", query_labels, scores.shape[0])
+    gallery_labels = check_labels("gallery", gallery_labels, scores.shape[1])
+    for query, row in enumerate(scores):
+        relevant = gallery_labels == query_labels[query]
+        if own is not None and own[query] >= 0:
+            relevant[own[query]] = False
+        items = np.flatnonzero(relevant)
+        if len(items):
+            others = row if own is None or own[query] < 0 else np.where(np.arange(len(row)) == own[query], -np.inf, row)
+            yield Ranks(np.array([query]), np.array([len(items)]), _ranks(others, items))
+
+
 def top_k(
     queries: NDArray[np.float32],
     gallery: NDArray[np.float32],

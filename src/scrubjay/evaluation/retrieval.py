@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrubjay.errors import ConfigError, DataError
-from scrubjay.evaluation.ranks import Ranks, check_labels, relevant_ranks
+from scrubjay.evaluation.ranks import Ranks, check_labels, ranks_of_scores, relevant_ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,31 @@ def evaluate_query_gallery(
     """
     blocks = relevant_ranks(queries, query_labels, gallery, gallery_labels, block=block)
     return _scores(blocks, np.arange(len(queries)), ks, map_ks)
+
+
+def evaluate_scores(
+    scores: NDArray[np.float64],
+    query_labels: NDArray[np.int64],
+    gallery_labels: NDArray[np.int64],
+    ks: Sequence[int] = (1, 2, 4, 8),
+    *,
+    own: NDArray[np.int64] | None = None,
+) -> RetrievalScores:
+    """Rank a gallery by scores that were computed elsewhere, such as those of a merged search over several spaces.
+
+    Args:
+        scores: float64 (Q, G), larger is better; ties go to the item that comes first.
+        query_labels: integers (Q,).
+        gallery_labels: integers (G,).
+        ks: the k of recall@k.
+        own: int64 (Q,), position in the gallery of the query itself, which is left out of its ranking; −1 for none.
+
+    Raises:
+        DataError: labels are not one for each.
+        ConfigError: a k is below 1.
+    """
+    blocks = ranks_of_scores(scores, query_labels, gallery_labels, own=own)
+    return _scores(blocks, np.arange(len(scores)), ks, ())
 
 
 def evaluate_groups(

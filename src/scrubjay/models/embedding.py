@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.loading import Cache, Pictures, in_order
+from scrubjay.data.loading import Cache, Pictures, batches, in_order
+from scrubjay.errors import ImageError
 from scrubjay.models.activations import Activations
 from scrubjay.models.embedder import Embedder, fingerprint
 from scrubjay.progress import track
-from scrubjay.types import Embeddings, Sample
+from scrubjay.types import Batch, Embeddings, Sample
 
 BATCH = 64
 
@@ -47,7 +49,32 @@ def embed(
         ImageError: a picture cannot be decoded and `images.on_error` is "raise", or none can.
     """
     pictures = _pictures(samples, images, cache, activations)
-    return _collect(embedder, embedder, pictures, space_fingerprint(embedder, images))
+    return _collect(
+        embedder, embedder, in_order(pictures, BATCH), len(pictures), space_fingerprint(embedder, images)
+    )
+
+
+def embed_crops(
+    embedder: Embedder, samples: Sequence[Sample], images: ImageOptions, crops: int
+) -> NDArray[np.float32]:
+    """Embed the middle of each picture and random crops of it, which are always the same ones.
+
+    Returns:
+        float32 (N, 1 + crops, d), unit vectors; the crop in the middle comes first.
+
+    Raises:
+        ImageError: a picture cannot be decoded.
+    """
+    middle = embed(embedder, samples, images)
+    if middle.failures:
+        raise ImageError(": ".join(middle.failures[0]))
+    pictures = Pictures(samples, images, train=True, cache=Cache(0))
+    keys = [(index, seed) for index in range(len(samples)) for seed in range(crops)]
+    size = max(1, BATCH // crops) * crops
+    loaded = batches(pictures, [keys[start : start + size] for start in range(0, len(keys), size)])
+    found = _collect(embedder, embedder, loaded, len(samples), space_fingerprint(embedder, images))
+    around = found.vectors.reshape(len(samples), crops, -1)
+    return np.concatenate([middle.vectors[:, None], around], axis=1)
 
 
 def embed_backbone(
@@ -63,7 +90,8 @@ def embed_backbone(
         return F.normalize(embedder.features(batch).float(), dim=1)
 
     pictures = _pictures(samples, images, cache, activations)
-    return _collect(embedder, pooled, pictures, space_fingerprint(embedder, images) + "-backbone")
+    space = space_fingerprint(embedder, images) + "-backbone"
+    return _collect(embedder, pooled, in_order(pictures, BATCH), len(pictures), space)
 
 
 def _pictures(
@@ -74,13 +102,14 @@ def _pictures(
 
 
 @torch.inference_mode()
-def _collect(embedder: Embedder, forward: Callable[[Tensor], Tensor], pictures: Pictures, space: str) -> Embeddings:
+def _collect(
+    embedder: Embedder, forward: Callable[[Tensor], Tensor], loaded: Iterable[Batch], pictures: int, space: str
+) -> Embeddings:
     training, device = embedder.training, next(embedder.parameters()).device
     embedder.eval()
     vectors, labels, indices = [], [], []
     failures: tuple[tuple[str, str], ...] = ()
-    batches = -(-len(pictures) // BATCH)
-    for batch in track(in_order(pictures, BATCH), f"embed {len(pictures)} pictures", batches):
+    for batch in track(loaded, f"embed {pictures} pictures", -(-pictures // BATCH)):
         vectors.append(forward(batch.images.to(device)).float().cpu())
         labels.append(batch.labels)
         indices.append(batch.indices)

@@ -1,0 +1,254 @@
+"""The probe pictures at work: calibrations of a generation's scores, and the gate's report on a candidate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrubjay.adding import sample_of
+from scrubjay.answering import Answering, Calibrations
+from scrubjay.bridges import Judged
+from scrubjay.calibration import Calibration, fit_calibration
+from scrubjay.data.photos import content_hash
+from scrubjay.errors import CatalogueError, CheckpointError, DataError
+from scrubjay.gate import Part, Standing, best_scores, evaluated, measure
+from scrubjay.lineage import Generation
+from scrubjay.models.embedder import Embedder
+from scrubjay.models.embedding import embed
+from scrubjay.probe import ProbeSet, Queries
+from scrubjay.refreshing import until_recall
+from scrubjay.routes import space_of
+from scrubjay.stores import Item
+from scrubjay.types import Sample
+
+ITEMS = 20_000
+"""Of a larger gallery so many items are looked at. Ids are hashes, so the first of them are a random sample."""
+SHOWN = 64
+"""Pictures on which an export is compared."""
+EMBEDDED = 512
+"""Items that are embedded by a candidate, to see what a backfill costs and would bring."""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Judges generations of one catalogue."""
+
+    answering: Answering
+
+    def gate(self, candidate: Generation) -> dict[str, Any]:
+        """The report on a candidate.
+
+        Raises:
+            CatalogueError: it answers already.
+        """
+        serving = self.answering.generation()
+        if candidate.name == serving.name:
+            raise CatalogueError(f"{self.answering.folder}: {candidate.name} answers already.")
+        probed = {each.name: self._queries(each, candidate) for each in (serving, candidate)}
+        report: dict[str, Any] = {"candidate": candidate.name, "serving": serving.name}
+        probes = probed[candidate.name].probes
+        if not self.answering.gallery.count():
+            found: dict[str, Any] = {"passed": True, "reasons": [], "note": "the gallery is empty"}
+        elif not probes:
+            reason = "no probe pictures: none were held out when its classes were learned, or probe.images is 0"
+            found = {"passed": False, "reasons": [reason]}
+        else:
+            before, after = (
+                self._standing(each, probed[each.name], candidate, serving) for each in (serving, candidate)
+            )
+            found = measure(probes, serving.classes, before, after, self.answering.options.gate)
+        kind = "embeddings" if probes and probes[0].sample is None else "pictures"
+        return {
+            **report,
+            **found,
+            **self._sampled(candidate, probed[candidate.name]),
+            "bridges": candidate.info.get("bridges", {}),
+            "probe": {"pictures": len({probe.id for probe in probes}), "kind": kind},
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def calibrate(self, generation: Generation) -> None:
+        """Learn from the probe pictures what scores of a generation's queries mean, in every space of the gallery."""
+        queries = self._queries(generation, generation)
+        parts = self._parts(generation)
+        if not queries.probes or not parts:
+            return
+        standing = self._calibrated(generation, queries, parts)
+        found = dict(zip((part.space for part in parts), standing.calibrations, strict=True))
+        unknown, known = best_scores(queries.probes, standing)
+        Calibrations(found, unknown, known).save(self.answering.calibrations_path(generation))
+
+    def reached(self, generation: Generation, recall: float) -> Callable[[], bool]:
+        """Whether the probe pictures have this recall@1 in the gallery by now.
+
+        Raises:
+            CatalogueError: there are no probe pictures to tell.
+        """
+        queries = self._queries(generation, generation)
+        if not queries.probes:
+            raise CatalogueError("no probe pictures tell the recall: give --items or --budget instead.")
+
+        def measured() -> float:
+            found = evaluated(queries.probes, self._calibrated(generation, queries, self._parts(generation)))
+            return 0.0 if found is None else found["recall@1"]
+
+        return until_recall(measured, recall)
+
+    def pictures(self, generation: Generation) -> list[Sample]:
+        """Some pictures of the gallery that can be had, and those of the probe set."""
+        probes = ProbeSet(self.answering.folder / "probe").probes(self.answering.lineage.line(generation.name))
+        kept = [probe.sample for probe in probes if probe.sample is not None]
+        return [*kept, *(sample_of(item) for item in self._embeddable(SHOWN))][:SHOWN]
+
+    def pairs(self, parent: Generation, embedder: Embedder) -> Judged | None:
+        """Items of the gallery as they are stored by a generation and as a younger network embeds them.
+
+        Those whose pictures can still be had; None where there are none.
+        """
+        store, space = self.answering.gallery.store, space_of(parent)
+        if space not in store.spaces():
+            return None
+        items = self._embeddable(EMBEDDED)
+        held, stored = store.vectors(space.id, [item.id for item in items])
+        items = [item for item in items if item.id in set(held) and item.label is not None]
+        if not items:
+            return None
+        embedded = embed(embedder, [sample_of(item) for item in items], self.answering.options.images)
+        kept = [items[index] for index in embedded.indices]
+        rows = {name: row for row, name in enumerate(held)}
+        codes = {label: code for code, label in enumerate(dict.fromkeys(item.label for item in kept))}
+        return Judged(
+            stored[[rows[item.id] for item in kept]],
+            embedded.vectors,
+            np.array([codes[item.label] for item in kept], dtype=np.int64),
+        )
+
+    def _queries(self, generation: Generation, youngest: Generation) -> Queries:
+        """The probe pictures of a line of generations as queries of one of them."""
+        answering = self.answering
+        names = list(reversed(answering.lineage.line(youngest.name)))
+
+        def embedded(samples: Sequence[Sample]) -> NDArray[np.float32]:
+            found = answering.embed(generation, samples)
+            if found.failures:
+                path, reason = found.failures[0]
+                raise CheckpointError(f"{path}: a probe picture cannot be read ({reason}): restore it from a copy.")
+            return found.vectors
+
+        def carry(name: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+            return answering.routes.bridge(name, generation.name)(vectors)
+
+        return ProbeSet(answering.folder / "probe").queries(names, generation.fingerprint, embedded, carry)
+
+    def _parts(self, generation: Generation) -> list[Part]:
+        """The gallery, or a sample of it, as queries of a generation find it: each item in the nearest space."""
+        store = self.answering.gallery.store
+        left = {item.id: item for item in islice(store.items(), ITEMS)}
+        parts = []
+        for space in self.answering.routes.order(generation.name, store.spaces()):
+            if not left:
+                break
+            held, vectors = store.vectors(space.id, list(left))
+            items = [left.pop(name) for name in held]
+            if items:
+                parts.append(_part(space.id, items, vectors))
+        return parts
+
+    def _standing(
+        self, generation: Generation, queries: Queries, candidate: Generation, serving: Generation
+    ) -> Standing:
+        parts = self._parts(generation)
+        there = {label for part in parts for label in part.labels}
+        parts += [part for part in self._newcomers(generation, candidate, serving, there) if len(part.ids)]
+        return self._calibrated(generation, queries, parts)
+
+    def _newcomers(
+        self, generation: Generation, candidate: Generation, serving: Generation, there: set[str | None]
+    ) -> list[Part]:
+        """Pictures of classes that the gallery does not hold yet, as if a generation had embedded them."""
+        lineage, parts = self.answering.lineage, []
+        known = set(lineage.line(serving.name))
+        for name in reversed(lineage.line(candidate.name)):
+            if name in known:
+                continue
+            learner = lineage.get(name)
+            embedded = lineage.embedded(learner)
+            source, which = (name, "new") if generation.name == candidate.name else (learner.parent, "old")
+            labels = [learner.classes[label] for label in embedded["train.labels"].tolist()]
+            fresh = [row for row, label in enumerate(labels) if label not in there]
+            vectors = self.answering.routes.bridge(str(source), generation.name)(
+                embedded[f"train.{which}"].numpy()[fresh]
+            )
+            ids = [f"{name}/{row}" for row in fresh]
+            parts.append(Part(space_of(generation).id, ids, ids, [labels[row] for row in fresh], vectors))
+        return parts
+
+    def _calibrated(self, generation: Generation, queries: Queries, parts: Sequence[Part]) -> Standing:
+        spaces = {space.id: space for space in (*self.answering.gallery.store.spaces(), space_of(generation))}
+        bridge = self.answering.routes.bridge
+        carried = [bridge(generation.name, spaces[part.space].generation)(queries.vectors) for part in parts]
+        fitted: dict[str, Calibration] = {}
+        for space in dict.fromkeys(part.space for part in parts):
+            mine = [(part, vectors) for part, vectors in zip(parts, carried, strict=True) if part.space == space]
+            cosines = np.hstack([vectors @ part.vectors.T for part, vectors in mine])
+            labels = np.array([str(label) for part, _ in mine for label in part.labels])
+            matches = np.array(queries.labels)[:, None] == labels[None, :]
+            own = np.array([probe.id for probe in queries.probes])[:, None] == np.array(
+                [each for part, _ in mine for each in part.ids]
+            )
+            fitted[space] = fit_calibration(cosines, matches, ~own)
+        return Standing(parts, carried, [fitted[part.space] for part in parts])
+
+    def _embeddable(self, number: int) -> list[Item]:
+        """Some items whose pictures are still what they were."""
+        found = []
+        for item in islice(self.answering.gallery.store.items(), ITEMS):
+            try:
+                if content_hash(sample_of(item)) == item.content_hash:
+                    found.append(item)
+            except DataError:
+                continue
+            if len(found) == number:
+                break
+        return found
+
+    def _sampled(self, candidate: Generation, queries: Queries) -> dict[str, Any]:
+        """What it costs to embed items with the candidate, and what that brings, on a sample of the gallery."""
+        items = self._embeddable(EMBEDDED)
+        if not items:
+            return {"backfill": None, "sample": None}
+        began = time.perf_counter()
+        embedded = self.answering.embed(candidate, [sample_of(item) for item in items])
+        rate = len(embedded.indices) / max(time.perf_counter() - began, 1e-9)
+        kept = [items[index] for index in embedded.indices]
+        space = space_of(candidate)
+        waiting = self.answering.gallery.store.coverage(space)[1]
+        anew = self._calibrated(candidate, queries, [_part(space.id, kept, embedded.vectors)])
+        names = {item.id for item in kept}
+        stored = [_only(part, names) for part in self._parts(candidate)]
+        as_is = self._calibrated(candidate, queries, [part for part in stored if len(part.ids)])
+        figures = {
+            name: evaluated(queries.probes, standing) if queries.probes else None
+            for name, standing in (("stored", as_is), ("reindexed", anew))
+        }
+        cost = {"items": waiting, "images_per_second": round(rate, 1), "seconds": round(waiting / rate, 1)}
+        return {"backfill": cost, "sample": {"items": len(kept), **figures}}
+
+
+def _part(space: str, items: Sequence[Item], vectors: NDArray[np.float32]) -> Part:
+    return Part(
+        space, [item.id for item in items], [item.uri for item in items], [item.label for item in items], vectors
+    )
+
+
+def _only(part: Part, names: set[str]) -> Part:
+    rows = [row for row, name in enumerate(part.ids) if name in names]
+    ids, uris, labels = ([each[row] for row in rows] for each in (part.ids, part.uris, part.labels))
+    return replace(part, ids=ids, uris=uris, labels=labels, vectors=part.vectors[rows])
