@@ -59,7 +59,9 @@ class EngineClient:
     def create_collection(self, name: str, vectors_config: Any) -> None:
         assert vectors_config == {}
         unused = {"": _edge.EdgeVectorParams(size=1, distance=_edge.Distance.Dot)}  # a server needs none, a shard one
-        self._shard = _edge.EdgeShard.create(str(self._path), _edge.EdgeConfig(vectors=unused, wal_enabled=False))
+        soon = _edge.EdgeOptimizersConfig(indexing_threshold=50)  # kB, of which a test has some
+        config = _edge.EdgeConfig(vectors=unused, wal_enabled=False, optimizers=soon)
+        self._shard = _edge.EdgeShard.create(str(self._path), config)
         weakref.finalize(self, self._shard.close)
 
     def get_collection(self, name: str) -> Any:
@@ -121,9 +123,10 @@ class EngineClient:
         for operation in operations:
             self._update(_operation(operation))
 
-    def optimize(self) -> None:
-        """What a server's optimiser does by itself."""
+    def optimize(self) -> int:
+        """What a server's optimiser does by itself; returns how many vectors are in an index now."""
         self._shard.optimize()
+        return int(self._shard.info().indexed_vectors_count)
 
     def _update(self, operation: Any) -> None:
         self._shard.update(operation)
