@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scrubjay.catalogue import Catalogue, CatalogueOptions
+from scrubjay.catalogue import Catalogue
+from scrubjay.catalogue_options import CatalogueOptions
 from scrubjay.errors import CatalogueError, CheckpointError, ConfigError, DataError, ImageError, SpaceError
 from scrubjay.experiment import ExperimentOptions, run
 from scrubjay.locking import locked

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scrubjay.catalogue import Catalogue, CatalogueOptions
+    from scrubjay.catalogue import Catalogue
+    from scrubjay.catalogue_options import CatalogueOptions
     from scrubjay.errors import ScrubjayError, UserError
     from scrubjay.evaluation.retrieval import evaluate_query_gallery, evaluate_self
     from scrubjay.experiment import ExperimentOptions, run
@@ -34,7 +35,7 @@ __all__ = [
 
 _HOMES = {
     "Catalogue": "catalogue",
-    "CatalogueOptions": "catalogue",
+    "CatalogueOptions": "catalogue_options",
     "Dataset": "types",
     "ExperimentOptions": "experiment",
     "Hit": "types",

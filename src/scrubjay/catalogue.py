@@ -29,9 +29,7 @@ from scrubjay.catalogue_options import CatalogueOptions
 from scrubjay.config import read_json
 from scrubjay.data.photos import labelled, read_photos
 from scrubjay.data.stream import extend
-from scrubjay.doctor import Finding, examine, mend
 from scrubjay.errors import CatalogueError, ConfigError, StorageError
-from scrubjay.export import Exported, export
 from scrubjay.gallery import Gallery
 from scrubjay.judging import Judging
 from scrubjay.learning import Learning
@@ -42,21 +40,27 @@ from scrubjay.migrations import FORMAT, migrated
 from scrubjay.models.checkpoint import write_json
 from scrubjay.models.embedder import Embedder, Network
 from scrubjay.models.embedding import space_fingerprint
-from scrubjay.novelty import Novelty
-from scrubjay.pruning import Prunable, prunable, prune
 from scrubjay.refreshing import Plan, Refreshing
 from scrubjay.routes import space_of
-from scrubjay.serving import Serving, ServingFile, Shadow
-from scrubjay.shadow import Compared
-from scrubjay.stores import Store, open_store
+from scrubjay.serving import Serving, ServingFile
+from scrubjay.stores import open_store
 from scrubjay.training import seeded
 from scrubjay.types import Hit
+from scrubjay.upkeep import Upkeep
 
 HELD_OUT = 0.15
 
 
 class Catalogue:
     """Opens the catalogue in a folder; one of an older version is brought up to date.
+
+    Attributes:
+        folder: its.
+        options: what it was made with.
+        lineage: what was learned.
+        gallery: what is searched.
+        serving: which generation answers.
+        upkeep: what keeps it sound: a doctor, pruning, shadow answers, exports, news of unknown classes.
 
     Raises:
         CatalogueError: the folder is no catalogue.
@@ -78,6 +82,7 @@ class Catalogue:
         self.lineage = Lineage(folder / "generations")
         self.serving = ServingFile(folder)
         self._answering = Answering(folder, self.options, self.lineage, self.gallery, self.serving)
+        self.upkeep = Upkeep(self._answering)
 
     @classmethod
     def init(cls, folder: Path, options: CatalogueOptions, run: Path | None = None) -> Catalogue:
@@ -154,7 +159,7 @@ class Catalogue:
             if parent is not None:
                 self.lineage.restore(parent, learner)
             chosen = {"name": method_name, **options.model_dump(mode="json")}
-            pairs = partial(self._judging.pairs, parent) if parent else None
+            pairs = None if parent is None else partial(self._judging.pairs, parent)
             learning = Learning(self.folder, self.options, self.lineage, parent, pairs)
             generation = learning.learn(learner, session, dataset, chosen)
             now = self.serving.read()
@@ -184,10 +189,6 @@ class Catalogue:
         """Take items out of the gallery; returns how many there were."""
         with locked(self.folder):
             return self.gallery.delete(ids)
-
-    def gone(self) -> list[str]:
-        """Ids of items whose picture is not where it was."""
-        return [item.id for item in self.gallery.store.items() if not os.path.isfile(item.uri)]
 
     def search(
         self,
@@ -297,64 +298,6 @@ class Catalogue:
         self._calibrate()
         return done
 
-    def examine(self) -> list[Finding]:
-        """What is wrong with the catalogue, and what mends it; nothing is changed."""
-        return examine(self._answering)
-
-    def mend(self, thorough: bool = False) -> list[str]:
-        """Remove vectors that cannot be right and what killed work left behind; returns what was done.
-
-        Args:
-            thorough: embed every picture that can be had again, to find vectors of other spaces.
-        """
-        with locked(self.folder):
-            return mend(self._answering, thorough)
-
-    def prunable(self) -> Prunable:
-        """Vectors and generations that nothing needs."""
-        return prunable(self._answering)
-
-    def prune(self, what: Prunable) -> None:
-        """Drop them for good."""
-        with locked(self.folder):
-            prune(self._answering, what)
-
-    def export(self, name: str, path: Path | None = None) -> Exported:
-        """Write a generation's embedder as ONNX, compared with torch on pictures of the gallery or the probe set.
-
-        Raises:
-            CatalogueError: there is no such generation.
-            ConfigError: the extra `onnx` is not installed.
-            DataError: no picture can be had, or the vectors differ.
-        """
-        generation = self.lineage.get(name)
-        target = path or self.folder / f"{name}.onnx"
-        embedder = self._answering.embedder(generation)
-        return export(embedder, generation, self.options.images, self._judging.pictures(generation), target)
-
-    def shadow(self, name: str | None, share: float = 0.1) -> Serving:
-        """Let a generation answer a share of the live queries too, for comparison; None ends it.
-
-        Raises:
-            CatalogueError: there is no such generation, or it answers already.
-        """
-        now = self.serving.read()
-        if name is not None and self.lineage.get(name).name == now.generation:
-            raise CatalogueError(f"{self.folder}: {name} answers already.")
-        return self.serving.shadow(None if name is None else Shadow(name, share), now.revision)
-
-    def shadowed(self) -> Compared:
-        """Let the shadow generation answer what it has yet to, and compare both answers.
-
-        Raises:
-            CatalogueError: none is set.
-        """
-        return self._answering.shadowed()
-
-    def novel(self) -> Novelty | None:
-        """Whether live queries look like classes that were never learned; None where no probe picture says."""
-        return self._answering.novel()
-
     def interrupted(self) -> list[Path]:
         """Checkpoints of learning that was cut short."""
         return sorted(self.folder.glob("session-g*.safetensors"))
@@ -376,16 +319,6 @@ class Catalogue:
         left = self.serving.read().left
         kept = [generation for generation in self.lineage.generations() if generation.name not in left]
         return kept[-1] if kept else None
-
-
-def store_at(place: str) -> Store:
-    """The store of the catalogue in a folder, or the one at an address.
-
-    Raises:
-        CatalogueError: the folder is no catalogue.
-        ConfigError: the address is not one of a store.
-    """
-    return open_store(place) if "://" in place else Catalogue(Path(place)).gallery.store
 
 
 def _own_store(folder: Path) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from scrubjay import experiment
-from scrubjay.catalogue import Catalogue, CatalogueOptions
+from scrubjay.catalogue import Catalogue
+from scrubjay.catalogue_options import CatalogueOptions
 from scrubjay.experiment import ExperimentOptions
 from scrubjay.report.html import write_report
 from scrubjay.report.retrievals import retrievals

@@ -23,11 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scrubjay import __version__
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import Cache, Pictures
 from scrubjay.errors import ConfigError, DataError, ImageError, StorageError
-from scrubjay.lineage import Generation
+from scrubjay.lineage import Generation, versions
 from scrubjay.models.embedder import Embedder
 from scrubjay.types import Sample
 
@@ -144,7 +143,7 @@ def _description(generation: Generation, images: ImageOptions) -> dict[str, str]
         "size": str(images.size),
         "resize": str(images.resize),
         "preparation": f"short side to {images.resize} px (bicubic, antialiased), the middle {images.size} px, RGB",
-        "scrubjay": __version__,
+        "scrubjay": versions()["scrubjay"],
     }
 
 

@@ -207,7 +207,7 @@ def _flips(probes: Sequence[Probe], mask: NDArray[np.bool_], standings: Mapping[
     lost = negative_flips(right["before"] & mask, right["after"] | ~mask)
     return [
         {
-            "picture": str(probes[query].sample.path if probes[query].sample else probes[query].original),  # type: ignore[union-attr]
+            "picture": str(probes[query].sample.path if probes[query].sample else probes[query].original),
             "label": probes[query].label,
             **{name: _hit(standings[name], query, int(best[name][query])) for name in standings},
         }

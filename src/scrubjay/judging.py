@@ -250,5 +250,9 @@ def _part(space: str, items: Sequence[Item], vectors: NDArray[np.float32]) -> Pa
 
 def _only(part: Part, names: set[str]) -> Part:
     rows = [row for row, name in enumerate(part.ids) if name in names]
-    ids, uris, labels = ([each[row] for row in rows] for each in (part.ids, part.uris, part.labels))
+    ids, uris, labels = (
+        [part.ids[row] for row in rows],
+        [part.uris[row] for row in rows],
+        [part.labels[row] for row in rows],
+    )
     return replace(part, ids=ids, uris=uris, labels=labels, vectors=part.vectors[rows])

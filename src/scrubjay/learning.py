@@ -44,14 +44,14 @@ class Learning:
         options: of the catalogue.
         lineage: of the catalogue.
         parent: what is trained further; None for the first.
-        pairs: gallery items on which bridges are judged too.
+        pairs: gallery items on which bridges are judged too; None without a parent.
     """
 
     folder: Path
     options: CatalogueOptions
     lineage: Lineage
     parent: Generation | None
-    pairs: Pairs
+    pairs: Pairs | None
 
     @property
     def name(self) -> str:
@@ -134,7 +134,7 @@ class Learning:
             return {}, {}
         taught = learned({key: value for key, value in learner.state_dict().items() if key.startswith("bridge.")})
         extra = {"to_parent": {} if taught is None else {"projection": taught}, "from_parent": {}}
-        pairs = self.pairs(learner.network.embedder)
+        pairs = None if self.pairs is None else self.pairs(learner.network.embedder)
         bridges, figures = {}, {}
         for direction, (source, target) in {"to_parent": ("new", "old"), "from_parent": ("old", "new")}.items():
             judged = None if pairs is None else pairs if source == "old" else pairs.reversed()
@@ -181,8 +181,8 @@ def _balanced(samples: Sequence[Sample]) -> Sequence[Sample]:
 def _judged(embedded: dict[str, Tensor], part: str, source: str, target: str) -> Judged:
     if f"{part}.labels" not in embedded:
         dims = {name: embedded[f"train.{name}"].shape[1] for name in (source, target)}
-        nothing = (np.empty((0, dims[name]), np.float32) for name in (source, target))
-        return Judged(*nothing, np.empty(0, np.int64))
+        none_of_source, none_of_target = (np.empty((0, dims[name]), np.float32) for name in (source, target))
+        return Judged(none_of_source, none_of_target, np.empty(0, np.int64))
     return Judged(
         embedded[f"{part}.{source}"].numpy(), embedded[f"{part}.{target}"].numpy(), embedded[f"{part}.labels"].numpy()
     )

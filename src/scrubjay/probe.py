@@ -209,5 +209,5 @@ def _probe(row: dict[str, Any], generation: str, folder: Path) -> Probe:
     kept = None
     if "file" in row:
         box = tuple(row["box"]) if row["box"] else None
-        kept = Sample(folder / row["file"], 0, "test", box)  # type: ignore[arg-type]
+        kept = Sample(folder / row["file"], 0, "test", box)
     return Probe(row["hash"], row["label"], generation, row["original"], kept)

@@ -24,7 +24,8 @@ def init(
     settings: Settings = None,
 ) -> None:
     """Make a catalogue: a folder that learns."""
-    from scrubjay.catalogue import Catalogue, CatalogueOptions
+    from scrubjay.catalogue import Catalogue
+    from scrubjay.catalogue_options import CatalogueOptions
     from scrubjay.config import override
 
     values: dict[str, Any] = {}
@@ -93,7 +94,7 @@ def remove(
     catalogue = Catalogue(folder)
     if not (ids or gone):
         raise ConfigError("nothing to remove: give ids, or --gone.")
-    found = [*(ids or ()), *(catalogue.gone() if gone else ())]
+    found = [*(ids or ()), *(catalogue.upkeep.gone() if gone else ())]
     say(f"removed {catalogue.remove(found)} of {len(found)} items.")
 
 
@@ -130,7 +131,7 @@ def search(
         say("probably not in the catalogue.")
     if answer.unembedded:
         warn(f"{answer.unembedded} items have no vector and were not looked at: scrubjay backfill {folder}")
-    found = catalogue.novel() if answer.matched is False else None
+    found = catalogue.upkeep.novel() if answer.matched is False else None
     if found is not None and found.alarm:
         warn(f"{message(found)} Look at them: scrubjay novel {folder}")
 
@@ -154,7 +155,7 @@ def status(folder: Folder) -> None:
         say(f"nothing learned yet: scrubjay learn {folder} PHOTOS")
     elif newest.name != serving.generation and newest.name not in serving.left:
         say(f"{newest.name} does not answer yet: scrubjay gate {folder} {newest.name}")
-    found = catalogue.novel() if serving.generation else None
+    found = catalogue.upkeep.novel() if serving.generation else None
     if found is not None and found.alarm:
         warn(f"{message(found)} Look at them: scrubjay novel {folder}")
 

@@ -9,7 +9,7 @@ import typer
 
 from scrubjay.cli.app import Folder, app
 from scrubjay.errors import ConfigError
-from scrubjay.terminal import report_failures, say, warn, working
+from scrubjay.terminal import fail, report_failures, say, warn, working
 
 Name = Annotated[str, typer.Argument(metavar="GENERATION", help="As `scrubjay status` shows it: g2.")]
 
@@ -88,7 +88,14 @@ def backfill(
     if plan:
         with working():
             found = catalogue.plan(order)
-        say("\n".join(found.lines()))
+        vectors = ", ".join(f"{count} vectors of {space}" for space, count in found.vectors.items()) or "no vectors"
+    say(f"copied {found.items} items, {vectors}.")
+    for space, count in found.left_out.items():
+        if count:
+            say(f"left out: {count} vectors of {space} that no search finds either.")
+    if not found.equal:
+        fail(f"the two differ: {found.difference}; give the same command again.", 1)
+    say("both hold the same: counts and hashes are equal.")
         return
     seconds = None if budget is None else seconds_of(budget)
     limits = Limits(seconds=seconds, items=items, rate=rate, jobs=jobs, ray=ray)
@@ -119,8 +126,8 @@ def doctor(
         raise ConfigError("--thorough goes with --mend; without, a sample is compared.")
     catalogue = Catalogue(folder)
     with working():
-        done = catalogue.mend(thorough) if mend else []
-        findings = catalogue.examine()
+        done = catalogue.upkeep.mend(thorough) if mend else []
+        findings = catalogue.upkeep.examine()
     say("\n".join(done)) if done else None
     for finding in findings:
         (warn if finding.kind == "error" else say)(f"{finding.kind}: {finding.what}\n       {finding.cure}")
@@ -142,15 +149,22 @@ def shadow(
 
     catalogue = Catalogue(folder)
     if stop:
-        catalogue.shadow(None)
+        catalogue.upkeep.shadow(None)
         say("no generation answers in the shadow any more.")
     elif generation is not None:
-        catalogue.shadow(generation, share)
+        catalogue.upkeep.shadow(generation, share)
         say(f"{generation} will answer {share:.0%} of the queries too. Compare: scrubjay shadow {folder}")
     else:
         with working():
-            found = catalogue.shadowed()
-        say("\n".join(found.lines()))
+            found = catalogue.upkeep.shadowed()
+        vectors = ", ".join(f"{count} vectors of {space}" for space, count in found.vectors.items()) or "no vectors"
+    say(f"copied {found.items} items, {vectors}.")
+    for space, count in found.left_out.items():
+        if count:
+            say(f"left out: {count} vectors of {space} that no search finds either.")
+    if not found.equal:
+        fail(f"the two differ: {found.difference}; give the same command again.", 1)
+    say("both hold the same: counts and hashes are equal.")
 
 
 @app.command()
@@ -166,7 +180,7 @@ def export(
     if kind != "onnx":
         raise ConfigError(f"--format {kind}: what there is: onnx.")
     with working():
-        found = Catalogue(folder).export(generation, out)
+        found = Catalogue(folder).upkeep.export(generation, out)
     say(
         f"{found.path}: {found.bytes / 2**20:.1f} MiB; on {found.images} pictures at most {found.max_difference:.2g} "
         "from what torch gives."
@@ -182,7 +196,7 @@ def prune(
     from scrubjay.catalogue import Catalogue
 
     catalogue = Catalogue(folder)
-    what = catalogue.prunable()
+    what = catalogue.upkeep.prunable()
     for space, count in what.spaces:
         say(f"space {space.id}: {count} vectors of {space.generation}, which no search reads")
     for generation, size in what.generations:
@@ -190,7 +204,7 @@ def prune(
     if not what:
         say("nothing to prune: all of it is needed.")
     elif yes or typer.confirm("drop all of this for good?"):
-        catalogue.prune(what)
+        catalogue.upkeep.prune(what)
         say("dropped.")
     else:
         say("nothing was dropped.")
@@ -206,7 +220,7 @@ def novel(
     from scrubjay.novelty import message
     from scrubjay.report.novel_page import write_novel_page
 
-    found = Catalogue(folder).novel()
+    found = Catalogue(folder).upkeep.novel()
     if found is None:
         raise ConfigError(
             f"{folder}: no probe pictures tell known from unknown; they are kept when classes are learned."
@@ -225,9 +239,20 @@ def copy(
     target: Annotated[str, typer.Argument(help="The same; as postgresql://host/database?schema=shop.")],
 ) -> None:
     """Copy a gallery from one store into another, and compare what both hold. Cut short, it goes on."""
-    from scrubjay.catalogue import store_at
+    from scrubjay.catalogue import Catalogue
     from scrubjay.copying import copy as copied
+    from scrubjay.stores import open_store
 
+    stores = [
+        open_store(place) if "://" in place else Catalogue(Path(place)).gallery.store for place in (source, target)
+    ]
     with working():
-        found = copied(store_at(source), store_at(target))
-    say("\n".join(found.lines()))
+        found = copied(*stores)
+    vectors = ", ".join(f"{count} vectors of {space}" for space, count in found.vectors.items()) or "no vectors"
+    say(f"copied {found.items} items, {vectors}.")
+    for space, count in found.left_out.items():
+        if count:
+            say(f"left out: {count} vectors of {space} that no search finds either.")
+    if not found.equal:
+        fail(f"the two differ: {found.difference}; give the same command again.", 1)
+    say("both hold the same: counts and hashes are equal.")

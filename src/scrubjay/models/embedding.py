@@ -49,14 +49,10 @@ def embed(
         ImageError: a picture cannot be decoded and `images.on_error` is "raise", or none can.
     """
     pictures = _pictures(samples, images, cache, activations)
-    return _collect(
-        embedder, embedder, in_order(pictures, BATCH), len(pictures), space_fingerprint(embedder, images)
-    )
+    return _collect(embedder, embedder, in_order(pictures, BATCH), len(pictures), space_fingerprint(embedder, images))
 
 
-def embed_crops(
-    embedder: Embedder, samples: Sequence[Sample], images: ImageOptions, crops: int
-) -> NDArray[np.float32]:
+def embed_crops(embedder: Embedder, samples: Sequence[Sample], images: ImageOptions, crops: int) -> NDArray[np.float32]:
     """Embed the middle of each picture and random crops of it, which are always the same ones.
 
     Returns:

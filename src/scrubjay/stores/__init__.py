@@ -177,7 +177,7 @@ class Store(ABC):
 
     @abstractmethod
     def maintain(self) -> None:
-        """Upkeep that searches profit from: compact what writes have left, build or refresh indices. Safe at any time."""
+        """Upkeep that searches profit from: compact what writes have left, refresh indices. Safe at any time."""
 
     @abstractmethod
     def search(

@@ -58,7 +58,7 @@ class Passing:
 def passing(
     table: sql.Identifier,
     labels: Sequence[str] | None,
-    where: Mapping[str, Any] | None,
+    where: Mapping[str, Any],
     without: Sequence[sql.Identifier],
 ) -> Passing:
     """Of the space in `table`: what a search may find."""
@@ -66,8 +66,8 @@ def passing(
     parameters: dict[str, Any] = {}
     if labels is not None:
         composed.append(sql.SQL("i.label = any(%(labels)s)"))
-        parameters["labels"] = list(labels)
-    if where:
+        parameters["labels"] = [label for label in unicode(labels) if "\0" not in label]
+    if where and "\0" not in (text := "".join(map(str, (*where, *where.values())))) and unicode([text]):
         composed.append(sql.SQL("i.metadata::jsonb @> %(where)s::jsonb"))
         parameters["where"] = json.dumps(dict(where), allow_nan=False)
     for other in without:

@@ -19,6 +19,7 @@ from scrubjay.errors import ConfigError, DataError
 from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_space
 from scrubjay.stores import _postgresql_search as searching
 from scrubjay.stores import _postgresql_statements as statements
+from scrubjay.stores._filters import unicode, wanted
 from scrubjay.stores._postgresql_server import Connection, Server, address, sql
 from scrubjay.stores._postgresql_vectors import decoded, encoded
 
@@ -199,7 +200,7 @@ class PostgresStore(Store):
             held = _held(connection, space.id, expected=space)
             array = checked(queries, space)
             others = [_held(connection, name).table for name in without]
-            rows = searching.passing(held.table, labels, where, others)
+            rows = searching.passing(held.table, labels, wanted(where), others)
             if exact or not held.indexed:
                 return _exactly(connection, rows, array, k)
             return [
@@ -281,8 +282,8 @@ def _number(connection: Connection, text: Any, parameters: Sequence[Any] = ()) -
 
 
 def _storable(ids: Iterable[str]) -> list[str]:
-    """Those that can be the id of an item here: PostgreSQL has no NUL, and an item no half of a surrogate pair."""
-    return [name for name in ids if "\0" not in name and name.encode(errors="replace").decode() == name]
+    """Those that can be the id of an item here: PostgreSQL has no NUL."""
+    return [name for name in unicode(ids) if "\0" not in name]
 
 
 def _metadata(item: Item) -> str:
