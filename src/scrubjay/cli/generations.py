@@ -88,14 +88,7 @@ def backfill(
     if plan:
         with working():
             found = catalogue.plan(order)
-        vectors = ", ".join(f"{count} vectors of {space}" for space, count in found.vectors.items()) or "no vectors"
-    say(f"copied {found.items} items, {vectors}.")
-    for space, count in found.left_out.items():
-        if count:
-            say(f"left out: {count} vectors of {space} that no search finds either.")
-    if not found.equal:
-        fail(f"the two differ: {found.difference}; give the same command again.", 1)
-    say("both hold the same: counts and hashes are equal.")
+        say("\n".join(found.lines()))
         return
     seconds = None if budget is None else seconds_of(budget)
     limits = Limits(seconds=seconds, items=items, rate=rate, jobs=jobs, ray=ray)
@@ -157,14 +150,7 @@ def shadow(
     else:
         with working():
             found = catalogue.upkeep.shadowed()
-        vectors = ", ".join(f"{count} vectors of {space}" for space, count in found.vectors.items()) or "no vectors"
-    say(f"copied {found.items} items, {vectors}.")
-    for space, count in found.left_out.items():
-        if count:
-            say(f"left out: {count} vectors of {space} that no search finds either.")
-    if not found.equal:
-        fail(f"the two differ: {found.difference}; give the same command again.", 1)
-    say("both hold the same: counts and hashes are equal.")
+        say("\n".join(found.lines()))
 
 
 @app.command()

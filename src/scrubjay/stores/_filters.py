@@ -16,7 +16,9 @@ def wanted(where: Mapping[str, Any] | None) -> dict[str, Any]:
         DataError: a value is none that metadata can have.
     """
     for key, value in (where or {}).items():
-        if not isinstance(value, str | int | float | bool | None) or (isinstance(value, float) and not math.isfinite(value)):
+        if not isinstance(value, str | int | float | bool | None) or (
+            isinstance(value, float) and not math.isfinite(value)
+        ):
             raise DataError(f"where {key!r} is {value!r}; give text, a number, true/false or null.")
     return dict(where or {})
 

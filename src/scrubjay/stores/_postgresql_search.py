@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from scrubjay.stores import Item
 from scrubjay.stores._exact import nearest
+from scrubjay.stores._filters import unicode
 from scrubjay.stores._postgresql_server import Connection, sql
 from scrubjay.stores._postgresql_vectors import decoded, written
 from scrubjay.stores._ranking import SPARE, ranked, settled
@@ -66,15 +67,23 @@ def passing(
     parameters: dict[str, Any] = {}
     if labels is not None:
         composed.append(sql.SQL("i.label = any(%(labels)s)"))
-        parameters["labels"] = [label for label in unicode(labels) if "\0" not in label]
-    if where and "\0" not in (text := "".join(map(str, (*where, *where.values())))) and unicode([text]):
+        parameters["labels"] = storable(labels)
+    texts = [str(text) for pair in where.items() for text in pair]
+    if storable(texts) != texts:
+        composed.append(sql.SQL("false"))  # no item has such a text, and the server would refuse it
+    elif where:
         composed.append(sql.SQL("i.metadata::jsonb @> %(where)s::jsonb"))
-        parameters["where"] = json.dumps(dict(where), allow_nan=False)
+        parameters["where"] = json.dumps(where)
     for other in without:
         has = "not exists (select from {other} o where o.id = i.id and o.content_hash = i.content_hash)"
         composed.append(sql.SQL(has).format(other=other))
     clause = _JOINED.format(table=table) + sql.SQL(" where ") + sql.SQL(" and ").join(composed)
     return Passing(table, clause, parameters, filtered=len(composed) > 1)
+
+
+def storable(texts: Iterable[str]) -> list[str]:
+    """Those that an item can have here: PostgreSQL has no NUL."""
+    return [text for text in unicode(texts) if "\0" not in text]
 
 
 def by_index(connection: Connection, rows: Passing, query: NDArray[np.float32], k: int) -> Answer | None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from scrubjay.errors import ConfigError
 from scrubjay.stores import Item, Space
+from scrubjay.stores._filters import unicode
 from scrubjay.stores._qdrant_client import models
 
 FIELDS = ["id", "uri", "content_hash", "label", "metadata"]
@@ -89,13 +90,13 @@ def among(ids: Iterable[str]) -> models.Filter:
 
 
 def passing(
-    of: Space, labels: Sequence[str] | None, where: Mapping[str, Any] | None, without: Sequence[Space]
+    of: Space, labels: Sequence[str] | None, where: Mapping[str, Any], without: Sequence[Space]
 ) -> models.Filter:
     """Points that a search of this space may find."""
     must: list[Any] = [counting(of)]
     if labels is not None:
-        must.append(models.FieldCondition(key="label", match=models.MatchAny(any=list(labels))))
-    for fact in facts(where or {}):
+        must.append(models.FieldCondition(key="label", match=models.MatchAny(any=unicode(labels))))
+    for fact in facts(where):
         must.append(models.FieldCondition(key="facts", match=models.MatchValue(value=fact)))
     return models.Filter(must=must, must_not=[counting(other) for other in without])
 

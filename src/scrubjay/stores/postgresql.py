@@ -19,7 +19,8 @@ from scrubjay.errors import ConfigError, DataError
 from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_space
 from scrubjay.stores import _postgresql_search as searching
 from scrubjay.stores import _postgresql_statements as statements
-from scrubjay.stores._filters import unicode, wanted
+from scrubjay.stores._filters import wanted
+from scrubjay.stores._postgresql_search import storable
 from scrubjay.stores._postgresql_server import Connection, Server, address, sql
 from scrubjay.stores._postgresql_vectors import decoded, encoded
 
@@ -62,7 +63,7 @@ class PostgresStore(Store):
 
     def delete(self, ids: Iterable[str]) -> int:
         with self._server.transaction() as connection:
-            wanted = _storable(ids)
+            wanted = storable(ids)
             connection.execute("select from items where id = any(%s) order by id for update", [wanted])
             deleted = connection.execute("delete from items where id = any(%s)", [wanted]).rowcount
             for held in _registered(connection).values():  # after the lock: no space can have got one of them since
@@ -76,7 +77,7 @@ class PostgresStore(Store):
         for start in range(0, len(ids), _BLOCK):
             block = ids[start : start + _BLOCK]
             with self._server.transaction() as connection:
-                found = {item.id: item for item in searching.items_of(connection, _storable(block))}
+                found = {item.id: item for item in searching.items_of(connection, storable(block))}
             yield from (found[name] for name in block if name in found)
 
     def _all_items(self) -> Iterator[Item]:
@@ -155,7 +156,7 @@ class PostgresStore(Store):
             held = _held(connection, space_id)
             only = sql.SQL("" if ids is None else "where i.id = any(%s)")
             text = sql.SQL(statements.VECTORS).format(held.table, only)
-            rows = connection.execute(text, [] if ids is None else [_storable(ids)], binary=True).fetchall()
+            rows = connection.execute(text, [] if ids is None else [storable(ids)], binary=True).fetchall()
         found = {row[0]: number for number, row in enumerate(rows)}
         names = list(found) if ids is None else [name for name in ids if name in found]
         return names, decoded([rows[found[name]][1] for name in names], held.space.dim)
@@ -175,7 +176,7 @@ class PostgresStore(Store):
 
     def drop_embeddings(self, space_id: str, ids: Iterable[str]) -> int:
         with self._server.transaction() as connection:
-            return _delete_vectors(connection, _held(connection, space_id), _storable(ids))
+            return _delete_vectors(connection, _held(connection, space_id), storable(ids))
 
     def maintain(self) -> None:
         """Clean up and count rows for the planner; index spaces with many vectors, while others read and write."""
@@ -262,7 +263,7 @@ def _lock_known(connection: Connection, ids: Iterable[str]) -> None:
         DataError: one of them does not exist.
     """
     text = "select id from items where id = any(%s) order by id for key share"
-    known = {row[0] for row in connection.execute(text, [_storable(ids)])}
+    known = {row[0] for row in connection.execute(text, [storable(ids)])}
     unknown = [name for name in ids if name not in known]
     if unknown:
         raise DataError(f"no item {unknown[0]!r} ({len(unknown)} such ids); put the items before their vectors.")
@@ -281,11 +282,6 @@ def _number(connection: Connection, text: Any, parameters: Sequence[Any] = ()) -
     return int(found[0])
 
 
-def _storable(ids: Iterable[str]) -> list[str]:
-    """Those that can be the id of an item here: PostgreSQL has no NUL."""
-    return [name for name in unicode(ids) if "\0" not in name]
-
-
 def _metadata(item: Item) -> str:
     """The item's metadata as JSON.
 
@@ -293,6 +289,6 @@ def _metadata(item: Item) -> str:
         DataError: the item holds a character that PostgreSQL has not.
     """
     texts = (text for pair in item.metadata.items() for text in pair if isinstance(text, str))
-    if not _storable(["".join((item.id, item.uri, item.content_hash, item.label or "", *texts))]):
+    if not storable(["".join((item.id, item.uri, item.content_hash, item.label or "", *texts))]):
         raise DataError(f"item {item.id!r}: PostgreSQL has no NUL and no half of a surrogate pair; leave it out.")
     return json.dumps(dict(item.metadata), allow_nan=False)

@@ -28,10 +28,12 @@ from numpy.typing import ArrayLike, NDArray
 from scrubjay.errors import DataError
 from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_space
 from scrubjay.stores import _qdrant_points as points
+from scrubjay.stores._filters import unicode, wanted
 from scrubjay.stores._qdrant_client import QdrantClient, address, models, opened, translated
 from scrubjay.stores._ranking import SPARE, ranked, settled
 
 _BLOCK = 1000  # points of a request
+_MOST_BY_INDEX = 1000  # more neighbours than these are a good part of what an index would look at in any case
 _NUMBERS = 1 << 18  # coordinates of a request: some megabytes of JSON, of the 32 that a server takes
 
 
@@ -70,14 +72,14 @@ class QdrantStore(Store):
 
     def delete(self, ids: Iterable[str]) -> int:
         deleted = 0
-        for block in _batches(_storable(ids), _BLOCK):
+        for block in _batches(unicode(ids), _BLOCK):
             deleted += self._count(points.among(block))
             with translated(self.address):
                 self._client.delete(self._name, models.FilterSelector(filter=points.among(block)), wait=True)
         return deleted
 
     def items(self, ids: Sequence[str] | None = None) -> Iterator[Item]:
-        for block in _batches(self._ids(None) if ids is None else _storable(ids), _BLOCK):
+        for block in _batches(self._ids(None) if ids is None else unicode(ids), _BLOCK):
             found = self._payloads(block)
             yield from (points.item(found[name]) for name in block if name in found)
 
@@ -133,7 +135,7 @@ class QdrantStore(Store):
 
     def vectors(self, space_id: str, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
         space = self._space(space_id)
-        blocks = [None] if ids is None else [points.among(block) for block in _batches(_storable(ids), _BLOCK)]
+        blocks = [None] if ids is None else [points.among(block) for block in _batches(unicode(ids), _BLOCK)]
         found = {}
         for among in blocks:
             condition = points.counting(space)
@@ -154,7 +156,7 @@ class QdrantStore(Store):
     def drop_embeddings(self, space_id: str, ids: Iterable[str]) -> int:
         space, dropped = self._space(space_id), 0
         has = models.HasVectorCondition(has_vector=points.vector_name(space))
-        for block in _batches(_storable(ids), _BLOCK):
+        for block in _batches(unicode(ids), _BLOCK):
             condition = models.Filter(must=[has, points.among(block)])
             dropped += self._count(condition)
             with translated(self.address):
@@ -178,8 +180,8 @@ class QdrantStore(Store):
     ) -> list[list[tuple[Item, float]]]:
         self._space(space.id, expected=space)
         array = checked(queries, space)
-        condition = points.passing(space, labels, where, [self._space(name) for name in without])
-        asked = k + SPARE
+        condition = points.passing(space, labels, wanted(where), [self._space(name) for name in without])
+        asked, exact = k + SPARE, exact or k > _MOST_BY_INDEX
         found = self._nearest(space, array, condition, asked, exact)
         short = [row for row, records in enumerate(found) if not exact and len(records) < k]
         for row, records in zip(short, self._nearest(space, array[short], condition, asked, True), strict=True):
@@ -230,7 +232,7 @@ class QdrantStore(Store):
 
     def _payloads(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The payloads of those items that exist, by their ids."""
-        wanted = [points.point_id(name) for name in _storable(ids)]
+        wanted = [points.point_id(name) for name in unicode(ids)]
         with translated(self.address):
             records = self._client.retrieve(self._name, wanted, with_payload=True) if wanted else []
         return {record.payload["id"]: record.payload for record in records if record.payload}
@@ -290,8 +292,3 @@ def _batches(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
     iterator = iter(values)
     while block := list(islice(iterator, size)):
         yield block
-
-
-def _storable(ids: Iterable[str]) -> list[str]:
-    """Each of those once that can be the id of an item: none has half of a surrogate pair."""
-    return [name for name in dict.fromkeys(ids) if name.encode(errors="replace").decode() == name]
