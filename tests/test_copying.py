@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -117,6 +120,36 @@ def test_a_copy_that_was_interrupted_is_completed_by_the_next(
         assert digest(source) != digest(target)
     assert copy(source, target).equal
     assert copy(source, target).equal
+
+
+KILLED = """
+import os, signal, sys
+from scrubjay import copying
+from scrubjay.stores import open_store
+source, target = map(open_store, sys.argv[1:3])
+copying._BLOCK, left = 10, int(sys.argv[3])
+class Target:
+    def __getattr__(self, name):
+        global left
+        left -= name.startswith("put_")
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return getattr(target, name)
+copying.copy(source, Target())
+"""
+
+
+@pytest.mark.parametrize(("kind", "writes"), [("postgresql", 2), ("lancedb", 4), ("qdrant", 4)])
+def test_a_copy_whose_process_is_killed_is_completed_by_the_next(kind: str, writes: int, tmp_path: Path) -> None:
+    source = f"lancedb://{tmp_path}/source"
+    target = postgres_server.url() if kind == "postgresql" else f"{kind}://{tmp_path}/target"
+    filled(open_store(source))
+    command = [sys.executable, "-c", KILLED, source, target, str(writes)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    store = open_store(target)
+    assert 0 < store.count() <= 29
+    assert digest(store) != digest(open_store(source))
+    assert copy(open_store(source), store).equal
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "qdrant"])

@@ -235,6 +235,16 @@ def test_ids_that_cannot_be_are_unknown(store: Store) -> None:
         store.put_embeddings(G0, ["\0"], unit(1))
 
 
+def test_filters_that_nothing_can_meet(store: Store) -> None:
+    vectors = filled(store, 3)
+    for kwargs in ({"labels": []}, {"labels": ["\0", "\ud800"]}, {"where": {"box": "\0"}}, {"where": {"\ud800": 1}}):
+        assert store.search(G0, vectors[:1], 3, **kwargs) == [[]]  # type: ignore[arg-type]
+    assert len(store.search(G0, vectors[:1], 3, where={})[0]) == 3
+    for value in ([1], float("nan"), float("inf")):
+        with pytest.raises(DataError, match=r"where 'box' is .*; give text, a number, true/false or null"):
+            store.search(G0, vectors[:1], 3, where={"box": value})
+
+
 def test_metadata_come_back_to_the_last_digit(store: Store) -> None:
     metadata = {"tiny": 5e-324, "huge": 1e300, "count": 10**30, "zero": -0.0, "\\u0000": "\\u0000", "None": None}
     store.put_items([Item("a", "u", "h", None, metadata)])

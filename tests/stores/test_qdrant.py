@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from qdrant_client import models
 
 import qdrant_engine
-from scrubjay.errors import CatalogueError, ConfigError, ScrubjayError, StorageError
+from scrubjay.errors import CatalogueError, ConfigError, DataError, ScrubjayError, StorageError
 from scrubjay.stores import Item, Space, Store, open_store
 from scrubjay.stores._qdrant_client import address
 from scrubjay.stores._qdrant_points import facts, space, vector_name
@@ -175,6 +175,16 @@ def test_any_metadata_can_be_asked_for(url: str, odd: str, value: Any) -> None:
     store.put_items([Item("a", "u", "h", None, {odd: value}), Item("b", "u", "h", None, {odd: "other"})])
     store.put_embeddings(G0, ["a", "b"], unit(2))
     assert ids(store.search(G0, unit(1), 5, where={odd: value})[0]) == ["a"]
+
+
+def test_filters_that_nothing_can_meet(url: str) -> None:
+    store = open_store(url)
+    vectors = filled(store, 3)
+    for kwargs in ({"labels": []}, {"labels": ["\ud800"]}, {"where": {"box": "\0"}}, {"where": {"\ud800": 1}}):
+        assert store.search(G0, vectors[:1], 3, **kwargs) == [[]]  # type: ignore[arg-type]
+    assert len(store.search(G0, vectors[:1], 3, where={})[0]) == 3
+    with pytest.raises(DataError, match=r"where 'box' is \[1\]; give text, a number, true/false or null"):
+        store.search(G0, vectors[:1], 3, where={"box": [1]})
 
 
 # what the engine does that the store relies on

@@ -24,9 +24,9 @@ def wanted(where: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def unicode(texts: Iterable[str]) -> list[str]:
-    """Those that an item can have: none with half of a surrogate pair.
+    r"""Those that an item can have: none with half of a surrogate pair.
 
-    >>> unicode(["a", "\\ud800"])
+    >>> unicode(["a", "\ud800"])
     ['a']
     """
     return [text for text in texts if text.encode(errors="replace").decode() == text]

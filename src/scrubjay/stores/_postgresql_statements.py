@@ -28,6 +28,11 @@ MERGE_VECTORS = """
 insert into {} select id, content_hash, vector from incoming join items using (id) order by id
 on conflict (id) do update set content_hash = excluded.content_hash, vector = excluded.vector
 """
+# Rows are locked in the order in which they are written: else two writers could wait for each other.
+DELETE = """
+with locked as materialized (select id from {} where id = any(%s) order by id for update)
+delete from {} where id in (select id from locked)
+"""
 COVERAGE = """
 select count(e.id), count(*) - count(e.id)
 from items i left join {} e on e.id = i.id and e.content_hash = i.content_hash

@@ -63,11 +63,10 @@ class PostgresStore(Store):
 
     def delete(self, ids: Iterable[str]) -> int:
         with self._server.transaction() as connection:
-            wanted = storable(ids)
-            connection.execute("select from items where id = any(%s) order by id for update", [wanted])
-            deleted = connection.execute("delete from items where id = any(%s)", [wanted]).rowcount
+            known = storable(ids)
+            deleted = _delete(connection, sql.Identifier("items"), known)
             for held in _registered(connection).values():  # after the lock: no space can have got one of them since
-                _delete_vectors(connection, held, wanted)
+                _delete(connection, held.table, known)
         return deleted
 
     def items(self, ids: Sequence[str] | None = None) -> Iterator[Item]:
@@ -176,7 +175,7 @@ class PostgresStore(Store):
 
     def drop_embeddings(self, space_id: str, ids: Iterable[str]) -> int:
         with self._server.transaction() as connection:
-            return _delete_vectors(connection, _held(connection, space_id), storable(ids))
+            return _delete(connection, _held(connection, space_id).table, storable(ids))
 
     def maintain(self) -> None:
         """Clean up and count rows for the planner; index spaces with many vectors, while others read and write."""
@@ -269,11 +268,8 @@ def _lock_known(connection: Connection, ids: Iterable[str]) -> None:
         raise DataError(f"no item {unknown[0]!r} ({len(unknown)} such ids); put the items before their vectors.")
 
 
-def _delete_vectors(connection: Connection, held: _Held, ids: list[str]) -> int:
-    # in order, as they are written, so that two writers cannot wait for each other
-    lock = sql.SQL("select from {} where id = any(%s) order by id for update").format(held.table)
-    connection.execute(lock, [ids])
-    return connection.execute(sql.SQL("delete from {} where id = any(%s)").format(held.table), [ids]).rowcount
+def _delete(connection: Connection, table: sql.Identifier, ids: list[str]) -> int:
+    return connection.execute(sql.SQL(statements.DELETE).format(table, table), [ids]).rowcount
 
 
 def _number(connection: Connection, text: Any, parameters: Sequence[Any] = ()) -> int:

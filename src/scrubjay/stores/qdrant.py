@@ -232,9 +232,9 @@ class QdrantStore(Store):
 
     def _payloads(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The payloads of those items that exist, by their ids."""
-        wanted = [points.point_id(name) for name in unicode(ids)]
+        hashed = [points.point_id(name) for name in unicode(ids)]
         with translated(self.address):
-            records = self._client.retrieve(self._name, wanted, with_payload=True) if wanted else []
+            records = self._client.retrieve(self._name, hashed, with_payload=True) if hashed else []
         return {record.payload["id"]: record.payload for record in records if record.payload}
 
     def _ids(self, condition: Any) -> list[str]:
