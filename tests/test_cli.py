@@ -38,17 +38,20 @@ def test_a_search_prints_a_line_a_hit_with_the_whole_path(call: Call, shop: Path
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert len(lines) == 3
-    assert lines[0].split(maxsplit=3) == ["1", "1.000", "pear", str(moved / "pear/1.png")]
+    rank, score, match, label, path = lines[0].split(maxsplit=4)
+    assert (rank, score, label, path) == ("1", "1.000", "pear", str(moved / "pear/1.png"))
+    assert match.endswith("%")
     assert "no item of class fig" in call("search", "shop", f"{LONG}/pear/1.png", "--label", "fig")[1]
 
 
 def test_json_is_all_that_stdout_gets(call: Call, shop: Path) -> None:
     code, out, err = call("search", "shop", "spring/pear/1.png", "--json")
     assert (code, err) == (0, "")
-    hits = json.loads(out)
-    assert len(hits) == 5
-    assert set(hits[0]) == {"id", "uri", "label", "score", "generation", "metadata"}
-    assert json.loads(call("search", "shop", "spring/pear/1.png", "--label", "fig", "--json")[1]) == []
+    answer = json.loads(out)
+    assert set(answer) == {"hits", "generation", "matched", "threshold", "unembedded"}
+    assert len(answer["hits"]) == 5
+    assert set(answer["hits"][0]) == {"id", "uri", "label", "score", "generation", "metadata", "match"}
+    assert json.loads(call("search", "shop", "spring/pear/1.png", "--label", "fig", "--json")[1])["hits"] == []
 
 
 def test_long_paths_are_not_wrapped(call: Call, tmp_path: Path) -> None:
@@ -64,10 +67,12 @@ def test_status_says_what_to_do_next(call: Call, shop: Path, tmp_path: Path) -> 
     photos(tmp_path / "summer", "fig")
     call("learn", "shop", "summer")
     lines = call("status", "shop")[1].splitlines()
+    assert lines[1].startswith("● g0")
     assert lines[1].endswith("; 8 items  ← answers queries")
-    assert lines[2].startswith("g1 from g0 (mmd): 3 classes")
-    assert lines[2].endswith("; 0 items")
-    assert lines[3].endswith("add the older pictures again: scrubjay add shop PHOTOS")
+    assert lines[2].startswith("○ g1 from g0 (mmd): 3 classes")
+    assert "; 0 items, bridge " in lines[2]
+    assert lines[3].endswith("promote g0")
+    assert lines[4] == "g1 does not answer yet: scrubjay gate shop g1"
 
 
 @pytest.mark.parametrize(

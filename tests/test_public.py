@@ -16,7 +16,7 @@ from scrubjay.types import Batch, Losses, Sample, Session
 
 PUBLIC = {
     "Catalogue": "scrubjay.catalogue",
-    "CatalogueOptions": "scrubjay.catalogue",
+    "CatalogueOptions": "scrubjay.catalogue_options",
     "Dataset": "scrubjay.types",
     "ExperimentOptions": "scrubjay.experiment",
     "Hit": "scrubjay.types",

@@ -1,26 +1,42 @@
 """Cosines of two embedding spaces are not comparable; the log-odds that they mean a match are.
 
-    log P(match | c) / P(no match | c) = a·c + b,   a > 0
+    log P(match | c) / P(no match | c) = a_l·c + b_l,   a_l > 0,   for each leg l of a search
 
 A query that comes over a bridge finds its matches at lower cosines than one that is at home, and those of others at
-hardly lower ones. The line is fitted by maximum likelihood on pairs whose labels are known (Platt, Probabilistic
-Outputs for Support Vector Machines, 1999, with his smoothed targets), among the best items of each query only: there
-lists are merged, and the many items that nobody would mistake for a match would decide a fit on all pairs.
+hardly lower ones. What merging needs is the order of what the legs find *together*, so their lines are fitted together
+too: by the greatest likelihood of a conditional logit (McFadden, Conditional logit analysis of qualitative choice
+behavior, 1974; as a loss for rankings: Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, ICML
+2007)
+
+    max Σ_q mean over q's matches i of log( e^{s_qi} / Σ_j e^{s_qj} ),   s_qi = α_l(i)·c_qi + β_l(i),
+
+over the best items of each query in every leg. One query is harder than another; that cancels here, where fits of each
+leg by itself (Platt's on all pairs or on the best, two normal distributions, the tail of the non-matches) take it for
+uncertainty and flatten the line, by how much depends on the leg. `benchmarks/mixed_search.py` compares them.
+
+The merged scores become log-odds by one more line, the same for all legs, fitted to the best items of the merged lists
+(Platt, Probabilistic Outputs for Support Vector Machines, 1999, with his smoothed targets). It changes no order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-TOP = 50
-"""Best items of each query that a calibration is fitted on."""
+TOP = 100
+"""Best items of each query in each leg, and then in the merged list, that a calibration is fitted on."""
 STEEP = 1.0
 """The least slope: a score that says nothing still ranks by cosine."""
+ALIKE = 1e-2
+"""How strongly the lines of the legs are drawn to their mean, against the mean log-likelihood of a query."""
+SMALL = 1e-4
+"""How strongly they are drawn to 0: a perfect separation would otherwise have no finite optimum."""
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +54,7 @@ class Calibration:
     slope: float = 10.0
     offset: float = -5.0
 
-    def __call__(self, cosines: ArrayLike) -> NDArray[np.float64]:
+    def __call__(self, cosines: ArrayLike) -> Array:
         """Log-odds, float64 of the same shape."""
         return self.slope * np.asarray(cosines, dtype=np.float64) + self.offset
 
@@ -59,7 +75,22 @@ class Calibration:
         return cls(slope, offset)
 
 
-def probability(log_odds: ArrayLike) -> NDArray[np.float64]:
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Queries and the items that one leg answers for, with what is known about them.
+
+    Attributes:
+        cosines: float (Q, N).
+        matches: bool (Q, N), whether they are of one class.
+        counted: bool (Q, N); a query does not count against itself.
+    """
+
+    cosines: NDArray[np.floating[Any]]
+    matches: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
+
+
+def probability(log_odds: ArrayLike) -> Array:
     """Of a match: 1 / (1 + e^−log-odds), float64 of the same shape."""
     return 0.5 * (1 + np.tanh(np.asarray(log_odds, dtype=np.float64) / 2))
 
@@ -67,36 +98,112 @@ def probability(log_odds: ArrayLike) -> NDArray[np.float64]:
 def fit_calibration(
     cosines: NDArray[np.floating[Any]], matches: NDArray[np.bool_], counted: NDArray[np.bool_]
 ) -> Calibration:
-    """The calibration of a leg, from pairs whose labels are known.
+    """The calibration of a search of one leg: `fit_calibrations` of one. Those of several must be fitted together."""
+    (calibration,) = fit_calibrations([Pairs(cosines, matches, counted)])
+    return calibration
+
+
+def fit_calibrations(legs: Sequence[Pairs]) -> list[Calibration]:
+    """The calibrations of all legs of a search, fitted together.
+
+    The items of the legs are those that each would answer for, or, where a gallery cannot say, any pictures that each
+    leg's network has seen. The classes may be few, and others than those that are searched later.
 
     Args:
-        cosines: float (Q, G) of queries and items.
-        matches: bool (Q, G), whether they are of one class.
-        counted: bool (Q, G); a query itself does not count.
+        legs: of the same Q queries, in the order of the search.
 
     Returns:
-        The fitted line; the default where there is no match, or nothing else, to learn from.
+        One for each leg; the default where no query has a match and something else to learn from.
     """
-    kept = counted & (_rank(np.where(counted, cosines, -np.inf)) < TOP)
-    c, y = cosines[kept].astype(np.float64), matches[kept]
-    if not len(c) or y.all() or not y.any():
-        return Calibration()
-    # Platt's targets: with few pairs a perfect separation would otherwise make the slope infinite.
+    if not legs:
+        return []
+    best = [_best(leg) for leg in legs]
+    c, y = (np.concatenate([leg[part] for leg in best], axis=1) for part in (0, 1))
+    leg = np.repeat(np.arange(len(legs)), [part[0].shape[1] for part in best])
+    live = np.isfinite(c)
+    told = (y & live).any(axis=1) & (~y & live).any(axis=1)
+    if not told.any():
+        return [Calibration()] * len(legs)
+    mean, spread = float(c[live].mean()), max(float(c[live].std()), 1e-6)
+    x = np.where(live, (np.where(live, c, mean) - mean) / spread, 0.0)
+    slopes, offsets = _merging(x[told], y[told], live[told], leg, len(legs), STEEP * spread)
+    scores = np.where(live, x * slopes[leg] + offsets[leg], -np.inf)
+    scale, shift = _platt(scores, y)
+    found = zip(scale * slopes / spread, scale * (offsets - slopes * mean / spread) + shift, strict=True)
+    return [Calibration(float(slope), float(offset)) for slope, offset in found]
+
+
+def _best(leg: Pairs) -> tuple[Array, NDArray[np.bool_]]:
+    """Cosines and matches (Q, ≤ TOP) of the best items of each query; −∞ where there is none that counts."""
+    cosines = np.where(leg.counted, leg.cosines, -np.inf).astype(np.float64)
+    if cosines.shape[1] <= TOP:
+        return cosines, leg.matches
+    order = np.argpartition(-cosines, TOP - 1, axis=1)[:, :TOP]
+    return np.take_along_axis(cosines, order, 1), np.take_along_axis(leg.matches, order, 1)
+
+
+def _merging(
+    x: Array, y: NDArray[np.bool_], live: NDArray[np.bool_], leg: NDArray[np.intp], legs: int, least: float
+) -> tuple[Array, Array]:
+    """α and β of each leg, by Newton's method with step halving; every query has a match.
+
+    Args:
+        x: (Q, M) cosines, standardised.
+        y: (Q, M) matches.
+        live: (Q, M) what counts.
+        leg: (M,) that each column is of.
+        legs: how many there are.
+        least: value of α.
+    """
+    member = (leg[:, None] == np.arange(legs)).astype(np.float64)
+    share = (y & live) / (y & live).sum(axis=1, keepdims=True)
+    wanted = np.concatenate([(share * x) @ member, share @ member], axis=1).mean(axis=0)
+    centre = np.eye(legs) - 1 / legs
+    prior = np.kron(np.eye(2), ALIKE * centre) + SMALL * np.eye(2 * legs)
+    theta = np.repeat([1.0, 0.0], legs)
+    loss, p = _softmax(theta, x, live, leg, wanted, prior)
+    for _ in range(50):
+        expected = np.concatenate([(p * x) @ member, p @ member], axis=1)
+        gradient = expected.mean(axis=0) - wanted + 2 * prior @ theta
+        squares = [np.diag((p * x**power).mean(axis=0) @ member) for power in (2, 1, 0)]
+        second = np.block([[squares[0], squares[1]], [squares[1], squares[2]]])
+        step = np.linalg.solve(second - expected.T @ expected / len(x) + 2 * prior, gradient)
+        before, size = loss, 1.0
+        while (found := _softmax(theta - size * step, x, live, leg, wanted, prior))[0] > before and size > 1e-6:
+            size /= 2
+        if found[0] > before:
+            break
+        theta, (loss, p) = theta - size * step, found
+        if before - loss < 1e-10:
+            break
+    return np.maximum(theta[:legs], least), theta[legs:]
+
+
+def _softmax(
+    theta: Array, x: Array, live: NDArray[np.bool_], leg: NDArray[np.intp], wanted: Array, prior: Array
+) -> tuple[float, Array]:
+    """Penalised negative log-likelihood of a query, and each item's share of its list (Q, M)."""
+    legs = len(theta) // 2
+    scores = np.where(live, x * theta[:legs][leg] + theta[legs:][leg], -np.inf)
+    top = scores.max(axis=1, keepdims=True)
+    weights = np.exp(scores - top)
+    total = weights.sum(axis=1, keepdims=True)
+    loss = float((top + np.log(total)).mean() - wanted @ theta + theta @ prior @ theta)
+    return loss, weights / total
+
+
+def _platt(scores: Array, matches: NDArray[np.bool_]) -> tuple[float, float]:
+    """Scale > 0 and shift that turn merged scores into log-odds, from the best items of each query."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
+    s, y = (np.take_along_axis(each, order, 1) for each in (scores, matches))
+    x, y = s[np.isfinite(s)], y[np.isfinite(s)]
+    # Platt's targets: with few pairs a perfect separation would otherwise make the scale infinite.
     target = np.where(y, (y.sum() + 1) / (y.sum() + 2), 1 / ((~y).sum() + 2))
-    mean, spread = c.mean(), max(float(c.std()), 1e-6)
-    slope, offset = _logistic((c - mean) / spread, target)
-    slope = max(slope / spread, STEEP)
-    return Calibration(slope, _offset(slope, c, target) if slope == STEEP else offset - slope * mean)
+    scale, shift = _logistic(x, target)
+    return (scale, shift) if scale > 0 else (1.0, _shift(x, target))
 
 
-def _rank(scores: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """Rank of each score in its row, 0 for the best."""
-    ranks = np.empty(scores.shape, dtype=np.int64)
-    np.put_along_axis(ranks, np.argsort(-scores, axis=1, kind="stable"), np.arange(scores.shape[1])[None, :], axis=1)
-    return ranks
-
-
-def _logistic(x: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[float, float]:
+def _logistic(x: Array, target: Array) -> tuple[float, float]:
     """Slope and offset of the greatest likelihood, by Newton's method with step halving."""
     design = np.stack([x, np.ones_like(x)], axis=1)
     beta = np.zeros(2)
@@ -116,17 +223,17 @@ def _logistic(x: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[floa
     return float(beta[0]), float(beta[1])
 
 
-def _offset(slope: float, c: NDArray[np.float64], target: NDArray[np.float64]) -> float:
-    """The offset of the greatest likelihood for a given slope, by bisection."""
-    low, high = -abs(slope) - 50.0, abs(slope) + 50.0
+def _shift(x: Array, target: Array) -> float:
+    """The offset of the greatest likelihood for a slope of 1, by bisection."""
+    low, high = -float(np.abs(x).max()) - 50.0, float(np.abs(x).max()) + 50.0
     for _ in range(80):
         middle = (low + high) / 2
-        if probability(slope * c + middle).sum() > target.sum():
+        if probability(x + middle).sum() > target.sum():
             high = middle
         else:
             low = middle
     return (low + high) / 2
 
 
-def _loss(log_odds: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+def _loss(log_odds: Array, target: Array) -> float:
     return float((np.logaddexp(0, log_odds) - target * log_odds).sum())

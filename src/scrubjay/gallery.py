@@ -144,9 +144,7 @@ class Gallery:
         """The legs up to the first that holds every item, without those that hold none."""
         known, needed = self.store.spaces(), []
         for leg in legs:
-            if leg.space not in known:
-                continue
-            held, missing = self.store.coverage(leg.space)
+            held, missing = self.store.coverage(leg.space)  # refuses another space of this id
             if held:
                 needed.append(leg)
             if held and not missing:

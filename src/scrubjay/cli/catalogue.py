@@ -144,10 +144,14 @@ def status(folder: Folder) -> None:
     from scrubjay.report.line import lines
 
     catalogue = Catalogue(folder)
-    say(f"{folder}: {catalogue.gallery.count()} items, backbone {catalogue.options.network.backbone}")
     serving = catalogue.serving.read()
     turns = [(turn.at, turn.text()) for turn in serving.history[-5:]]
-    say("\n".join(lines(catalogue.lineage.generations(), serving.generation, catalogue.gallery.counts(), turns)))
+    drawn = lines(catalogue.lineage.generations(), serving.generation, catalogue.gallery.counts(), turns)
+    say(
+        "\n".join(
+            [f"{folder}: {catalogue.gallery.count()} items, backbone {catalogue.options.network.backbone}", *drawn]
+        )
+    )
     if catalogue.interrupted():
         say("an interrupted learning waits: give the same `scrubjay learn` again to finish it.")
     newest = catalogue.lineage.newest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -15,37 +14,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
-from scrubjay.errors import ConfigError, DataError
+from scrubjay.errors import CatalogueError, ConfigError, DataError
 from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_space
+from scrubjay.stores import _lance_index as index
+from scrubjay.stores import _lance_rows as rows_
 from scrubjay.stores._exact import nearest
-from scrubjay.stores._lance_table import KEY, Database, Table
+from scrubjay.stores._filters import unicode, wanted
+from scrubjay.stores._lance_rows import ITEMS, SPACES, TEXT, counting
+from scrubjay.stores._lance_search import Answer, Filters, by_index, by_scan
+from scrubjay.stores._lance_table import Database, Table
 
-_TEXT = pa.string()
-_ITEMS = pa.schema(
-    [
-        KEY,
-        pa.field("uri", _TEXT, nullable=False),
-        pa.field("content_hash", _TEXT, nullable=False),
-        pa.field("label", _TEXT),
-        pa.field("metadata", _TEXT, nullable=False),
-    ]
-)
-_SPACES = pa.schema(
-    [
-        KEY,
-        pa.field("dim", pa.int32(), nullable=False),
-        pa.field("fingerprint", _TEXT, nullable=False),
-        pa.field("generation", _TEXT, nullable=False),
-        pa.field("table", _TEXT, nullable=False),
-    ]
-)
 _BLOCK = 4096
+_KEYS = ["id", "content_hash"]
 T = TypeVar("T")
-
-
-def _embeddings_schema(dim: int) -> pa.Schema:
-    vector = pa.field("vector", pa.list_(pa.float32(), dim), nullable=False)
-    return pa.schema([KEY, pa.field("content_hash", _TEXT, nullable=False), vector])
 
 
 class _Snapshot(NamedTuple):
@@ -58,8 +39,10 @@ class _Snapshot(NamedTuple):
 class LanceStore(Store):
     """Tables: `items`, `spaces`, and one for the vectors of each space, named in its row of `spaces`.
 
-    A search is an exact scan, whatever the size. The vectors and items of a space are kept in memory as they were
-    read, 4·N·d bytes and the text, and are read again after a commit of this or another process.
+    A search of a small space is an exact scan: its vectors and items are kept in memory as they were read, 4·N·d bytes
+    and the text, and are read again after a commit of this or another process. A space of more than 50,000 vectors
+    stays on disk: `maintain` gives it an index, whose hits are ranked again by their exact cosines; without one, and
+    where filters leave the index too little, every vector is read, a block at a time.
     """
 
     def __init__(self, url: str) -> None:
@@ -76,19 +59,19 @@ class LanceStore(Store):
 
     @cached_property
     def _items(self) -> Table:
-        return self._database.make("items", _ITEMS)
+        return self._database.make("items", ITEMS)
 
     @cached_property
     def _spaces(self) -> Table:
-        return self._database.make("spaces", _SPACES)
+        return self._database.make("spaces", SPACES)
 
     def put_items(self, items: Iterable[Item]) -> None:
-        rows = {item.id: _row(item) for item in items}
+        rows = {item.id: rows_.row(item) for item in items}
         if rows:
-            self._items.put(pa.Table.from_pylist(list(rows.values()), schema=_ITEMS))
+            self._items.put(pa.Table.from_pylist(list(rows.values()), schema=ITEMS))
 
     def delete(self, ids: Iterable[str]) -> int:
-        ids = set(ids)
+        ids = set(unicode(ids))
         if not ids:
             return 0
         deleted = self._items.delete(ids)  # the commit: from here on no space finds them
@@ -97,15 +80,16 @@ class LanceStore(Store):
         return deleted
 
     def items(self, ids: Sequence[str] | None = None) -> Iterator[Item]:
+        ids = None if ids is None else unicode(ids)
         if ids is not None and not ids:
             return
-        rows = self._items.read(_ITEMS.names, ids)
+        rows = self._items.read(ITEMS.names, ids)
         if ids is None:
             rows = rows.sort_by("id")
         else:
-            rows = rows.take(pc.index_in(pa.array(ids, _TEXT), value_set=rows["id"]).drop_null())
+            rows = rows.take(pc.index_in(pa.array(ids, TEXT), value_set=rows["id"]).drop_null())
         for batch in rows.to_batches(_BLOCK):
-            yield from map(_item, batch.to_pylist())
+            yield from map(rows_.item, batch.to_pylist())
 
     def count(self) -> int:
         return self._items.count()
@@ -114,9 +98,9 @@ class LanceStore(Store):
         # A table of a new name: what an interrupted create or drop left behind can never be taken for this one.
         name = f"{space.id}-{uuid.uuid4().hex[:12]}"
         if space.id not in self._registered():
-            self._database.make(name, _embeddings_schema(space.dim))
+            self._database.make(name, rows_.embeddings(space.dim))
             row = {**asdict(space), "table": name}
-            self._spaces.put(pa.Table.from_pylist([row], schema=_SPACES), replace=False)  # the commit
+            self._spaces.put(pa.Table.from_pylist([row], schema=SPACES), replace=False)  # the commit
             if self._registered()[space.id][1] != name:  # another process was first
                 self._database.drop(name)
         same_space(space, self._registered()[space.id][0])
@@ -139,13 +123,13 @@ class LanceStore(Store):
         last = {text: row for row, text in enumerate(ids)}
         if not last:
             return
-        contents = self._items.read(["id", "content_hash"], last)
+        contents = self._items.read(_KEYS, last)
         hashes = dict(zip(contents["id"].to_pylist(), contents["content_hash"].to_pylist(), strict=True))
         unknown = [text for text in last if text not in hashes]
         if unknown:
             raise DataError(f"no item {unknown[0]!r} ({len(unknown)} such ids); put the items before their vectors.")
-        columns = [list(last), [hashes[text] for text in last], _lists(array[list(last.values())])]
-        table.put(pa.table(columns, schema=_embeddings_schema(space.dim)))
+        columns = [list(last), [hashes[text] for text in last], rows_.lists(array[list(last.values())])]
+        table.put(pa.table(columns, schema=rows_.embeddings(space.dim)))
 
     def coverage(self, space: Space) -> tuple[int, int]:
         if space.id not in self._registered():
@@ -153,35 +137,52 @@ class LanceStore(Store):
         table = self._embeddings(space.id, expected=space)
 
         def count() -> tuple[int, int]:
-            _, _, has = self._matched(table, ["id", "content_hash"], ["id", "content_hash"])
+            _, _, has = self._matched(table, _KEYS, _KEYS)
             return int(has.sum()), int((~has).sum())
 
         return self._current("coverage", (self._items, table), count)
 
     def missing(self, space_id: str, limit: int | None = None) -> list[str]:
-        items, _, has = self._matched(self._embeddings(space_id), ["id", "content_hash"], ["id", "content_hash"])
-        return cast(list[str], items["id"].filter(pa.array(~has))[:limit].to_pylist())
+        items, _, has = self._matched(self._embeddings(space_id), _KEYS, _KEYS)
+        return cast(list[str], items.filter(pa.array(~has)).sort_by("id")["id"][:limit].to_pylist())
 
     def vectors(self, space_id: str, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
-        held = self._snapshot(self._embeddings(space_id))
+        table = self._embeddings(space_id)
+        if table.count() > index.EXACT_ROWS:
+            return self._read_vectors(table, None if ids is None else unicode(ids))
+        held = self._snapshot(table)
         if ids is None:
             return held.items["id"].to_pylist(), held.vectors.copy()
-        rows = pc.index_in(pa.array(ids, _TEXT), value_set=held.items["id"]).drop_null()
+        rows = pc.index_in(pa.array(unicode(ids), TEXT), value_set=held.items["id"]).drop_null()
         return held.items["id"].take(rows).to_pylist(), held.vectors[rows.to_numpy()]
 
     def stored(self, space_id: str) -> Iterator[tuple[list[str], list[str], NDArray[np.float32]]]:
-        for batch in self._embeddings(space_id).read(["id", "content_hash", "vector"]).to_batches(_BLOCK):
+        for batch in self._embeddings(space_id).blocks([*_KEYS, "vector"], _BLOCK):
             if len(batch):
-                flat = batch["vector"].flatten().to_numpy(zero_copy_only=False)
-                yield batch["id"].to_pylist(), batch["content_hash"].to_pylist(), flat.reshape(len(batch), -1)
+                yield batch["id"].to_pylist(), batch["content_hash"].to_pylist(), rows_.array(batch)
 
     def drop_embeddings(self, space_id: str, ids: Iterable[str]) -> int:
-        ids = set(ids)
-        return self._embeddings(space_id).delete(ids) if ids else 0
+        table, ids = self._embeddings(space_id), set(unicode(ids))
+        return table.delete(ids) if ids else 0
 
     def maintain(self) -> None:
-        for table in (self._items, self._spaces, *(self._embeddings(space.id) for space in self.spaces())):
+        spaces = [self._embeddings(space.id) for space in self.spaces()]
+        for table in spaces:
+            self._drop_stale(table)
+        for table in (self._items, self._spaces, *spaces):
             table.compact()
+        for table in spaces:
+            index.refresh(table)
+        if self._items.count() > index.EXACT_ROWS:
+            self._items.index_ids()
+
+    def _drop_stale(self, table: Table) -> None:
+        """Remove vectors whose item is gone or has another content: no search counts them."""
+        rows = table.read(_KEYS)
+        stale = rows.filter(pa.array(~counting(rows, self._items.read(_KEYS))))
+        for batch in stale.to_batches(_BLOCK):
+            # by its content too: a vector that was written meanwhile is not this one
+            table.delete(batch["id"].to_pylist(), batch["content_hash"].to_pylist())
 
     def search(
         self,
@@ -195,38 +196,43 @@ class LanceStore(Store):
         exact: bool = False,
     ) -> list[list[tuple[Item, float]]]:
         table = self._embeddings(space.id, expected=space)
-        array = checked(queries, space)
+        array, others = checked(queries, space), [self._embeddings(other) for other in without]
+        filters = Filters(None if labels is None else unicode(labels), wanted(where), others)
+        if table.count() <= index.EXACT_ROWS:
+            return self._in_memory(table, array, k, filters)
+        known = None if exact else index.remembered(table)
+        answers: list[Answer | None] = [None] * len(array)
+        if known is not None:
+            answers = by_index(self._items, table, array, k, filters, known.probes)
+        left = [row for row, answer in enumerate(answers) if answer is None]
+        found = iter(by_scan(self._items, table, array[left], k, filters) if left else [])
+        return [next(found) if answer is None else answer for answer in answers]
+
+    def _in_memory(self, table: Table, queries: NDArray[np.float32], k: int, filters: Filters) -> list[Answer]:
         items, vectors = self._snapshot(table)
-        wanted = np.ones(len(items), dtype=bool)
-        if labels is not None:
-            wanted &= pc.is_in(items["label"], value_set=pa.array(labels, _TEXT)).to_numpy()
-        if where:
-            wanted &= np.array([_has(text, where) for text in items["metadata"].to_pylist()], dtype=bool)
-        for other in without:
-            held = self._snapshot(self._embeddings(other)).items["id"]
-            wanted &= ~pc.is_in(items["id"], value_set=held.combine_chunks()).to_numpy(zero_copy_only=False)
-        if not wanted.all():
-            items, vectors = items.filter(pa.array(wanted)), vectors[wanted]
+        if filters.columns != _KEYS or filters.without:
+            passing = filters.passing(items, all_of_them=True)
+            rows = pc.index_in(passing["id"], value_set=items["id"]).to_numpy()
+            items, vectors = passing.combine_chunks(), vectors[rows]
         answers = []
-        for rows, scores in nearest(vectors, array, k):
-            found = map(_item, items.take(pa.array(rows)).to_pylist())
+        for rows, scores in nearest(vectors, queries, k):
+            found = map(rows_.item, items.take(pa.array(rows)).to_pylist())
             answers.append(list(zip(found, scores.tolist(), strict=True)))
         return answers
 
     def _snapshot(self, table: Table) -> _Snapshot:
         def load() -> _Snapshot:
-            items, rows, has = self._matched(table, _ITEMS.names, ["id", "content_hash", "vector"])
-            flat = rows["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            vectors = flat.reshape(-1, rows.schema.field("vector").type.list_size)
-            where = pc.index_in(items["id"], value_set=rows["id"]).filter(pa.array(has))
-            return _Snapshot(items.filter(pa.array(has)).combine_chunks(), vectors[where.to_numpy()])
+            items, rows, has = self._matched(table, ITEMS.names, [*_KEYS, "vector"])
+            held = items.filter(pa.array(has)).sort_by("id").combine_chunks()
+            where = pc.index_in(held["id"], value_set=rows["id"]).to_numpy()
+            return _Snapshot(held, rows_.array(rows)[where])
 
         return self._current("snapshot", (self._items, table), load)
 
     def _matched(
         self, table: Table, item_columns: list[str], columns: list[str]
     ) -> tuple[pa.Table, pa.Table, NDArray[np.bool_]]:
-        """Items in id order, rows of the space in no order, and for each item whether its content has a vector.
+        """Items and rows of the space, in no order, and for each item whether its content has a vector.
 
         The two tables cannot be read at one moment. An item that was deleted meanwhile is left out, since its vector
         may be gone already; one that was added meanwhile comes with the next read.
@@ -236,10 +242,19 @@ class LanceStore(Store):
         rows = table.read(columns)
         if self._items.version() != before:
             items = items.filter(pc.is_in(items["id"], value_set=self._items.read(["id"])["id"]))
-        items = items.sort_by("id")
-        embedded = rows["content_hash"].take(pc.index_in(items["id"], value_set=rows["id"]))
-        has = pc.fill_null(pc.equal(embedded, items["content_hash"]), False)
-        return items, rows, has.to_numpy()
+        return items, rows, counting(items, rows)
+
+    def _read_vectors(self, table: Table, ids: list[str] | None) -> tuple[list[str], NDArray[np.float32]]:
+        """Of a table that is not kept in memory: all that count in id order, or these in the order asked."""
+        if ids is not None and not ids:
+            return [], rows_.array(table.read(["vector"], [""]))
+        rows = table.read([*_KEYS, "vector"], ids)
+        rows = rows.filter(pa.array(counting(rows, self._items.read(_KEYS, ids))))
+        if ids is None:
+            order = pc.sort_indices(rows["id"])
+        else:
+            order = pc.index_in(pa.array(ids, TEXT), value_set=rows["id"]).drop_null()
+        return rows["id"].take(order).to_pylist(), rows_.array(rows)[order.to_numpy()]
 
     def _current(self, kind: str, tables: Sequence[Table], build: Callable[[], T]) -> T:
         """What `build` makes of the tables, made again only when one of them has moved on."""
@@ -253,7 +268,7 @@ class LanceStore(Store):
         """The spaces and the names of their tables, by id."""
 
         def read() -> dict[str, tuple[Space, str]]:
-            rows = self._spaces.read(_SPACES.names).to_pylist()
+            rows = self._spaces.read(SPACES.names).to_pylist()
             return {
                 row["id"]: (Space(row["id"], row["dim"], row["fingerprint"], row["generation"]), row["table"])
                 for row in rows
@@ -270,21 +285,3 @@ class LanceStore(Store):
         if name not in self._opened:
             self._opened[name] = self._database.open(name)
         return self._opened[name]
-
-
-def _has(metadata: str, where: Mapping[str, Any]) -> bool:
-    values = json.loads(metadata)
-    return all(key in values and values[key] == value for key, value in where.items())
-
-
-def _row(item: Item) -> dict[str, Any]:
-    row = {name: getattr(item, name) for name in Item.__slots__}
-    return {**row, "metadata": json.dumps(dict(item.metadata), sort_keys=True, allow_nan=False)}
-
-
-def _item(row: dict[str, Any]) -> Item:
-    return Item(**{**row, "metadata": json.loads(row["metadata"])})
-
-
-def _lists(vectors: NDArray[np.float32]) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
