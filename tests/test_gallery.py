@@ -75,7 +75,7 @@ def test_a_foreign_space_is_refused(gallery: Gallery) -> None:
     gallery.add(items("apple", "banana", "cherry"), AXES[:3], G0)
     with pytest.raises(SpaceError, match=r"no item has a vector in the spaces asked for \(g1\); .* has: 'g0'"):
         gallery.search(AXES[0], G1)
-    with pytest.raises(SpaceError, match=r"\(g1\)"):
+    with pytest.raises(SpaceError, match=r"g1 .* g0"):
         gallery.search(AXES[0], Space("g0", 16, "fingerprint-1", "g1"))
     with pytest.raises(SpaceError, match=r"\(1, 4\)"):
         gallery.search(np.ones(4, np.float32) / 2, G0)
