@@ -1,0 +1,103 @@
+"""How items, spaces and vectors are written as rows of LanceDB, and which rows count."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from scrubjay.stores import Item
+from scrubjay.stores._lance_table import KEY
+
+TEXT = pa.string()
+ITEMS = pa.schema(
+    [
+        KEY,
+        pa.field("uri", TEXT, nullable=False),
+        pa.field("content_hash", TEXT, nullable=False),
+        pa.field("label", TEXT),
+        pa.field("metadata", TEXT, nullable=False),
+    ]
+)
+SPACES = pa.schema(
+    [
+        KEY,
+        pa.field("dim", pa.int32(), nullable=False),
+        pa.field("fingerprint", TEXT, nullable=False),
+        pa.field("generation", TEXT, nullable=False),
+        pa.field("table", TEXT, nullable=False),
+    ]
+)
+
+
+def embeddings(dim: int) -> pa.Schema:
+    """The schema of the vectors of one space."""
+    vector = pa.field("vector", pa.list_(pa.float32(), dim), nullable=False)
+    return pa.schema([KEY, pa.field("content_hash", TEXT, nullable=False), vector])
+
+
+def lists(vectors: NDArray[np.float32]) -> pa.Array:
+    """Vectors (N, d) as a column."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+
+
+def array(rows: pa.Table | pa.RecordBatch) -> NDArray[np.float32]:
+    """The column of vectors as float32 (N, d)."""
+    column = rows["vector"]
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    vectors: NDArray[np.float32] = flat.reshape(-1, rows.schema.field("vector").type.list_size)
+    return vectors
+
+
+def row(item: Item) -> dict[str, Any]:
+    """An item as it is written."""
+    values = {name: getattr(item, name) for name in Item.__slots__}
+    return {**values, "metadata": json.dumps(dict(item.metadata), sort_keys=True, allow_nan=False)}
+
+
+def item(row: Mapping[str, Any]) -> Item:
+    """An item as it was put."""
+    return Item(**{**row, "metadata": json.loads(row["metadata"])})
+
+
+def counting(items: pa.Table, rows: pa.Table) -> NDArray[np.bool_]:
+    """For each item whether one of these rows of a space is its vector, of its present content.
+
+    Args:
+        items: with the columns id and content_hash.
+        rows: likewise; ids are distinct.
+    """
+    embedded = rows["content_hash"].take(pc.index_in(items["id"], value_set=rows["id"]))
+    mask: NDArray[np.bool_] = pc.fill_null(pc.equal(embedded, items["content_hash"]), False).to_numpy()
+    return mask
+
+
+def having(metadata: pa.ChunkedArray, where: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """For each text of metadata whether it has all these values.
+
+    Only texts that name the keys, and hold the values where those are text, are read as JSON: a number has more than
+    one way to be written.
+    """
+    mask = np.ones(len(metadata), dtype=bool)
+    for key, value in where.items():
+        part = json.dumps(key) + ": " + (json.dumps(value) if isinstance(value, str) else "")
+        mask &= pc.match_substring(metadata, part).to_numpy()
+    rows = np.flatnonzero(mask)
+    mask[rows] = [_has(json.loads(text), where) for text in metadata.take(pa.array(rows)).to_pylist()]
+    return mask
+
+
+def _has(values: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    return all(key in values and _same(values[key], value) for key, value in where.items())
+
+
+def _same(one: Any, other: Any) -> bool:
+    # Python's True equals 1; JSON's does not
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
