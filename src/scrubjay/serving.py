@@ -168,6 +168,6 @@ def _time() -> str:
 
 
 def _serving(values: Mapping[str, Any]) -> Serving:
-    shadow = values.get("shadow")
+    shadow = values["shadow"]
     history = tuple(Turn(**{**turn, "reasons": tuple(turn["reasons"])}) for turn in values["history"])
     return Serving(int(values["revision"]), values["generation"], Shadow(**shadow) if shadow else None, history)
