@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-TOP = 100
+TOP = 50
 """Best items of each query in each leg, and then in the merged list, that a calibration is fitted on."""
 STEEP = 1.0
 """The least slope: a score that says nothing still ranks by cosine."""
@@ -195,10 +195,11 @@ def _softmax(
 def _platt(scores: Array, matches: NDArray[np.bool_]) -> tuple[float, float]:
     """Scale > 0 and shift that turn merged scores into log-odds, from the best items of each query."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
-    s, y = (np.take_along_axis(each, order, 1) for each in (scores, matches))
-    x, y = s[np.isfinite(s)], y[np.isfinite(s)]
+    s, y = np.take_along_axis(scores, order, 1), np.take_along_axis(matches, order, 1)
+    x: Array = s[np.isfinite(s)]
+    y = y[np.isfinite(s)]
     # Platt's targets: with few pairs a perfect separation would otherwise make the scale infinite.
-    target = np.where(y, (y.sum() + 1) / (y.sum() + 2), 1 / ((~y).sum() + 2))
+    target: Array = np.where(y, (y.sum() + 1) / (y.sum() + 2), 1 / ((~y).sum() + 2))
     scale, shift = _logistic(x, target)
     return (scale, shift) if scale > 0 else (1.0, _shift(x, target))
 
