@@ -17,7 +17,7 @@ from psycopg import errors
 
 import postgres_server
 from scrubjay.errors import CatalogueError, ConfigError, DataError, ScrubjayError, StorageError
-from scrubjay.stores import Item, Space, Store, open_store, postgresql
+from scrubjay.stores import Item, Space, Store, _postgresql_vectors, open_store, postgresql
 from scrubjay.stores import _postgresql_search as searching
 from scrubjay.stores._postgresql_server import address, translated, translation
 from scrubjay.stores._postgresql_vectors import decoded, encoded, written
@@ -364,7 +364,7 @@ def test_vectors_written_after_the_index_are_found(store: Store, indexed: np.nda
 
 
 def test_many_queries_at_once_are_answered_as_one_by_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "_BLOCK", 70)  # blocks that do not come out even
+    monkeypatch.setattr(_postgresql_vectors, "_PAGE", 70)  # blocks that do not come out even
     filled(store, 300)
     store.put_embeddings(G0, [f"{number:05d}" for number in range(100)], np.repeat(unit(2), 50, axis=0))  # ties
     queries = unit(searching.FETCH_FROM, seed=5)
@@ -503,6 +503,7 @@ def test_stores_that_are_made_at_the_same_moment_are_one(url: str) -> None:
 
 def test_items_may_be_written_while_they_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgresql, "_BLOCK", 7)
+    monkeypatch.setattr(_postgresql_vectors, "_PAGE", 7)
     filled(store, 30)
     for found in store.items():
         store.put_items([Item(found.id, found.uri, "changed")])

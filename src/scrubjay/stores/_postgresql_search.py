@@ -14,11 +14,10 @@ from scrubjay.stores import Item
 from scrubjay.stores._exact import nearest
 from scrubjay.stores._filters import unicode
 from scrubjay.stores._postgresql_server import Connection, sql
-from scrubjay.stores._postgresql_vectors import decoded, written
+from scrubjay.stores._postgresql_vectors import decoded, page, written
 from scrubjay.stores._ranking import SPARE, ranked, settled
 
 FETCH_FROM = 32  # queries at once from which it is cheaper to fetch all vectors than to let the server scan for each
-_BLOCK = 8192
 _MOST_BY_INDEX = 200  # more neighbours than these are a good part of what an index would look at in any case
 _WIDER = 4  # times as many are taken from the index as are wanted: it delivers what passes a filter in rough order
 
@@ -138,10 +137,10 @@ def _merged(
 
 
 def _blocks(connection: Connection, rows: Passing, dim: int) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-    page = "select i.id, vector_send(e.vector) {rows} and i.id > %(after)s order by i.id limit %(block)s"
-    text = sql.SQL(page).format(rows=rows.clause)
+    order = "select i.id, vector_send(e.vector) {rows} and i.id > %(after)s order by i.id limit %(block)s"
+    text = sql.SQL(order).format(rows=rows.clause)
     after = ""
-    while found := connection.execute(text, {**rows.parameters, "after": after, "block": _BLOCK}).fetchall():
+    while found := connection.execute(text, {**rows.parameters, "after": after, "block": page(dim)}).fetchall():
         ids = [row[0] for row in found]
         yield ids, decoded([row[1] for row in found], dim)
         after = ids[-1]

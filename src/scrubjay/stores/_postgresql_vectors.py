@@ -7,9 +7,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+_PAGE = 8192
+
 
 def _layout(dim: int) -> np.dtype[np.void]:
     return np.dtype([("dim", ">i2"), ("unused", ">i2"), ("vector", ">f4", (dim,))])
+
+
+def page(dim: int) -> int:
+    """How many rows to fetch at once: 16 MB of vectors, and not so many that their text counts."""
+    return max(1, min(_PAGE, (1 << 22) // dim))
 
 
 def encoded(vectors: NDArray[np.float32]) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from scrubjay.stores import _postgresql_statements as statements
 from scrubjay.stores._filters import wanted
 from scrubjay.stores._postgresql_search import storable
 from scrubjay.stores._postgresql_server import Connection, Server, address, sql
-from scrubjay.stores._postgresql_vectors import decoded, encoded
+from scrubjay.stores._postgresql_vectors import decoded, encoded, page
 
 INDEX_FROM = 20_000  # vectors; a scan of fewer takes some milliseconds
 _MOST_INDEXED = 2000  # dimensions that pgvector's HNSW takes
@@ -166,7 +166,7 @@ class PostgresStore(Store):
             with self._server.transaction() as connection:
                 held = _held(connection, space_id)
                 text = sql.SQL(statements.PAGE_OF_VECTORS).format(held.table)
-                rows = connection.execute(text, [after, _BLOCK], binary=True).fetchall()
+                rows = connection.execute(text, [after, page(held.space.dim)], binary=True).fetchall()
             if not rows:
                 return
             names, hashes, vectors = zip(*rows, strict=True)
