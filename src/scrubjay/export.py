@@ -34,7 +34,7 @@ OPSET = 18
 TOLERANCE = 1e-4
 """The largest difference of a component: float32 sums in another order."""
 SIZES = (1, 3, 17)
-"""Batches in which the first pictures are compared; all of them are in the last size."""
+"""Batches in which pictures are compared: all of them in the last size, the first ones in the others too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,12 @@ class _Whole(nn.Module):
 
 
 def export(
-    embedder: Embedder, generation: Generation, images: ImageOptions, pictures: Sequence[Sample], path: Path
+    embedder: Embedder,
+    generation: Generation,
+    images: ImageOptions,
+    pictures: Sequence[Sample],
+    path: Path,
+    tolerance: float = TOLERANCE,
 ) -> Exported:
     """Write the embedder of a generation, if it gives what torch gives.
 
@@ -78,10 +83,11 @@ def export(
         images: how pictures are prepared.
         pictures: real ones, at least one, on which both are compared.
         path: of the file; it appears whole and checked, or not at all.
+        tolerance: by how much a component of a vector may differ from torch's.
 
     Raises:
         ConfigError: the packages of the extra `onnx` are not installed.
-        DataError: there is no picture, or vectors differ by more than 1e-4.
+        DataError: there is no picture, the network cannot be exported, or vectors differ by more than the tolerance.
         StorageError: the file could not be written.
     """
     _installed()
@@ -91,10 +97,10 @@ def export(
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(embedder.eval(), images.size, temporary, _description(generation, images))
         difference, cosine = _compare(embedder, temporary, pixels)
-        if not difference <= TOLERANCE:
+        if not difference <= tolerance:
             raise DataError(
                 f"{path}: not written: its vectors differ from those of torch by {difference:.2g} on {len(pixels)} "
-                f"pictures, allowed is {TOLERANCE:g}; another version of onnxruntime may do better."
+                f"pictures, allowed is {tolerance:g}; another version of onnxruntime may do better."
             )
         os.replace(temporary, path)
     except OSError as error:
@@ -142,6 +148,7 @@ def _description(generation: Generation, images: ImageOptions) -> dict[str, str]
         "dim": str(generation.info["network"]["dim"]),
         "size": str(images.size),
         "resize": str(images.resize),
+        "interpolation": "bicubic, antialiased",
         "preparation": f"short side to {images.resize} px (bicubic, antialiased), the middle {images.size} px, RGB",
         "scrubjay": versions()["scrubjay"],
     }
@@ -149,21 +156,28 @@ def _description(generation: Generation, images: ImageOptions) -> dict[str, str]
 
 def _write(embedder: Embedder, size: int, path: Path, description: dict[str, str]) -> None:
     example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-    with _quiet():
-        program = torch.onnx.export(
-            _Whole(embedder),
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=["embeddings"],
-            dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
-            verbose=False,
-        )
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                _Whole(embedder),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=["embeddings"],
+                dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises whatever a layer that it does not know makes it stumble over
+        raise DataError(f"this network cannot be exported to ONNX ({_first_line(error)}): keep it in torch.") from None
     if program is None:
-        raise DataError("this network cannot be exported to ONNX.")
+        raise DataError("this network cannot be exported to ONNX: keep it in torch.")
     program.model.metadata_props.update(description)
     program.save(str(path))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @torch.inference_mode()
@@ -172,12 +186,19 @@ def _compare(embedder: Embedder, path: Path, pixels: Tensor) -> tuple[float, flo
     run = session(path, 1)  # beside torch's threads more of them would wait for one another
     worst, alike = 0.0, 1.0
     for size in SIZES:
-        for part in torch.split(pixels if size == SIZES[-1] else pixels[: 2 * size], size):
+        for part in _split(pixels, size):
             expected: NDArray[np.float32] = embedder(part).numpy()
             (found,) = run.run(None, {"images": part.numpy()})
             worst = max(worst, float(np.abs(found - expected).max()) if np.isfinite(found).all() else float("inf"))
             alike = min(alike, float(np.vecdot(found, expected).min()))
     return worst, alike
+
+
+def _split(pixels: Tensor, size: int) -> Sequence[Tensor]:
+    """Whole batches; where pictures are too few for one, they are repeated."""
+    if len(pixels) < size:
+        return [pixels[torch.arange(size) % len(pixels)]]
+    return torch.split(pixels if size == SIZES[-1] else pixels[: 2 * size], size)
 
 
 @contextlib.contextmanager

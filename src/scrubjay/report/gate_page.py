@@ -123,19 +123,19 @@ def checks(report: Mapping[str, Any]) -> list[Check]:
     """What was measured beside what is asked for; empty where nothing was measured."""
     limits = report.get("thresholds") or {}
     rows = (
-        ("old_retention", "kept on old classes", "at least", percent),
-        ("negative_flips", "old pictures found now and lost then", "at most", percent),
-        ("new_gain", "gain in recall@1 on new classes", "at least", _signed),
+        ("old_retention", "kept on old classes", "at least", percent, "%"),
+        ("negative_flips", "old pictures found now and lost then", "at most", percent, "%"),
+        ("new_gain", "gain in recall@1 on new classes", "at least", _signed, "points"),
     )
     return [
         Check(
             name,
             what,
-            f"{shown(value)} %" if value is not None else "not measured",
-            f"{bound} {shown(limits[name])} %",
+            f"{shown(value)} {unit}" if value is not None else "not measured",
+            f"{bound} {shown(limits[name])} {unit}",
             None if value is None else bool(value <= limits[name] if bound == "at most" else value >= limits[name]),
         )
-        for name, what, bound, shown in rows
+        for name, what, bound, shown, unit in rows
         if name in limits
         for value in [report.get(name)]
     ]
@@ -183,7 +183,7 @@ def _advice(report: Mapping[str, Any]) -> str:
             f"{percent(anew['map_at_r'])} % instead of {percent(stored['map_at_r'])} %. Learn these classes with a "
             f"method that stays nearer to {report['serving']}."
         )
-    return f"Next: learn these classes again with a method that forgets less, or with more pictures of them, not {candidate}."
+    return "Next: learn these classes again, with more pictures of them or with a method that forgets less."
 
 
 def _reasons(report: Mapping[str, Any]) -> list[str]:
