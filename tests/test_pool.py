@@ -170,6 +170,8 @@ def quiet() -> Iterator[None]:
     """Ray's own sockets and files, which it leaves to the garbage collector, and what it says of its future."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=ResourceWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")
+        warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
         yield
 
 
