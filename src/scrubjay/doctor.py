@@ -18,6 +18,7 @@ from scrubjay.data.photos import content_hash
 from scrubjay.errors import CheckpointError, DataError, ScrubjayError, UserError
 from scrubjay.lineage import Generation
 from scrubjay.models.checkpoint import load_tensors
+from scrubjay.probe import ProbeSet
 from scrubjay.routes import space_of
 from scrubjay.stores import NORM_TOLERANCE, Item, Space
 
@@ -48,7 +49,7 @@ class Finding:
 
 def examine(answering: Answering) -> list[Finding]:
     """All that is wrong with a catalogue; nothing is changed."""
-    checks = (_generations, _serving, _spaces, _vectors, _coverage, _files, _interrupted)
+    checks = (_generations, _serving, _judges, _spaces, _vectors, _coverage, _files, _interrupted)
     found: list[Finding] = []
     for check in checks:
         try:
@@ -94,7 +95,8 @@ def _generations(answering: Answering) -> Iterator[Finding]:
     for generation in answering.lineage.generations():
         for name in ("network", "method", "bridges", "session"):
             path = generation.folder / f"{name}.safetensors"
-            if name != "network" and not path.exists():
+            needed = name == "network" or (name == "bridges" and bool(generation.info.get("bridges")))
+            if not needed and not path.exists():
                 continue
             try:
                 load_tensors(path, "restore it from a copy")
@@ -113,6 +115,24 @@ def _serving(answering: Answering) -> Iterator[Finding]:
         other = names[-1] if names else "GENERATION"
         cure = f"restore generations/{now.generation}, or: scrubjay rollback {answering.folder} {other}"
         yield Finding("error", f"{now.generation} answers queries and is not there", cure)
+
+
+def _judges(answering: Answering) -> Iterator[Finding]:
+    """The probe set and the calibrations."""
+    for generation in answering.lineage.generations():
+        try:
+            probes = ProbeSet(answering.folder / "probe").probes([generation.name])
+            gone = [str(probe.sample.path) for probe in probes if probe.sample and not probe.sample.path.is_file()]
+            if gone:
+                cure = "restore them from a copy; the gate cannot judge without them"
+                yield Finding("error", f"{len(gone)} probe pictures are gone ({_some(gone)})", cure)
+        except CheckpointError as error:
+            yield Finding("error", str(error), "see what it says; searches are not touched by it")
+        try:
+            answering.calibrations(generation)
+        except CheckpointError as error:
+            path = answering.calibrations_path(generation)
+            yield Finding("error", str(error), f"rm {path} && scrubjay backfill {answering.folder}")
 
 
 def _spaces(answering: Answering) -> Iterator[Finding]:
