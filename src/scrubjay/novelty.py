@@ -2,7 +2,9 @@
 
 No match. The best score of a picture of an unknown class is at most q in a share 1 − α of cases, for q the
 ⌈(n + 1)(1 − α)⌉-th smallest of n such scores (split conformal prediction; Vovk, Gammerman, Shafer, Algorithmic Learning
-in a Random World, 2005; Papadopoulos et al., 2002). A hit counts as a match only above q.
+in a Random World, 2005; Papadopoulos et al., 2002). A hit counts as a match only above q. This is a promise for the
+mean over probe sets, and as far as a query of an unknown class is like the probe pictures with their class taken away;
+of n scores that are independent, a single set's share varies by about √(α(1 − α)/n).
 
 Time to learn. If nothing is new, a query stays unmatched with a probability of at most p₀, an upper bound (95 %,
 Clopper and Pearson, 1934) from the probe pictures of known classes. Then e = 1 + λ (x − p₀), x = 1 for an unmatched
@@ -142,5 +144,6 @@ def message(found: Novelty) -> str | None:
     groups = sum(len(group) > 1 for group in found.groups)
     return (
         f"time to learn: {found.unmatched} of the last {found.queries} queries look like new classes "
-        f"({groups} groups of two pictures or more; {found.expected:.0%} would be usual at most)."
+        f"({groups} {'group' if groups == 1 else 'groups'} of two pictures or more; "
+        f"{found.expected:.0%} would be usual at most)."
     )

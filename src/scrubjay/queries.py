@@ -2,17 +2,19 @@
 
     shop/queries.sqlite
 
-Writing to it never fails a search: where it cannot be written, the row is lost and a warning goes to the log.
+Writing to it never fails a search: where it cannot be written, the row is lost and a warning goes to the log. A process
+that dies loses the row that it was writing; a machine that does may lose the newest ones, never the file.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,13 +28,14 @@ from scrubjay.types import Hit
 
 KEPT = 10_000
 """The newest queries that are kept."""
-_WAIT = 2.0  # seconds for other writers
+_WAIT = 5.0  # seconds for other writers
+_HURRY = 0.5  # seconds that a search waits for them
 
 logger = logging.getLogger(__name__)
 
 _MIGRATIONS = (
-    """
-    CREATE TABLE queries (
+    (
+        """CREATE TABLE queries (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         at TEXT NOT NULL,
         picture TEXT,
@@ -44,10 +47,11 @@ _MIGRATIONS = (
         milliseconds REAL NOT NULL,
         shadow TEXT,
         shadow_hits TEXT
-    );
-    CREATE INDEX pending ON queries (shadow) WHERE shadow_hits IS NULL;
-    """,
+        )""",
+        "CREATE INDEX pending ON queries (shadow) WHERE shadow_hits IS NULL",
+    ),
 )
+"""Statements that lead from each version of the tables to the next; never change one that was released."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class Query:
 
 def brief(hits: Sequence[Hit]) -> tuple[tuple[str, str, str | None, float | None], ...]:
     """What the log keeps of hits."""
-    return tuple((hit.id, hit.uri, hit.label, hit.match) for hit in hits)
+    return tuple((hit.id, hit.uri, hit.label, None if hit.match is None else float(hit.match)) for hit in hits)
 
 
 class QueryLog:
@@ -96,17 +100,17 @@ class QueryLog:
         """Write a query down, if that can be done; a search is never failed by its log."""
         row = (
             datetime.now(UTC).isoformat(timespec="milliseconds"),
-            None if query.picture is None else query.picture.encode(errors="backslashreplace").decode(),
+            None if query.picture is None else os.fsencode(query.picture),  # names of files need not be Unicode
             query.content,
             query.generation,
-            np.asarray(query.vector, np.float32).tobytes(),
+            np.asarray(query.vector, "<f4").tobytes(),
             json.dumps(query.hits),
             query.matched,
             query.milliseconds,
             query.shadow,
         )
         try:
-            with self._connection() as connection:
+            with self._connection(_HURRY) as connection, _transaction(connection):
                 connection.execute(
                     "INSERT INTO queries"
                     " (at, picture, content, generation, vector, hits, matched, milliseconds, shadow)"
@@ -121,16 +125,16 @@ class QueryLog:
         """The newest queries, oldest first.
 
         Raises:
-            StorageError: the file is damaged.
+            StorageError: the file is damaged, or cannot be read.
         """
         return self._select("ORDER BY id DESC LIMIT ?", (number,))[::-1]
 
     def pending(self, number: int = KEPT) -> list[Query]:
-        """Queries that a shadow generation has yet to answer, oldest first."""
+        """Queries that a shadow generation has yet to answer, oldest first; errors as in `recent`."""
         return self._select("WHERE shadow IS NOT NULL AND shadow_hits IS NULL ORDER BY id LIMIT ?", (number,))
 
     def answered(self, shadow: str) -> list[Query]:
-        """Queries that a shadow generation has answered too, oldest first."""
+        """Queries that a shadow generation has answered too, oldest first; errors as in `recent`."""
         return self._select("WHERE shadow = ? AND shadow_hits IS NOT NULL ORDER BY id", (shadow,))
 
     def answer(self, query: Query, hits: Sequence[Hit]) -> None:
@@ -143,52 +147,90 @@ class QueryLog:
             connection.execute("UPDATE queries SET shadow_hits = ? WHERE id = ?", (json.dumps(brief(hits)), query.id))
 
     def counts(self) -> Counter[str]:
-        """How often each item was found, by its id."""
-        return Counter(hit[0] for query in self.recent() for hit in query.hits)
+        """How often each item was found, by its id; errors as in `recent`."""
+        found = self._read("SELECT hits FROM queries", ())
+        with self._reported():
+            return Counter(hit[0] for row in found for hit in _hits(row["hits"]))
 
     def _select(self, rest: str, values: tuple[Any, ...]) -> list[Query]:
+        rows = self._read(f"SELECT * FROM queries {rest}", values)
+        with self._reported():
+            return [_query(row) for row in rows]
+
+    def _read(self, statement: str, values: tuple[Any, ...]) -> list[sqlite3.Row]:
         if not self.path.exists():
             return []
         with self._reported(), self._connection() as connection:
-            rows = connection.execute(f"SELECT * FROM queries {rest}", values).fetchall()
-        return [_query(row) for row in rows]
+            return connection.execute(statement, values).fetchall()
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.OperationalError, OSError) as error:
             raise StorageError(
-                f"{self.path}: cannot be read or written ({error}): delete it; only the log of queries is lost."
+                f"{self.path}: cannot be read or written ({error}): make room, mend permissions, or wait for others."
+            ) from None
+        except (sqlite3.Error, ValueError) as error:
+            raise StorageError(
+                f"{self.path}: damaged ({error}): delete it and what is beside it, {self.path.name}-wal and "
+                f"{self.path.name}-shm; only the log of queries is lost."
             ) from None
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=_WAIT)
+    def _connection(self, wait: float = _WAIT) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self.path, timeout=wait, isolation_level=None)
         try:
             connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode = WAL")
+            with suppress(sqlite3.OperationalError):  # busy: another connection sees to it; all is well in either mode
+                connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             _migrate(connection)
-            with connection:
-                yield connection
+            yield connection
         finally:
             connection.close()
 
 
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")  # a lock taken later may not be waited for
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 def _migrate(connection: sqlite3.Connection) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    for number in range(version, len(_MIGRATIONS)):
-        connection.executescript(f"BEGIN IMMEDIATE; {_MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;")
+    """Bring the tables up to date.
+
+    Raises:
+        sqlite3.OperationalError: a newer version of scrubjay has written the file.
+    """
+    if _version(connection) == len(_MIGRATIONS):
+        return
+    with _transaction(connection):
+        version = _version(connection)  # another process may have been faster
+        if version > len(_MIGRATIONS):
+            raise sqlite3.OperationalError(f"written by a newer scrubjay, version {version} of its tables: upgrade")
+        for number in range(version, len(_MIGRATIONS)):
+            for statement in _MIGRATIONS[number]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _query(row: sqlite3.Row) -> Query:
     shadow_hits = row["shadow_hits"]
     return Query(
-        picture=row["picture"],
+        picture=None if row["picture"] is None else os.fsdecode(row["picture"]),
         content=row["content"],
         generation=row["generation"],
-        vector=np.frombuffer(row["vector"], np.float32),
+        vector=np.frombuffer(row["vector"], "<f4").astype(np.float32),
         hits=_hits(row["hits"]),
         matched=None if row["matched"] is None else bool(row["matched"]),
         milliseconds=row["milliseconds"],

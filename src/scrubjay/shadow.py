@@ -7,6 +7,8 @@ through the marked ones later: no answer waits for it.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,11 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from scrubjay.errors import ScrubjayError
+from scrubjay.errors import CatalogueError, ImageError
 from scrubjay.progress import track
-from scrubjay.queries import Query, QueryLog
+from scrubjay.queries import KEPT, Query, QueryLog
 from scrubjay.types import Hit
 
+NICE = 10
+"""The priority of answers in the shadow, as of `nice`."""
+_REST = 60  # pauses after an error that the next query would meet too
+_SHOWN = 10  # changed answers in a terminal
 logger = logging.getLogger(__name__)
 
 Answer = Callable[[Query], Sequence[Hit]]
@@ -50,7 +56,7 @@ class Compared:
         if not self.queries:
             return ["no query was answered by both yet."]
         lines = [
-            f"{self.queries} queries were answered by both.",
+            f"{self.queries} {'query was' if self.queries == 1 else 'queries were'} answered by both.",
             f"the same best item: {self.same_item:.1%}, of the same class: {self.same_label:.1%}; "
             f"items in common: {self.overlap:.1%}",
         ]
@@ -58,9 +64,11 @@ class Compared:
             lines.append(
                 f"mean probability of a match: {self.match[0]:.2f} as answered, {self.match[1]:.2f} in the shadow"
             )
-        for query in self.changed[:10]:
+        for query in self.changed[:_SHOWN]:
             (_, _, before, _), (_, _, after, _) = query.hits[0], (query.shadow_hits or ())[0]
             lines.append(f"  {query.picture or query.content}: {before or '–'} → {after or '–'}")
+        if len(self.changed) > _SHOWN:
+            lines.append(f"  and {len(self.changed) - _SHOWN} more")
         return [*lines, "which of both is right, no query says: look at the pictures, or ask the gate."]
 
 
@@ -77,16 +85,24 @@ def chosen(content: str, share: float) -> bool:
     return int(content[:8], 16) < share * 2**32
 
 
-def answer_pending(log: QueryLog, answer: Answer) -> int:
-    """Let the shadow generation answer what it has yet to; returns how many.
+def answer_pending(log: QueryLog, answer: Answer, number: int = KEPT) -> int:
+    """Let the shadow generation answer what it has yet to; returns how many it looked at.
 
-    A query that cannot be answered any more, because its picture is gone, gets an empty answer.
+    A query that cannot be answered any more, because its picture or the generation is gone, gets an empty answer.
+
+    Args:
+        log: of the queries.
+        answer: what answers in the shadow. Other errors than those two are its caller's: the query stays pending.
+        number: of queries at most, oldest first.
+
+    Raises:
+        StorageError: the log cannot be read or written.
     """
-    pending = log.pending()
+    pending = log.pending(number)
     for query in track(pending, f"answer {len(pending)} queries in the shadow", len(pending)):
         try:
             hits = answer(query)
-        except ScrubjayError as error:
+        except (ImageError, CatalogueError) as error:
             logger.warning("%s: no answer in the shadow (%s)", query.picture, error)
             hits = ()
         log.answer(query, hits)
@@ -131,11 +147,18 @@ class Shadowing:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._end.wait(self._pause):
-            try:
-                answer_pending(self._log, self._answer)
-            except ScrubjayError as error:
-                logger.warning("no answers in the shadow: %s", error)
+        if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        while not self._end.is_set():
+            self._end.wait(self._step())
+
+    def _step(self) -> float:
+        """Answer one query; returns the seconds to wait."""
+        try:
+            return 0 if answer_pending(self._log, self._answer, 1) else self._pause
+        except Exception as error:  # there is nobody to raise it to: live queries go on
+            logger.warning("no answers in the shadow for %g s: %s", _REST * self._pause, error)
+            return _REST * self._pause
 
 
 def _share(values: Sequence[float]) -> float:
