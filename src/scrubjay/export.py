@@ -104,9 +104,12 @@ def export(
             )
         os.replace(temporary, path)
     except OSError as error:
-        raise StorageError(f"{path}: could not be written ({error.strerror}): free some space.") from None
+        raise StorageError(
+            f"{path}: could not be written ({error.strerror}): free some space or name another place."
+        ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not there, or its folder is none
+            temporary.unlink()
     return Exported(path, len(pixels), difference, cosine, path.stat().st_size)
 
 
