@@ -93,10 +93,12 @@ class Gallery:
             ConfigError: k is less than 1.
             CatalogueError: the gallery is empty, or none of its items has a vector yet.
             SpaceError: a space is not one of the gallery's, or several are searched and one is not calibrated.
-            DataError: a query is not finite or not of unit norm.
+            DataError: a query is not finite or not of unit norm, or the legs have different numbers of queries.
         """
         if k < 1:
             raise ConfigError(f"k = {k}; ask for 1 hit or more.")
+        if len(numbers := sorted({len(leg.queries) for leg in legs})) > 1:
+            raise DataError(f"legs with {numbers} queries: each leg carries the same queries into its space.")
         needed = self._needed(legs)
         if len(needed) > 1 and any(leg.calibration is None for leg in needed):
             raise SpaceError("cosines of several spaces cannot be merged: give each leg a calibration.")
@@ -124,15 +126,20 @@ class Gallery:
             counts[space.generation] = max(held, counts.get(space.generation, 0))
         return counts
 
-    def unembedded(self) -> int:
-        """Number of items that have no vector in any space: no search finds them."""
-        spaces = self.store.spaces()
-        missing = {space.id: self.store.coverage(space)[1] for space in spaces}
+    def unembedded(self, reached: Sequence[Space] | None = None) -> int:
+        """Number of items that no search finds: without a vector in any of the spaces.
+
+        Args:
+            reached: the spaces that a search visits; by default all there are.
+        """
+        known = self.store.spaces()
+        spaces = known if reached is None else [space for space in reached if space in known]
         if not spaces:
             return self.store.count()
-        if not all(missing.values()):
+        lacking = {space.id: self.store.coverage(space)[1] for space in spaces}
+        if not all(lacking.values()):
             return 0
-        fullest, *others = sorted(missing, key=missing.__getitem__)
+        fullest, *others = sorted(lacking, key=lacking.__getitem__)
         left = set(self.store.missing(fullest))
         for space_id in others:
             if not left:
