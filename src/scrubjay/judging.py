@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scrubjay.adding import sample_of
 from scrubjay.answering import Answering, Calibrations
 from scrubjay.bridges import Judged
-from scrubjay.calibration import Calibration, fit_calibration
+from scrubjay.calibration import Pairs, fit_calibrations
 from scrubjay.data.photos import content_hash
 from scrubjay.errors import CatalogueError, CheckpointError, DataError
 from scrubjay.gate import Part, Standing, best_scores, evaluated, measure
@@ -194,16 +194,17 @@ class Judging:
         spaces = {space.id: space for space in (*self.answering.gallery.store.spaces(), space_of(generation))}
         bridge = self.answering.routes.bridge
         carried = [bridge(generation.name, spaces[part.space].generation)(queries.vectors) for part in parts]
-        fitted: dict[str, Calibration] = {}
-        for space in dict.fromkeys(part.space for part in parts):
+        of = list(dict.fromkeys(part.space for part in parts))
+        pairs = []
+        for space in of:
             mine = [(part, vectors) for part, vectors in zip(parts, carried, strict=True) if part.space == space]
             cosines = np.hstack([vectors @ part.vectors.T for part, vectors in mine])
             labels = np.array([str(label) for part, _ in mine for label in part.labels])
+            names = np.array([each for part, _ in mine for each in part.ids])
             matches = np.array(queries.labels)[:, None] == labels[None, :]
-            own = np.array([probe.id for probe in queries.probes])[:, None] == np.array(
-                [each for part, _ in mine for each in part.ids]
-            )
-            fitted[space] = fit_calibration(cosines, matches, ~own)
+            others = np.array([probe.id for probe in queries.probes])[:, None] != names[None, :]
+            pairs.append(Pairs(cosines, matches, others))
+        fitted = dict(zip(of, fit_calibrations(pairs), strict=True))
         return Standing(parts, carried, [fitted[part.space] for part in parts])
 
     def _embeddable(self, number: int) -> list[Item]:
