@@ -1,4 +1,4 @@
-"""One suite for every store there is; a new one joins by its file and its line in ADDRESS."""
+"""One suite for every store there is; a new one joins by its file and its line in stores_under_test.py."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stores_under_test import ADDRESS
 
 from scrubjay import plugins
 from scrubjay.errors import ConfigError, DataError, SpaceError
 from scrubjay.stores import Item, Space, Store, open_store
 
-ADDRESS: dict[str, Callable[[Path], str]] = {"lancedb": lambda folder: f"lancedb://{folder}/gallery"}
-
 G0 = Space("g0", 8, "fingerprint-of-g0", "g0")
 G1 = Space("g1", 4, "fingerprint-of-g1", "g1")
 
 
-@pytest.fixture(params=plugins.names("stores"))
+@pytest.fixture(params=ADDRESS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return ADDRESS[request.param](tmp_path)
 
@@ -55,7 +54,7 @@ def ids(answer: list[tuple[Item, float]]) -> list[str]:
 
 
 def test_every_store_has_an_address() -> None:
-    assert sorted(ADDRESS) == plugins.names("stores")
+    assert sorted({name.partition("-")[0] for name in ADDRESS}) == plugins.names("stores")
 
 
 def test_items_come_back_as_they_were_put(store: Store, url: str) -> None:
@@ -230,6 +229,120 @@ def test_a_label_filter_finds_all_there_are_to_find(store: Store) -> None:
     assert ids(store.search(G0, vectors[:1], 1, labels=["c"])[0]) == ["00"]
 
 
+def facts(name: str, number: int) -> Item:
+    values = {"shop": ["Köln", "Rom"][number % 2], "sold": number % 3 == 0, "size": number % 4, "note": None}
+    return Item(name, name, f"hash of {name}", "abc"[number % 3], values if number < 18 else {})
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ({"shop": "Rom"}, range(1, 18, 2)),
+        ({"shop": "Rom", "size": 1}, range(1, 18, 4)),
+        ({"size": 1.0}, range(1, 18, 4)),
+        ({"sold": True}, range(0, 18, 3)),
+        ({"sold": 1}, ()),  # a number is not true
+        ({"note": None}, range(18)),
+        ({"shop": 'R"om'}, ()),
+        ({"Rom": "shop"}, ()),
+        ({}, range(20)),
+    ],
+)
+def test_a_filter_by_metadata_finds_all_that_have_them(store: Store, where: dict[str, object], found: range) -> None:
+    vectors = filled(store)
+    store.put_items(facts(f"{number:02d}", number) for number in range(20))
+    everything = ids(store.search(G0, vectors[:1], 20)[0])
+    expected = [name for name in everything if int(name) in found]
+    for k in (3, 20):
+        assert ids(store.search(G0, vectors[:1], k, where=where)[0]) == expected[:k]
+    among = [name for name in expected if int(name) % 3 == 1]
+    assert ids(store.search(G0, vectors[:1], 20, ["b"], where=where)[0]) == among
+
+
+def test_a_value_that_no_item_can_have_is_refused(store: Store) -> None:
+    vectors = filled(store)
+    with pytest.raises(DataError, match="where 'box' is"):
+        store.search(G0, vectors[:1], 1, where={"box": [1, 2]})
+
+
+def test_items_of_other_spaces_can_be_left_out(store: Store) -> None:
+    vectors = filled(store)
+    third = Space("g2", 8, "fingerprint-of-g2", "g2")
+    for space, names in ((G1, ["00", "01", "02", "03"]), (third, ["03", "04"])):
+        store.create_space(space)
+        store.put_embeddings(space, names, unit(len(names), space.dim))
+    store.put_items([item("01", content="retouched"), item("02", content="retouched")])
+    store.put_embeddings(G0, ["01"], vectors[1:2])  # counts here again, and no longer in g1
+    answer = ids(store.search(G0, vectors[:1], 20)[0])
+    assert sorted(answer) == [f"{number:02d}" for number in range(20) if number != 2]
+    for without, left in ((["g1"], {"00", "03"}), (["g2"], {"03", "04"}), (["g1", "g2"], {"00", "03", "04"})):
+        for k in (4, 20):
+            found = ids(store.search(G0, vectors[:1], k, without=without)[0])
+            assert found == [name for name in answer if name not in left][:k]
+    assert ids(store.search(G0, vectors[:1], 20, ["a"], without=["g1"])[0]) == [
+        name for name in answer if int(name) % 3 == 0 and name not in ("00", "03")
+    ]
+    with pytest.raises(SpaceError, match="no space 'g7'"):
+        store.search(G0, vectors[:1], 1, without=["g7"])
+
+
+def test_an_item_has_a_vector_in_each_of_its_spaces(store: Store) -> None:
+    filled(store)
+    store.create_space(G1)
+    store.put_embeddings(G1, ["05", "06"], unit(2, 4))
+    assert [store.coverage(space) for space in (G0, G1)] == [(20, 0), (2, 18)]
+    assert sorted(ids(store.search(G1, unit(1, 4), 20)[0])) == ["05", "06"]
+    assert store.delete(["05"]) == 1
+    assert [store.coverage(space) for space in (G0, G1)] == [(19, 0), (1, 18)]
+
+
+def test_what_lies_stored_is_shown_whether_it_counts_or_not(store: Store) -> None:
+    vectors = filled(store)
+    store.put_items([item("04", content="retouched")])
+    lying = {}
+    for names, hashes, block in store.stored("g0"):
+        assert len(names) == len(hashes) == len(block)
+        assert block.dtype == np.float32
+        lying |= dict(zip(names, zip(hashes, block, strict=True), strict=True))
+    assert sorted(lying) == [f"{number:02d}" for number in range(20)]
+    assert lying["04"][0] == "hash of 04"
+    for number in range(20):
+        np.testing.assert_array_equal(lying[f"{number:02d}"][1], vectors[number])
+    with pytest.raises(SpaceError, match="no space 'g9'"):
+        next(iter(store.stored("g9")))
+
+
+def test_vectors_can_be_dropped_and_written_again(store: Store) -> None:
+    vectors = filled(store)
+    assert store.drop_embeddings("g0", ["03", "04", "03", "nobody"]) == 2
+    assert store.drop_embeddings("g0", []) == 0
+    assert (store.count(), store.missing("g0")) == (20, ["03", "04"])
+    assert not {"03", "04"} & set(ids(store.search(G0, vectors[:1], 20)[0]))
+    store.put_embeddings(G0, ["04"], vectors[4:5])
+    assert store.missing("g0") == ["03"]
+    with pytest.raises(SpaceError, match="no space 'g9'"):
+        store.drop_embeddings("g9", ["03"])
+
+
+def test_upkeep_changes_no_answer(store: Store, url: str) -> None:
+    vectors = filled(store)
+    store.put_items([item("04", content="retouched")])
+    store.delete(["07"])
+    before = store.search(G0, vectors, 20)
+    for _ in range(2):
+        store.maintain()
+        assert store.search(G0, vectors, 20) == open_store(url).search(G0, vectors, 20) == before
+        assert store.search(G0, vectors, 20, exact=True) == before
+        assert (store.missing("g0"), store.coverage(G0)) == (["04"], (18, 1))
+
+
+def test_upkeep_of_nothing_is_no_error(store: Store) -> None:
+    store.maintain()
+    store.create_space(G0)
+    store.maintain()
+    assert store.spaces() == [G0]
+
+
 def test_ties_are_in_id_order_in_any_batch(store: Store) -> None:
     names = [f"{number:03d}" for number in np.random.default_rng(3).permutation(200)]
     store.create_space(G0)
@@ -265,7 +378,7 @@ STEPS = st.one_of(
 )
 
 
-@pytest.mark.parametrize("name", plugins.names("stores"))
+@pytest.mark.parametrize("name", ADDRESS)
 @given(steps=st.lists(STEPS, max_size=12))
 @settings(max_examples=15)
 def test_any_history_ends_like_its_model(name: str, steps: list[tuple[str, str, int]]) -> None:

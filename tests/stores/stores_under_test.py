@@ -1,0 +1,36 @@
+"""What the stores' common suite runs against; a new store joins by its line here."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import postgres_server
+import qdrant_engine
+from scrubjay.stores import _lance_index
+
+# name: the address of an empty gallery, with a folder of its own; it skips where there is no such store
+ADDRESS: dict[str, Callable[[Path], str]] = {
+    "lancedb": lambda folder: f"lancedb://{folder}/gallery",
+    "postgresql": lambda folder: postgres_server.url(),
+    "qdrant": lambda folder: f"qdrant://{folder}/gallery",
+    "qdrant-engine": qdrant_engine.url,
+}
+if "QDRANT_URL" in os.environ:  # qdrant://host:6333: no package holds a server that tests could start
+    ADDRESS["qdrant-server"] = lambda folder: f"{os.environ['QDRANT_URL']}/scrubjay-{uuid.uuid4().hex}"
+
+# stores that another process cannot open at the same time, and why
+ALONE = {
+    "qdrant": "Qdrant's local mode locks its folder",
+    "qdrant-engine": "Qdrant's engine lives in this process",
+}
+
+
+def few_rows_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let stores use their index for some thousand rows, where by themselves they would look at all of them."""
+    monkeypatch.setattr(_lance_index, "EXACT_ROWS", 1000)
+    monkeypatch.setattr(_lance_index, "_PARTITION", 128)
