@@ -1,12 +1,18 @@
-"""Which bridge is best is measured: how much of what they look for do carried vectors find?
+"""Which bridge is best is measured on what it is for: old classes, of which the session has no picture.
 
-Three groups of pictures judge, each where there are such pictures:
+mAP@R of the session's own classes does not tell. The new network has drawn them together, the old one has not, and
+whatever leaves its vectors as they are, or only turns them, finds more of a class than the old network itself would;
+for old classes it is the other way round. What tells is whether a picture, carried by a bridge that was fitted without
+its class, finds *itself* among all pictures as the target network sees them: its reciprocal rank, which is high when
+the map carries over to classes that it has not seen. `benchmarks/bridges.py` shows both beside what old classes get.
 
-* held out: pictures of the new classes that no bridge was fitted to, searched among those that it was fitted to;
-* left out: pictures of the new classes, each carried by a bridge that was fitted without its class, searched among all.
-  A bridge is needed for *old* classes, of which no picture is at hand: this is what it does to classes that it has not
-  seen;
-* sample: items of the gallery that both networks could embed, searched among themselves, each without itself.
+* Each kind at each strength is fitted to all classes but those of one part, which it then carries; three parts in turn.
+  Items of the gallery that both networks could embed are fitted and judged with the session's pictures.
+* A bridge that gets less mAP@R than the identity on the pictures held out, or on those of the gallery, is out.
+* Of the rest the highest mean reciprocal rank wins. What is less by no more than one standard error of the difference
+  is as good, and of those that are as good the simplest is taken, and the one drawn most strongly to the identity
+  (the one-standard-error rule: Breiman et al., Classification and Regression Trees, 1984).
+* A bridge from elsewhere has seen all classes. It is compared with that winner on pictures that neither was fitted to.
 """
 
 from __future__ import annotations
@@ -17,43 +23,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scrubjay.bridges._bridge import Bridge, unit
-from scrubjay.bridges._kind import Vectors, fit, kind_of
+from scrubjay.bridges._bridge import Bridge
+from scrubjay.bridges._judged import ASKED, Figures, Judged, found, joined, reciprocal_ranks
+from scrubjay.bridges._kind import Vectors, fit_all, kind_of
 from scrubjay.errors import DataError
-from scrubjay.evaluation.ranks import relevant_ranks
 from scrubjay.plugins import names
 
 FOLDS = 3
 """Parts of the classes that are left out in turn."""
-ASKED = 1000
-"""Pictures of a group that are searched for, at most."""
-TIE = 1e-6
-"""A difference in the figure that is none."""
-
-Figures = dict[str, float]
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """The same pictures seen by two networks.
-
-    Attributes:
-        source: float32 (N, d), unit rows.
-        target: float32 (N, d'), unit rows.
-        labels: int64 (N,).
-    """
-
-    source: Vectors
-    target: Vectors
-    labels: NDArray[np.int64]
-
-    def reversed(self) -> Judged:
-        """The way back: source and target swapped."""
-        return Judged(self.target, self.source, self.labels)
-
-    def where(self, rows: NDArray[np.bool_]) -> Judged:
-        """Some of the pictures."""
-        return Judged(self.source[rows], self.target[rows], self.labels[rows])
+TIE = 1e-3
+"""A difference of mean reciprocal ranks that is none, however certain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,117 +41,183 @@ class Choice:
 
     Attributes:
         bridge: the best.
-        figures: kind → `map_at_r`, `recall@1` and `cosine` (mean, to where the other network sees the picture) of the
-            pictures held out; `left_out_…` and `sample_…`: the same of the other two groups.
+        figures: kind → of its best strength `map_at_r`, `recall@1` and `cosine` (to where the target network sees the
+            picture) of pictures held out among those fitted to; `left_out_…`: of pictures whose class the bridge was
+            fitted without, among all, with `left_out_mrr`, the mean reciprocal rank of the picture itself;
+            `sample_…`: of the gallery's items among themselves, likewise left out; `strength`. Where nothing was held
+            out, the plain names are the figures of the classes left out.
     """
 
     bridge: Bridge
     figures: dict[str, Figures]
 
 
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """One kind at one strength: the bridge fitted to everything, and how it did.
+
+    Attributes:
+        ranks: float64 (N,), reciprocal ranks of the pictures left out; of none, where there is but one class.
+    """
+
+    name: str
+    bridge: Bridge
+    figures: Figures
+    ranks: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    """What is fitted to and what judges.
+
+    Attributes:
+        fitted: the session's pictures.
+        pool: those and the gallery's.
+        folded: of these, as many as are left out in turn.
+        own: bool (N,), which of `folded` are the session's.
+        held: the session's pictures that nothing is fitted to.
+        sample: the gallery's.
+    """
+
+    fitted: Judged
+    pool: Judged
+    folded: Judged
+    own: NDArray[np.bool_]
+    held: Judged
+    sample: Judged
+
+
 def choose(
     fit: Judged, held: Judged, *, extra: Mapping[str, Bridge] | None = None, sample: Judged | None = None
 ) -> Choice:
-    """Fit every kind of bridge, and take the one by which most is found.
-
-    What counts is the mean mAP@R over the groups that judge. What is below the identity in any of them is not taken;
-    a tie goes to the simpler.
+    """Fit every kind of bridge, and take the one that is best for classes it was not fitted to.
 
     Args:
-        fit: pictures of the new classes that bridges are fitted to.
+        fit: pictures of the new classes.
         held: others of these classes; there may be none.
         extra: bridges from elsewhere, by name.
-        sample: items of the gallery.
+        sample: items of the gallery, with labels of their own: equal numbers in `fit` mean nothing.
 
     Raises:
         DataError: there is no picture to fit to.
     """
     if not len(fit.labels):
         raise DataError("bridges: no picture to fit them to; give some that both networks have seen.")
-    candidates = {name: _fitted(name, fit) for name in _kinds(fit)}
-    figures = {name: left_out for name, (_, left_out) in candidates.items()}
-    bridges = {**{name: bridge for name, (bridge, _) in candidates.items()}, **(extra or {})}
-    for name, bridge in bridges.items():
-        figures[name] = {
-            **_search(bridge, held, fit),
-            **figures.get(name, {}),
-            **({} if sample is None else _search(bridge, sample, None, "sample_")),
-        }
-    return Choice(bridges[_best(figures)], figures)
+    pictures = _pictures(fit, held, sample)
+    candidates = [candidate for name in _kinds(fit) for candidate in _candidates(name, pictures)]
+    plain = candidates[0].figures if candidates[0].name == "identity" else {}
+    best = {name: _best(_of(candidates, name), plain) for name in dict.fromkeys(each.name for each in candidates)}
+    winner = _best(candidates, plain)
+    figures = {name: candidate.figures for name, candidate in best.items()} | {winner.name: winner.figures}
+    bridge = winner.bridge
+    for name, given in (extra or {}).items():
+        figures[name] = _unfitted(given, pictures)
+        if _allowed(figures[name], plain) and _beats(given, bridge, pictures):
+            bridge = given
+    return Choice(bridge, figures)
 
 
-def _kinds(fit: Judged) -> list[str]:
+def _pictures(fit: Judged, held: Judged, sample: Judged | None) -> _Pictures:
+    sample = fit.where(np.zeros(len(fit.labels), dtype=bool)) if sample is None else sample
+    own, others = fit.some(ASKED), sample.some(ASKED)
+    folded = joined(own, others)
+    return _Pictures(fit, joined(fit, sample), folded, np.arange(len(folded.labels)) < len(own.labels), held, others)
+
+
+def _kinds(pictures: Judged) -> list[str]:
     """Names of the kinds that can be fitted, the simplest first."""
-    same = fit.source.shape[1] == fit.target.shape[1]
-    found = {name: kind_of(name) for name in names("bridges")}
-    return sorted((name for name, kind in found.items() if same or kind.resizes), key=lambda name: found[name].rank)
+    same = pictures.source.shape[1] == pictures.target.shape[1]
+    kinds = {name: kind_of(name) for name in names("bridges")}
+    return sorted((name for name, kind in kinds.items() if same or kind.resizes), key=lambda name: kinds[name].rank)
 
 
-def _fitted(name: str, pictures: Judged) -> tuple[Bridge, Figures]:
-    """A bridge of one kind, of the strength that is best for classes left out, and its figures there."""
-    tried = {strength: _left_out(name, strength, pictures) for strength in kind_of(name).strengths}
-    strength = max(tried, key=lambda each: tried[each].get("left_out_map_at_r", 0.0))
-    return fit(name, pictures.source, pictures.target, strength), tried[strength]
+def _candidates(name: str, pictures: _Pictures) -> list[_Candidate]:
+    """A kind at all its strengths, the strongest first."""
+    strengths = kind_of(name).strengths
+    bridges = fit_all(name, pictures.pool.source, pictures.pool.target, strengths)
+    carried = _left_out(name, strengths, pictures.folded)
+    return [
+        _candidate(name, bridge, strength, vectors, pictures)
+        for bridge, strength, vectors in zip(bridges, strengths, carried, strict=True)
+    ]
 
 
-def _left_out(name: str, strength: float, pictures: Judged) -> Figures:
-    """Figures of pictures whose classes a bridge was not fitted to; none where there is but one class."""
-    carried: Vectors = np.zeros_like(pictures.target)
-    for rows in _folds(pictures.labels):
+def _left_out(name: str, strengths: tuple[float, ...], pictures: Judged) -> list[Vectors]:
+    """Pictures, carried by bridges that were fitted without their classes; nothing where there is but one class."""
+    carried = [np.zeros_like(pictures.target) for _ in strengths]
+    parts = list(_folds(pictures.labels))
+    for rows in parts:
         kept = pictures.where(~rows)
-        carried[rows] = fit(name, kept.source, kept.target, strength)(pictures.source[rows])
-    if len(np.unique(pictures.labels)) < 2:
-        return {}
-    return _figures(carried, pictures, None, "left_out_")
+        for vectors, bridge in zip(carried, fit_all(name, kept.source, kept.target, strengths), strict=True):
+            vectors[rows] = bridge(pictures.source[rows])
+    return carried if parts else [vectors[:0] for vectors in carried]
 
 
 def _folds(labels: NDArray[np.int64]) -> Iterator[NDArray[np.bool_]]:
     """Which pictures are left out: each once, with all others of its class."""
     known, place = np.unique(labels, return_inverse=True)
     number = min(FOLDS, len(known))
-    for fold in range(number if number > 1 else 0):
-        yield place % number == fold
+    for part in range(number if number > 1 else 0):
+        yield place % number == part
 
 
-def _search(bridge: Bridge, asked: Judged, gallery: Judged | None, prefix: str = "") -> Figures:
-    if not len(asked.labels):
-        return {}
-    return _figures(bridge(asked.source), asked, gallery, prefix)
+def _candidate(name: str, bridge: Bridge, strength: float, carried: Vectors, pictures: _Pictures) -> _Candidate:
+    """How one bridge did; `carried` (N, d') are the pictures left out, or nothing."""
+    figures: Figures = {"strength": strength}
+    ranks = np.zeros(0)
+    if len(carried):
+        target, own = pictures.folded.target, pictures.own
+        ranks = reciprocal_ranks(carried, target, target)
+        left_out = found(carried[own], pictures.folded.where(own))
+        figures |= _named("left_out_", left_out | {"mrr": float(ranks[own].mean())})
+        if not own.all():
+            sampled = found(carried[~own], pictures.folded.where(~own))
+            figures |= _named("sample_", sampled | {"mrr": float(ranks[~own].mean())})
+        figures |= left_out
+    figures |= found(bridge(pictures.held.source), pictures.held, pictures.fitted)
+    return _Candidate(name, bridge, figures, ranks)
 
 
-def _figures(carried: Vectors, asked: Judged, gallery: Judged | None, prefix: str) -> Figures:
-    """mAP@R, recall@1 and mean cosine of carried vectors, searched in a gallery or among the targets of all others."""
-    rows = np.linspace(0, len(carried) - 1, min(ASKED, len(carried))).round().astype(np.int64)
-    found = asked if gallery is None else gallery
-    own = rows if gallery is None else None
-    blocks = relevant_ranks(unit(carried[rows]), asked.labels[rows], unit(found.target), found.labels, own=own)
-    precision, first = [], []
-    for block in blocks:
-        ends = np.cumsum(block.counts)
-        for ranks, relevant in zip(np.split(block.ranks, ends[:-1]), block.counts, strict=True):
-            within = ranks[ranks <= relevant]
-            precision.append(float((np.arange(1, len(within) + 1) / within).sum() / relevant))
-            first.append(float(ranks[0] == 1))
-    if not precision:
-        return {}
-    cosine = np.einsum("ij,ij->i", carried.astype(np.float64), asked.target).mean()
-    figures = {"map_at_r": np.mean(precision), "recall@1": np.mean(first), "cosine": cosine}
-    return {f"{prefix}{name}": float(value) for name, value in figures.items()}
+def _unfitted(bridge: Bridge, pictures: _Pictures) -> Figures:
+    """Figures of a bridge from elsewhere."""
+    held = found(bridge(pictures.held.source), pictures.held, pictures.fitted)
+    return held | _named("sample_", found(bridge(pictures.sample.source), pictures.sample))
 
 
-def _best(figures: dict[str, Figures]) -> str:
-    """The first of the best names."""
-    plain = figures.get("identity", {})
-    safe = [name for name in figures if _never_below(figures[name], plain)]
-    score = {name: _score(figures[name]) for name in safe or figures}
-    return next(name for name in score if score[name] >= max(score.values()) - TIE)
+def _named(prefix: str, figures: Figures) -> Figures:
+    return {f"{prefix}{name}": value for name, value in figures.items()}
 
 
-def _never_below(figures: Figures, plain: Figures) -> bool:
-    judged = [name for name in plain if name.endswith("map_at_r")]
-    return all(figures.get(name, plain[name]) >= plain[name] for name in judged)
+def _of(candidates: list[_Candidate], name: str) -> list[_Candidate]:
+    return [candidate for candidate in candidates if candidate.name == name]
 
 
-def _score(figures: Figures) -> float:
-    judged = [value for name, value in figures.items() if name.endswith("map_at_r")]
-    return float(np.mean(judged)) if judged else 0.0
+def _best(candidates: list[_Candidate], plain: Figures) -> _Candidate:
+    """The first that is as good as the best of those that are allowed; where none is, of all."""
+    allowed = [each for each in candidates if _allowed(each.figures, plain)] or candidates
+    best = max(allowed, key=lambda each: each.ranks.mean() if len(each.ranks) else 0.0)
+    return next(each for each in allowed if _as_good(each.ranks, best.ranks))
+
+
+def _allowed(figures: Figures, plain: Figures) -> bool:
+    """Whether a bridge is nowhere below the identity."""
+    judges = [name for name in ("map_at_r", "sample_map_at_r") if name in plain and name in figures]
+    return all(figures[name] >= plain[name] for name in judges)
+
+
+def _as_good(ranks: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
+    """Whether the mean is less by no more than a standard error of the difference."""
+    if not len(ranks):
+        return True
+    less = best - ranks
+    return bool(less.mean() <= max(TIE, less.std() / len(less) ** 0.5))
+
+
+def _beats(given: Bridge, bridge: Bridge, pictures: _Pictures) -> bool:
+    """Whether a bridge from elsewhere is better on pictures held out, by more than a standard error."""
+    held = pictures.held
+    if not len(held.labels):
+        return False
+    gallery = np.concatenate([held.target, pictures.fitted.target])
+    theirs, ours = (reciprocal_ranks(each(held.source), held.target, gallery) for each in (given, bridge))
+    return bool(theirs.mean() > ours.mean()) and not _as_good(ours, theirs)

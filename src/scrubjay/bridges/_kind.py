@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -21,16 +22,18 @@ class Kind(ABC):
     Attributes:
         rank: simpler kinds have a smaller one.
         resizes: whether the two spaces may differ in dimension.
-        strengths: how strongly the map may be drawn towards the identity, weakest first; the first is the default.
+        strengths: how strongly the map may be drawn towards the identity, strongest first.
+        default: the one that counts where none is chosen.
     """
 
     rank: ClassVar[int]
     resizes: ClassVar[bool] = True
     strengths: ClassVar[tuple[float, ...]] = (0.0,)
+    default: ClassVar[float] = 0.0
 
     @abstractmethod
-    def fit(self, source: Vectors, target: Vectors, strength: float) -> dict[str, Vectors]:
-        """The tensors of a `Bridge`, from unit vectors (N, d) and (N, d') of the same N ≥ 1 pictures."""
+    def fit(self, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[dict[str, Vectors]]:
+        """For each strength the tensors of a `Bridge`, from unit vectors (N, d) and (N, d') of the same N ≥ 1."""
 
 
 def kind_of(name: str) -> Kind:
@@ -43,20 +46,24 @@ def kind_of(name: str) -> Kind:
     return found
 
 
-def fit(kind: str, source: Vectors, target: Vectors, strength: float | None = None) -> Bridge:
-    """Fit one kind of bridge.
+def fit(kind: str, source: Vectors, target: Vectors) -> Bridge:
+    """Fit one kind of bridge, at its default strength.
 
     Args:
         kind: `identity`, `mean_shift`, `procrustes`, `ridge`, `ldc` or `mlp`.
         source: float32 (N, d) unit vectors of pictures by one network.
         target: float32 (N, d') of the same pictures by the other.
-        strength: how strongly the map is drawn towards the identity; default: the kind's weakest.
 
     Raises:
         ConfigError: there is no such kind.
         DataError: the two are not of the same pictures, there is none, or a vector is not finite.
         SpaceError: the spaces differ in dimension and this kind cannot bridge that.
     """
+    return fit_all(kind, source, target, (kind_of(kind).default,))[0]
+
+
+def fit_all(kind: str, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[Bridge]:
+    """As `fit`, one for each strength."""
     found = kind_of(kind)
     source, target = (np.asarray(vectors, dtype=np.float32) for vectors in (source, target))
     if source.ndim != 2 or target.ndim != 2 or len(source) != len(target) or not len(source):
@@ -67,7 +74,7 @@ def fit(kind: str, source: Vectors, target: Vectors, strength: float | None = No
     if source.shape[1] != target.shape[1] and not found.resizes:
         sizes = f"{source.shape[1]} and {target.shape[1]} dimensions"
         raise SpaceError(f"bridge {kind}: spaces of {sizes} need another kind, such as ridge.")
-    return Bridge(kind, found.fit(source, target, found.strengths[0] if strength is None else strength))
+    return [Bridge(kind, tensors) for tensors in found.fit(source, target, strengths)]
 
 
 def squared(source: Vectors, target: Vectors) -> tuple[Vectors, Vectors]:
@@ -77,6 +84,6 @@ def squared(source: Vectors, target: Vectors) -> tuple[Vectors, Vectors]:
     return one, other
 
 
-def cut(weight: Vectors, source: Vectors, target: Vectors) -> Vectors:
+def cut(weight: NDArray[np.floating], source: Vectors, target: Vectors) -> Vectors:
     """The part (d', d) of a map that was fitted to what `squared` gave."""
     return np.ascontiguousarray(weight[: target.shape[1], : source.shape[1]], dtype=np.float32)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scrubjay.bridges._kind import Kind, Vectors
 
 
 class Identity(Kind):
-    """No map at all."""
+    """Nothing is done."""
 
     rank = 0
     resizes = False
 
-    def fit(self, source: Vectors, target: Vectors, strength: float) -> dict[str, Vectors]:
+    def fit(self, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[dict[str, Vectors]]:
         """No tensors."""
-        return {}
+        return [{} for _ in strengths]

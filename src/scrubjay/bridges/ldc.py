@@ -1,25 +1,25 @@
-"""The linear map by gradient descent from the identity on: z → W z (LDC, Gomez-Villa et al., ECCV 2024).
+"""The linear map by gradient descent from the identity on: z → A z (LDC, Gomez-Villa et al., ECCV 2024).
 
-No offset, Adam at 1e-3; 20 epochs as published keep it near the identity.
+A = argmin (1/N) Σ_i ‖A s_i − t_i‖² by 20 epochs of Adam; to stop there keeps it near the identity.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
+import torch
 
 from scrubjay.bridges._kind import Kind, Vectors, cut, squared
+from scrubjay.parts.drift import linear_map
 
 
-class LDC(Kind):
-    """A matrix by a few steps."""
+class LearnableDriftCompensation(Kind):
+    """A matrix by Adam."""
 
     rank = 4
 
-    def fit(self, source: Vectors, target: Vectors, strength: float) -> dict[str, Vectors]:
-        """`weight` (d', d)."""
-        import torch
-
-        from scrubjay.parts.drift import linear_map
-
-        s, t = (torch.from_numpy(np.array(each)) for each in squared(source, target))
-        return {"weight": cut(linear_map(s, t).numpy(), source, target)}
+    def fit(self, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[dict[str, Vectors]]:
+        """`weight` (d', d); all strengths are one."""
+        wide, other = (torch.from_numpy(each) for each in squared(source, target))
+        weight = cut(linear_map(wide, other).numpy(), source, target)
+        return [{"weight": weight} for _ in strengths]

@@ -1,6 +1,11 @@
-"""What has moved on average: z → normalise(z + b), b = (1/N) Σ_i (t_i − s_i)."""
+"""All vectors move by the mean difference: z → normalise(z + b), b = 1/(1 + λ) · (1/N) Σ_i (t_i − s_i).
+
+b = argmin (1/N) Σ_i ‖s_i + b − t_i‖² + λ ‖b‖²
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,12 +13,13 @@ from scrubjay.bridges._kind import Kind, Vectors
 
 
 class MeanShift(Kind):
-    """An offset."""
+    """One offset for all."""
 
     rank = 1
     resizes = False
+    strengths = (3.0, 1.0, 0.0)
 
-    def fit(self, source: Vectors, target: Vectors, strength: float) -> dict[str, Vectors]:
+    def fit(self, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[dict[str, Vectors]]:
         """`bias` (d,)."""
-        shift = target.mean(axis=0, dtype=np.float64) - source.mean(axis=0, dtype=np.float64)
-        return {"bias": shift.astype(np.float32)}
+        mean = (target.astype(np.float64) - source).mean(0)
+        return [{"bias": (mean / (1 + strength)).astype(np.float32)} for strength in strengths]

@@ -1,68 +1,82 @@
-"""A small network beside the identity: z → z + W₂ relu(W₁ z + b₁) + b₂ (after FCT, Ramanujan et al., CVPR 2022).
+"""A small network beside a linear map: z → W z + W₂ relu(W₁ z + b₁) + b₂ (after FCT, Ramanujan et al., CVPR 2022).
 
-FCT learns an MLP from old features and side information to new features; here the features alone are at hand. It
-starts as the identity, has 2d hidden units, and learns by AdamW on 1 − cosine until pictures kept aside gain no more.
+FCT learns an MLP from old features and side information to new features; here the features alone are at hand, and the
+start is ours: W is the identity, or `ridge` where the spaces differ in dimension, and stays; W₂ and b₂ begin at zero.
+Adam lowers (1/N) Σ_i ‖normalise(·) − t_i‖² until a fifth of the pictures, which is kept aside, gains no more.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from scrubjay.bridges._kind import Kind, Vectors
+from scrubjay.bridges.ridge import Ridge
 
+HIDDEN = 256
 EPOCHS = 60
+STEPS = 1000
+"""However many pictures there are."""
 PATIENCE = 5
 BATCH = 64
 
+Weights = dict[str, Tensor]
+Pairs = tuple[Tensor, Tensor, Tensor]
+"""Source (N, d), W times it (N, d'), target (N, d')."""
+
 
 class MLP(Kind):
-    """A perceptron with one hidden layer."""
+    """A perceptron with one hidden layer, beside a linear map."""
 
     rank = 5
-    resizes = False
 
-    def fit(self, source: Vectors, target: Vectors, strength: float) -> dict[str, Vectors]:
-        """`hidden.weight` (2d, d), `hidden.bias` (2d,), `out.weight` (d, 2d), `out.bias` (d,)."""
-        s, t = (torch.from_numpy(np.array(each)) for each in (source, target))
-        d, generator = s.shape[1], torch.Generator().manual_seed(0)
-        hidden = torch.randn(2 * d, d, generator=generator) / d**0.5
-        weights = [hidden, torch.zeros(2 * d), torch.zeros(d, 2 * d), torch.zeros(d)]
-        order = torch.randperm(len(s), generator=generator)
-        aside, used = order[: len(s) // 5], order[len(s) // 5 :]
-        kept = _learned(weights, (s[used], t[used]), (s[aside], t[aside]), generator)
-        names = ("hidden.weight", "hidden.bias", "out.weight", "out.bias")
-        return {name: value.numpy() for name, value in zip(names, kept, strict=True)}
-
-
-def _learned(
-    weights: list[Tensor], used: tuple[Tensor, Tensor], aside: tuple[Tensor, Tensor], generator: torch.Generator
-) -> list[Tensor]:
-    """The weights that were best for the pictures kept aside."""
-    for each in weights:
-        each.requires_grad_()
-    optimizer = torch.optim.AdamW(weights, lr=1e-3, weight_decay=1e-4)
-    best, waited = float("inf"), 0
-    kept = [each.detach().clone() for each in weights]
-    with torch.enable_grad():
-        for _ in range(EPOCHS):
-            error = float(_error(weights, *aside).detach()) if len(aside[0]) else best - 1
-            if error < best - 1e-6:
-                best, waited = error, 0
-                kept = [each.detach().clone() for each in weights]
-            else:
-                waited += 1
-            if waited >= PATIENCE:
-                break
-            for rows in torch.split(torch.randperm(len(used[0]), generator=generator), BATCH):
-                optimizer.zero_grad()
-                _error(weights, used[0][rows], used[1][rows]).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-    return kept
+    def fit(self, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[dict[str, Vectors]]:
+        """`hidden.weight` (h, d), `hidden.bias`, `out.weight` (d', h), `out.bias`; all strengths are one."""
+        resized = source.shape[1] != target.shape[1]
+        base = Ridge().fit(source, target, (Ridge.default,))[0] if resized else {}
+        start = source @ base["weight"].T if resized else source
+        generator = torch.Generator().manual_seed(0)
+        order = torch.randperm(len(source), generator=generator)
+        s, w, t = (torch.from_numpy(each)[order] for each in (source, start, target))
+        aside = len(s) // 5
+        weights = _initial(source.shape[1], target.shape[1], generator)
+        if aside:
+            weights = _learned(weights, (s[aside:], w[aside:], t[aside:]), (s[:aside], w[:aside], t[:aside]), generator)
+        return [{**base, **{name: value.numpy() for name, value in weights.items()}} for _ in strengths]
 
 
-def _error(weights: list[Tensor], z: Tensor, target: Tensor) -> Tensor:
-    found = z + F.linear(F.linear(z, weights[0], weights[1]).relu(), weights[2], weights[3])
-    return (1 - F.cosine_similarity(found, target, dim=1)).mean()
+def _initial(source: int, target: int, generator: torch.Generator) -> Weights:
+    """He's weights before the relu, zeros behind it."""
+    hidden = torch.randn(HIDDEN, source, generator=generator) * (2 / source) ** 0.5
+    rest = {"hidden.bias": (HIDDEN,), "out.weight": (target, HIDDEN), "out.bias": (target,)}
+    return {"hidden.weight": hidden, **{name: torch.zeros(shape) for name, shape in rest.items()}}
+
+
+def _learned(weights: Weights, used: Pairs, aside: Pairs, generator: torch.Generator) -> Weights:
+    """The weights that were best for the pictures kept aside; the first ones, when nothing is better."""
+    best, lowest, waited, steps = weights, _distance(weights, aside).item(), 0, 0
+    weights = {name: value.clone().requires_grad_() for name, value in weights.items()}
+    optimizer = torch.optim.Adam(weights.values(), lr=1e-3)
+    for _ in range(EPOCHS):
+        for rows in torch.split(torch.randperm(len(used[0]), generator=generator), BATCH):
+            optimizer.zero_grad()
+            with torch.enable_grad():
+                distance = _distance(weights, (used[0][rows], used[1][rows], used[2][rows]))
+                distance.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            steps += 1
+        now, waited = _distance({name: value.detach() for name, value in weights.items()}, aside).item(), waited + 1
+        if now < lowest:
+            best, lowest, waited = {name: value.detach().clone() for name, value in weights.items()}, now, 0
+        if waited == PATIENCE or steps >= STEPS:
+            break
+    return best
+
+
+def _distance(weights: Weights, pairs: Pairs) -> Tensor:
+    hidden = F.linear(pairs[0], weights["hidden.weight"], weights["hidden.bias"]).relu()
+    carried = F.normalize(pairs[1] + F.linear(hidden, weights["out.weight"], weights["out.bias"]), dim=1)
+    return (carried - pairs[2]).square().sum(1).mean()

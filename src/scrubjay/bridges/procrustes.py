@@ -1,24 +1,34 @@
-"""The rotation that fits best: z → W z, W = argmin Σ_i ‖W s_i − t_i‖² + λN ‖W − I‖² over WᵀW = I.
+"""A rotation or reflection, which keeps all distances: z → R z, R = argmin Σ_i ‖R s_i − t_i‖² over orthogonal R.
 
-W = U Vᵀ of U Σ Vᵀ = Σ_i t_i s_iᵀ + λN·I (Schönemann, Psychometrika 1966). Directions that no picture shows stay.
+R = argmin_{RᵀR = I} (1/N) Σ_i ‖R s_i − t_i‖² + λ ‖R − I‖² = U Vᵀ,   U Σ Vᵀ = (1/N) Σ_i t_i s_iᵀ + λ I
+
+Directions that no picture shows stay. Where the spaces differ in dimension, the smaller is filled up with zeros.
+
+Source: Schönemann, A Generalized Solution of the Orthogonal Procrustes Problem, Psychometrika 1966.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 
 from scrubjay.bridges._kind import Kind, Vectors, cut, squared
+from scrubjay.losses.projection import procrustes
 
 
 class Procrustes(Kind):
-    """A rotation or reflection."""
+    """An orthogonal matrix."""
 
     rank = 2
-    strengths = (1e-4, 1e-3, 1e-2)
+    strengths = (1e-2, 1e-3)
+    default = 1e-3
 
-    def fit(self, source: Vectors, target: Vectors, strength: float) -> dict[str, Vectors]:
+    def fit(self, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[dict[str, Vectors]]:
         """`weight` (d', d)."""
-        s, t = squared(source, target)
-        M = t.astype(np.float64).T @ s.astype(np.float64) + strength * len(s) * np.eye(s.shape[1])
-        U, _, Vt = np.linalg.svd(M)
-        return {"weight": cut((U @ Vt).astype(np.float32), source, target)}
+        wide, other = (each.astype(np.float64) for each in squared(source, target))
+        eye = torch.eye(wide.shape[1], dtype=torch.float64)
+        correlation = torch.from_numpy(other.T @ wide / len(wide))
+        found = [procrustes(eye, correlation + strength * eye).numpy() for strength in strengths]
+        return [{"weight": cut(each, source, target)} for each in found]
