@@ -80,10 +80,22 @@ class Judging:
         parts = self._parts(generation)
         if not queries.probes or not parts:
             return
-        standing = self._calibrated(generation, queries, parts)
-        found = dict(zip((part.space for part in parts), standing.calibrations, strict=True))
-        unknown, known = best_scores(queries.probes, standing)
+        own = space_of(generation).id
+        seen = [] if any(part.space == own for part in parts) else [self._seen(generation)]
+        standing = self._calibrated(generation, queries, [*parts, *(part for part in seen if len(part.ids))])
+        found = {part.space: line for part, line in zip(standing.parts, standing.calibrations, strict=True)}
+        number = len(parts)
+        gallery = Standing(parts, standing.queries[:number], standing.calibrations[:number])
+        unknown, known = best_scores(queries.probes, gallery)
         Calibrations(found, unknown, known).save(self.answering.calibrations_path(generation))
+
+    def _seen(self, generation: Generation) -> Part:
+        """The pictures that a generation has learned from, where the gallery holds nothing of its space yet."""
+        embedded = self.answering.lineage.embedded(generation)
+        labels = [generation.classes[label] for label in embedded["train.labels"].tolist()] if embedded else []
+        names = [f"{generation.name}/{row}" for row in range(len(labels))]
+        vectors = embedded["train.new"].numpy() if embedded else np.empty((0, 0), np.float32)
+        return Part(space_of(generation).id, names, names, labels, vectors)
 
     def reached(self, generation: Generation, recall: float) -> Callable[[], bool]:
         """Whether the probe pictures have this recall@1 in the gallery by now.
