@@ -1,0 +1,280 @@
+"""What is a gallery worth during a backfill, and which items first? `python benchmarks/mixed_search.py --runs DIR …`
+
+The last generation answers (of longer runs, g3). The gallery holds every session's training pictures, embedded by the
+generation that was newest when they came ("as they came"), or those of all older sessions by g0 ("all by g0"). A part
+of the older ones is embedded again, in some order. Half of the test pictures of each class are the probe pictures, by
+which legs are calibrated and items are ordered; the other half are the queries. Bridges are ridge maps fitted to the
+new classes of each session. Without folders a small run is made first. `--out FILE` keeps the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossed import Crossed, crossed
+from scrubjay.bridges import Bridge, compose, fit
+from scrubjay.calibration import Calibration, Pairs, fit_calibration, fit_calibrations
+from scrubjay.config import read_json
+from scrubjay.evaluation.compatibility import backfill_area
+from scrubjay.evaluation.retrieval import evaluate_scores
+from scrubjay.experiment import ExperimentOptions, run
+from scrubjay.gallery import Gallery, Leg
+from scrubjay.planning import Waiting, expected_errors, order, pulls
+from scrubjay.stores import Item, Space, open_store
+
+LAST = 3
+FRACTIONS = np.linspace(0, 1, 11)
+SCENARIOS = ("as they came", "all by g0")
+RANDOM = 2
+SMALL = {
+    "name": "small",
+    "source": {"name": "aviary", "species": 24},
+    "stream": {"initial": 12, "step": 6},
+    "images": {"size": 64, "resize": 72, "views": 2},
+    "network": {"frozen": "blocks.5", "dim": 128},
+    "method": {"name": "finetune"},
+    "training": {"epochs": 4, "increment_epochs": 4, "lr": 1e-3, "increment_lr": 0.5},
+}
+Lines = dict[int, Calibration]
+Curves = dict[str, NDArray[np.float64]]
+Groups = dict[str, list[Curves]]
+Fitting = Callable[["Study", NDArray[np.int64]], Lines]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One run in one scenario.
+
+    Attributes:
+        last: number of the generation that answers.
+        before: int64 (N,), the generation of each item's vector before any backfill.
+        vectors: of generation g: (N, d), the items.
+        labels: int64 (N,), of the items.
+        carried: queries of `last` in the space of generation g: (Q, d).
+        asked: int64 (Q,), their labels.
+        probe: bool (Q,), which are probe pictures.
+        errors: float64 (N,), what the bridge is expected to leave.
+    """
+
+    last: int
+    before: NDArray[np.int64]
+    vectors: list[NDArray[np.float32]]
+    labels: NDArray[np.int64]
+    carried: list[NDArray[np.float32]]
+    asked: NDArray[np.int64]
+    probe: NDArray[np.bool_]
+    errors: NDArray[np.float64]
+
+    def cosines(self, g: int, rows: NDArray[np.bool_], columns: NDArray[np.bool_]) -> NDArray[np.float32]:
+        return self.carried[g][rows] @ self.vectors[g][columns].T
+
+    def pairs(self, g: int, at: NDArray[np.int64]) -> Pairs:
+        matches = self.asked[self.probe][:, None] == self.labels[at == g][None, :]
+        return Pairs(self.cosines(g, self.probe, at == g), matches, np.ones_like(matches))
+
+    def scores(self, at: NDArray[np.int64], lines: Lines, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Of some queries, for items whose vectors are of the generations `at`."""
+        merged = np.empty((int(rows.sum()), len(at)))
+        for g in np.unique(at):
+            merged[:, at == g] = lines[g](self.cosines(g, rows, at == g))
+        return merged
+
+    def backfilled(self, ranked: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
+        at = self.before.copy()
+        at[ranked[: round(fraction * len(ranked))]] = self.last
+        return at
+
+
+def study(one: Crossed, scenario: str) -> Study:
+    last = min(LAST, len(one.generations) - 1)
+    kept, mine = ((part.sessions >= 0) & (part.sessions <= last) for part in (one.train, one.test))
+    vectors = [part[kept] for part in one.train.vectors]
+    labels, sessions, asked = one.train.labels[kept], one.train.sessions[kept], one.test.labels[mine]
+    older = sessions if scenario == SCENARIOS[0] else np.where(sessions == last, last, 0)
+    up, carried = {}, {last: one.test.vectors[last][mine]}
+    for young in range(last, 0, -1):
+        rows = sessions == young
+        down = fit("ridge", vectors[young][rows], vectors[young - 1][rows])
+        up[young] = fit("ridge", vectors[young - 1][rows], vectors[young][rows])
+        carried[young - 1] = down(carried[young])
+    turn = np.array([np.flatnonzero(asked == label).tolist().index(row) for row, label in enumerate(asked)])
+    errors = _errors(last, older, vectors, sessions, up)
+    return Study(last, older, vectors, labels, [carried[g] for g in range(last + 1)], asked, turn % 2 == 0, errors)
+
+
+def _errors(
+    last: int,
+    before: NDArray[np.int64],
+    vectors: list[NDArray[np.float32]],
+    sessions: NDArray[np.int64],
+    up: dict[int, Bridge],
+) -> NDArray[np.float64]:
+    """Expected of the last bridge, from the pictures that it was fitted to."""
+    rows = sessions == last
+    known = 1 - np.vecdot(up[last](vectors[last - 1][rows]), vectors[last][rows])
+    found = np.zeros(len(before))
+    for g in range(last):
+        near = compose(*(up[young] for young in range(g + 1, last)))(vectors[g][before == g])
+        found[before == g] = expected_errors(near, vectors[last - 1][rows], known.astype(np.float64))
+    return found
+
+
+def together(one: Study, at: NDArray[np.int64]) -> Lines:
+    legs = [int(g) for g in np.unique(at)[::-1]]
+    return dict(zip(legs, fit_calibrations([one.pairs(g, at) for g in legs]), strict=True))
+
+
+def apart(one: Study, at: NDArray[np.int64]) -> Lines:
+    pairs = {int(g): one.pairs(g, at) for g in np.unique(at)}
+    return {g: fit_calibration(each.cosines, each.matches, each.counted) for g, each in pairs.items()}
+
+
+def raw(one: Study, at: NDArray[np.int64]) -> Lines:
+    return {int(g): Calibration(1.0, 0.0) for g in np.unique(at)}
+
+
+def orders(one: Study) -> dict[str, list[NDArray[np.int64]]]:
+    """Rows of the older items, first to last, by strategy."""
+    older = np.flatnonzero(one.before != one.last)
+    matches = one.asked[one.probe][:, None] == one.labels[None, :]
+    pull = pulls(one.scores(one.before, together(one, one.before), one.probe), matches, np.ones_like(matches))
+    names = [f"{label:04d}" for label in one.labels[older]]
+    waiting = Waiting(names, one.errors[older], pull[older], np.ones(len(older)))
+    strategies = ("gain", "uncertainty", "label")
+    found = {name: [older[order(name, waiting)]] for name in strategies}
+    return {**found, "random": [older[order("random", waiting, seed)] for seed in range(RANDOM)]}
+
+
+def curve(one: Study, ranked: NDArray[np.int64], fitting: Fitting) -> NDArray[np.float64]:
+    """recall@1 and mAP@R at each fraction: (11, 2)."""
+    found = []
+    for fraction in FRACTIONS:
+        at = one.backfilled(ranked, fraction)
+        scores = one.scores(at, fitting(one, at), ~one.probe)
+        figures = evaluate_scores(scores, one.asked[~one.probe], one.labels, (1,))
+        found.append((figures.recall[1], figures.map_at_r))
+    return np.array(found)
+
+
+def curves(one: Study) -> Curves:
+    ranked = orders(one)
+    unbridged = Study(**{**vars(one), "carried": [one.carried[one.last]] * (one.last + 1)})
+    mixed = {name: np.mean([curve(one, each, together) for each in found], axis=0) for name, found in ranked.items()}
+    first = ranked["random"][0]
+    return {
+        "no bridge, raw cosines": curve(unbridged, first, raw),
+        "raw cosines": curve(one, first, raw),
+        "each leg's own line": curve(one, first, apart),
+        **mixed,
+    }
+
+
+def check_store(one: Study, fraction: float) -> int:
+    """Search a real gallery in the middle of a backfill, and demand what the arrays say; returns hits compared."""
+    at = one.backfilled(orders(one)["gain"][0], fraction)
+    lines = together(one, at)
+    rows = np.flatnonzero(~one.probe)[:40]
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = Gallery(open_store(f"lancedb://{folder}/gallery"))
+        legs = []
+        for g in range(one.last, -1, -1):
+            space = Space(f"g{g}", one.vectors[g].shape[1], f"print-{g}", f"g{g}")
+            held = np.flatnonzero((at == g) | (one.before == g))
+            items = [Item(f"{row:06d}", f"{row}.jpg", str(row), str(one.labels[row])) for row in held]
+            if items:
+                gallery.add(items, one.vectors[g][held], space)
+                legs.append(Leg(space, one.carried[g][rows], lines.get(g, Calibration())))
+        found = gallery.search_mixed(legs, 10)
+        assert gallery.unembedded() == 0
+    for row, hits in zip(rows, found, strict=True):
+        scored = []
+        for g in np.unique(at):
+            exact = one.vectors[g][at == g].astype(np.float64) @ one.carried[g][row].astype(np.float64)
+            names = np.flatnonzero(at == g)
+            scored += [(-s, -int(g), int(i)) for s, i in zip(lines[g](np.clip(exact, -1, 1)), names, strict=True)]
+        assert [int(hit.id) for hit in hits] == [item for *_, item in sorted(scored)[:10]], f"query {row}"
+    return sum(map(len, found))
+
+
+def table(found: Curves, metric: int) -> Iterator[str]:
+    yield "| order of the backfill | " + " | ".join(f"{fraction:.0%}" for fraction in FRACTIONS) + " | area |"
+    yield "| --- |" + " ---: |" * (len(FRACTIONS) + 1)
+    for name, figures in found.items():
+        scores = figures[:, metric]
+        text = name if "cosines" in name or "line" in name else f"{name}, lines fitted together"
+        yield f"| {text} | " + " | ".join(f"{s:.3f}" for s in scores) + f" | {backfill_area(FRACTIONS, scores):.4f} |"
+
+
+def claim(found: Curves, name: str) -> str:
+    """Where a curve falls below its worse end, and how far."""
+    parts = []
+    for metric, title in enumerate(("recall@1", "mAP@R")):
+        scores = found[name][:, metric]
+        below = min(scores[0], scores[-1]) - scores
+        broken = [f"{FRACTIONS[at]:.0%} (−{below[at]:.3f})" for at in np.flatnonzero(below > 1e-9)]
+        parts.append(f"{title}: {', '.join(broken) or 'nowhere'}")
+    return f"{name}, below the worse end: " + "; ".join(parts)
+
+
+def report(groups: Groups) -> Iterator[str]:
+    for group, runs in groups.items():
+        mean = {name: np.mean([each[name] for each in runs], axis=0) for name in runs[0]}
+        yield f"\n## {group} ({len(runs)} seed{'s' * (len(runs) > 1)})\n"
+        for metric, title in enumerate(("recall@1", "mAP@R")):
+            yield f"{title}\n"
+            yield from table(mean, metric)
+            yield ""
+        yield from (f"* {claim(mean, name)}" for name in ("gain", "random"))
+
+
+def summary(groups: Groups) -> Iterator[str]:
+    """Areas of all runs, against a random order of the same run."""
+    yield "| | recall@1 | mAP@R | against random: recall@1 | mAP@R | better in (recall@1, mAP@R) |"
+    yield "| --- |" + " ---: |" * 5
+    runs = [each for found in groups.values() for each in found]
+    area = {
+        name: np.array([[backfill_area(FRACTIONS, each[name][:, m]) for m in (0, 1)] for each in runs])
+        for name in runs[0]
+    }
+    for name, each in area.items():
+        gap, wins = each - area["random"], (each > area["random"] + 1e-9).sum(axis=0)
+        figures = (
+            " | ".join(f"{x:.4f}" for x in each.mean(axis=0))
+            + " | "
+            + " | ".join(f"{x:+.4f}" for x in gap.mean(axis=0))
+        )
+        yield f"| {name} | {figures} | {wins[0]}, {wins[1]} of {len(runs)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", nargs="+", type=Path, default=[])
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    groups: Groups = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if not options.runs:
+            run(ExperimentOptions.parse(SMALL), Path(folder) / "small")
+        for number, path in enumerate(options.runs or [Path(folder) / "small"]):
+            one, name = crossed(path), read_json(path / "config.json")["name"]
+            for scenario in SCENARIOS:
+                its = study(one, scenario)
+                groups.setdefault(f"{name}, {one.method}, {scenario}", []).append(curves(its))
+                if number == 0:
+                    same = sum(check_store(its, fraction) for fraction in (0.0, 0.5, 1.0))
+                    print(f"{scenario}: a real gallery at 0 %, 50 % and 100 % gives the same {same} hits as the arrays")
+            print(f"{path}: done", flush=True)
+            if options.out:
+                options.out.write_text("\n".join([*summary(groups), *report(groups)]) + "\n", encoding="utf-8")
+    print("\n".join([*summary(groups), *report(groups)]))
+
+
+if __name__ == "__main__":
+    main()
