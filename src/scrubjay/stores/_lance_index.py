@@ -7,6 +7,7 @@ partitions to probe are doubled until the neighbours of a sample are found.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,10 @@ class Index:
     measured: int
     probes: int
     recall: float
+
+    def probes_for(self, k: int) -> int:
+        """Partitions to look into for k neighbours: more of them lie farther apart."""
+        return self.probes * math.ceil(math.sqrt(max(1, k / _NEIGHBOURS)))
 
 
 def remembered(table: Table) -> Index | None:

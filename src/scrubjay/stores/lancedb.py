@@ -203,7 +203,7 @@ class LanceStore(Store):
         known = None if exact else index.remembered(table)
         answers: list[Answer | None] = [None] * len(array)
         if known is not None:
-            answers = by_index(self._items, table, array, k, filters, known.probes)
+            answers = by_index(self._items, table, array, k, filters, known.probes_for(k))
         left = [row for row, answer in enumerate(answers) if answer is None]
         found = iter(by_scan(self._items, table, array[left], k, filters) if left else [])
         return [next(found) if answer is None else answer for answer in answers]
