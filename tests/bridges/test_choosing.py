@@ -1,0 +1,144 @@
+"""The bridge that is chosen is never below the identity, and is the one that old classes need."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import tiny
+from scrubjay.bridges import Bridge, Choice, Judged, choose, fit
+from scrubjay.errors import DataError
+
+D = 8
+Vectors = NDArray[np.float32]
+
+
+def unit(vectors: NDArray[np.floating]) -> Vectors:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def world(
+    W: NDArray[np.floating], *, classes: int = 6, each: int = 6, noise: float = 0.05, seed: int = 0, first: int = 0
+) -> Judged:
+    """Pictures of the classes from `first` on by two networks; the second sees what W makes of what the first sees."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(first, first + classes), each)
+    centres = np.random.default_rng(99).standard_normal((100, D))
+    source = unit(centres[labels] + 0.4 * rng.standard_normal((len(labels), D)))
+    target = unit(source @ W.T + noise * rng.standard_normal((len(labels), W.shape[0])))
+    return Judged(source, target, labels.astype(np.int64))
+
+
+def rotation(seed: int = 3) -> NDArray[np.float64]:
+    return np.linalg.qr(np.random.default_rng(seed).standard_normal((D, D)))[0]
+
+
+def none_of(pictures: Judged) -> Judged:
+    return pictures.where(np.zeros(len(pictures.labels), dtype=bool))
+
+
+def map_at_r(carried: Vectors, asked: Judged, gallery: Judged) -> float:
+    found = [
+        (vector, int(label), row)
+        for row, (vector, label) in enumerate(zip(gallery.target, gallery.labels, strict=True))
+    ]
+    queries = [(vector, int(label), -1) for vector, label in zip(carried, asked.labels, strict=True)]
+    return tiny.retrieval_by_loops(queries, found)["map_at_r"]
+
+
+def cosine(bridge: Bridge, pictures: Judged) -> float:
+    return float((bridge(pictures.source).astype(np.float64) * pictures.target).sum(1).mean())
+
+
+def test_networks_that_see_alike_need_no_bridge() -> None:
+    pictures = world(np.eye(D), noise=0)
+    assert choose(pictures, world(np.eye(D), noise=0, seed=1)).bridge.kind == "identity"
+
+
+def test_a_turned_space_is_turned_back_for_classes_that_nothing_was_fitted_to() -> None:
+    choice = choose(world(rotation(), classes=12), world(rotation(), classes=12, seed=1))
+    old = world(rotation(), seed=2, first=20)
+    assert choice.bridge.kind != "identity"
+    assert cosine(choice.bridge, old) > 0.9 > cosine(Bridge("identity"), old) + 0.5
+
+
+def test_what_wrecks_old_classes_is_not_chosen() -> None:
+    """Two new classes change places; a map that does that to all pictures of their plane harms the others."""
+    old = world(np.eye(D), noise=0.02, seed=5, first=20)
+    swapped = world(np.eye(D), classes=2, noise=0.02)
+    new = Judged(swapped.source, np.concatenate([swapped.target[6:], swapped.target[:6]]), swapped.labels)
+    assert cosine(fit("ridge", new.source, new.target), old) < 0.9
+    assert choose(new, none_of(new), sample=old).bridge.kind == "identity"
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 1000), st.floats(0, 1), st.floats(0, 1), st.booleans())
+def test_never_below_the_identity_on_what_judged(seed: int, turn: float, noise: float, sampled: bool) -> None:
+    W = (1 - turn) * np.eye(D) + turn * rotation(seed)
+    fitted, held = world(W, noise=noise, seed=seed), world(W, noise=noise, seed=seed + 1)
+    sample = world(np.eye(D), noise=noise, seed=seed + 2, first=20) if sampled else None
+    choice = choose(fitted, held, sample=sample)
+    plain, best = (map_at_r(bridge(held.source), held, fitted) for bridge in (Bridge("identity"), choice.bridge))
+    assert best >= plain - 1e-9
+    json.dumps(choice.figures, allow_nan=False)
+
+
+def test_figures_are_those_of_loops() -> None:
+    fitted, held = world(rotation()), world(rotation(), seed=1)
+    figures = choose(fitted, held).figures
+    assert list(figures) == ["identity", "mean_shift", "procrustes", "ridge", "ldc", "mlp"]
+    for kind in ("identity", "ldc", "mlp"):  # of one strength
+        carried = fit(kind, fitted.source, fitted.target)(held.source)
+        assert figures[kind]["map_at_r"] == pytest.approx(map_at_r(carried, held, fitted))
+        assert figures[kind]["cosine"] == pytest.approx((carried * held.target).sum(1).mean(), abs=1e-5)
+
+
+def test_a_learned_bridge_that_is_better_is_taken_and_one_that_is_worse_is_not() -> None:
+    W = rotation()
+    fitted, held = world(W, each=2, noise=0.3), world(W, each=12, seed=1, noise=0.02)
+    true = Bridge("projection", {"weight": W.astype(np.float32)})
+    wrong = Bridge("projection", {"weight": rotation(9).astype(np.float32)})
+    assert choose(fitted, held, extra={"projection": true}).bridge is true
+    assert choose(fitted, held, extra={"projection": wrong}).bridge is not wrong
+
+
+@pytest.mark.parametrize("dim", [4, 12])
+def test_spaces_of_other_sizes_have_no_identity(dim: int) -> None:
+    W = np.random.default_rng(1).standard_normal((dim, D))
+    choice = choose(world(W), world(W, seed=1))
+    assert "identity" not in choice.figures
+    assert choice.bridge(world(W).source).shape == (36, dim)
+    assert cosine(choice.bridge, world(W, seed=1)) > 0.7
+
+
+def of_pictures(classes: int, each: int) -> Choice:
+    pictures = world(rotation(), classes=classes, each=each)
+    return choose(pictures, none_of(pictures))
+
+
+@pytest.mark.parametrize(("classes", "each"), [(1, 1), (1, 3), (2, 1), (3, 1), (2, 2)])
+def test_few_pictures_and_none_held_out(classes: int, each: int) -> None:
+    choice = of_pictures(classes, each)
+    carried = choice.bridge(world(rotation(), seed=4).source)
+    np.testing.assert_allclose(np.linalg.norm(carried, axis=1), 1, atol=1e-5)
+    json.dumps(choice.figures, allow_nan=False)
+
+
+def test_a_single_class_tells_nothing_about_others_so_the_simplest_is_taken() -> None:
+    assert of_pictures(1, 3).bridge.kind == "identity"
+
+
+def test_no_picture_is_said() -> None:
+    with pytest.raises(DataError, match="no picture to fit them to"):
+        of_pictures(0, 0)
+
+
+def test_the_same_pictures_give_the_same_choice() -> None:
+    one, other = (choose(world(rotation()), world(rotation(), seed=1)) for _ in range(2))
+    assert one.figures == other.figures
+    assert one.bridge.kind == other.bridge.kind
