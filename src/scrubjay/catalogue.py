@@ -27,28 +27,23 @@ from scrubjay.answering import Answer, Answering
 from scrubjay.backfill import Backfilled, Limits
 from scrubjay.catalogue_options import CatalogueOptions
 from scrubjay.config import read_json
-from scrubjay.data.photos import labelled, read_photos
-from scrubjay.data.stream import extend
+from scrubjay.data.photos import labelled
 from scrubjay.errors import CatalogueError, ConfigError, StorageError
 from scrubjay.gallery import Gallery
 from scrubjay.judging import Judging
 from scrubjay.learning import Learning
 from scrubjay.lineage import Generation, Lineage
 from scrubjay.locking import locked
-from scrubjay.methods import method
 from scrubjay.migrations import FORMAT, migrated
 from scrubjay.models.checkpoint import write_json
-from scrubjay.models.embedder import Embedder, Network
+from scrubjay.models.embedder import Embedder
 from scrubjay.models.embedding import space_fingerprint
 from scrubjay.refreshing import Plan, Refreshing
 from scrubjay.routes import space_of
 from scrubjay.serving import Serving, ServingFile
 from scrubjay.stores import open_store
-from scrubjay.training import seeded
 from scrubjay.types import Hit
 from scrubjay.upkeep import Upkeep
-
-HELD_OUT = 0.15
 
 
 class Catalogue:
@@ -138,30 +133,9 @@ class Catalogue:
         """
         with locked(self.folder):
             parent = self._parent(start)
-            before = parent.info["method"]["name"] if parent else None
-            method_name = method_name or before or ("mmd" if self.options.network.frozen is None else "moments")
-            kind = method(method_name)
-            if kind.needs_old_images:
-                raise ConfigError(f"method {method_name!r} needs the old pictures, a catalogue keeps none; take mmd.")
-            if kind.remembers and before not in (None, method_name):
-                raise ConfigError(
-                    f"method {method_name!r} protects what was learned with it, and what is to be trained further was "
-                    f"learned with {before!r}: go on with {before!r}, or take a method that keeps nothing, such as mmd."
-                )
-            options = kind.Options.parse(settings or {}, f"method {method_name}")
-            dataset = read_photos(photos, HELD_OUT)
-            newest = self.lineage.newest
-            session = extend(parent.classes if parent else (), dataset, newest.number + 1 if newest else 0)
-            with seeded(self.options.seed):
-                fresh = {} if parent is None else {"pretrained": False}
-                network = Network(self.options.network.model_copy(update=fresh))
-            learner = kind(network, options)
-            if parent is not None:
-                self.lineage.restore(parent, learner)
-            chosen = {"name": method_name, **options.model_dump(mode="json")}
             pairs = None if parent is None else partial(self._judging.pairs, parent)
             learning = Learning(self.folder, self.options, self.lineage, parent, pairs)
-            generation = learning.learn(learner, session, dataset, chosen)
+            generation = learning.learn(photos, method_name, settings or {})
             now = self.serving.read()
             if now.generation is None:
                 self.serving.turn("promote", generation.name, now.revision)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -131,8 +131,8 @@ def _judges(answering: Answering) -> Iterator[Finding]:
         try:
             answering.calibrations(generation)
         except CheckpointError as error:
-            path = answering.calibrations_path(generation)
-            yield Finding("error", str(error), f"rm {path} && scrubjay backfill {answering.folder}")
+            cure = f"rm {answering.calibrations_path(generation)} && scrubjay backfill {answering.folder}"
+            yield Finding("error", str(error), cure)
 
 
 def _spaces(answering: Answering) -> Iterator[Finding]:
@@ -292,7 +292,7 @@ def _generation(answering: Answering, space: Space) -> Generation | None:
     return next((each for each in answering.lineage.generations() if each.name == space.generation), None)
 
 
-def _counts(wrong: dict[str, list[str]]) -> str:
+def _counts(wrong: Mapping[str, list[str]]) -> str:
     return ", ".join(f"{len(names)} {kind}" for kind, names in sorted(wrong.items()))
 
 

@@ -81,6 +81,12 @@ class Standing:
         """Of all items."""
         return [each for part in self.parts for each in part.labels]
 
+    def pairs(self, probes: Sequence[Probe]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Whether queries and items are of one class, and whether they count: bool (Q, items); none finds itself."""
+        labels, names = np.array([str(label) for label in self.labels]), np.array(self.ids)
+        matches = np.array([probe.label for probe in probes])[:, None] == labels[None, :]
+        return matches, np.array([probe.id for probe in probes])[:, None] != names[None, :]
+
     def scores(self) -> NDArray[np.float64]:
         """Calibrated scores (Q, items)."""
         found = zip(self.parts, self.queries, self.calibrations, strict=True)
@@ -140,13 +146,11 @@ def best_scores(probes: Sequence[Probe], standing: Standing) -> tuple[list[float
 
     The first is what a picture gets whose class is not in the gallery; the picture itself is left out of both.
     """
-    ranked = _ranked(probes, standing)
-    labels = np.array([str(label) for label in standing.labels])
-    same = np.array([probe.label for probe in probes])[:, None] == labels[None, :]
-    itself = np.arange(len(labels))[None, :] == ranked.own[:, None]
+    matches, counted = standing.pairs(probes)
+    scores = standing.scores()
     return tuple(
-        [float(probability(row[mask].max())) for row, mask in zip(ranked.scores, masks, strict=True) if mask.any()]
-        for masks in (~same & ~itself, same & ~itself)
+        [float(probability(row[mask].max())) for row, mask in zip(scores, masks, strict=True) if mask.any()]
+        for masks in (~matches & counted, matches & counted)
     )  # type: ignore[return-value]
 
 

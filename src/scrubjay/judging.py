@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from scrubjay.adding import sample_of
 from scrubjay.answering import Answering, Calibrations
 from scrubjay.bridges import Judged
-from scrubjay.calibration import Pairs, fit_calibrations
+from scrubjay.calibration import Calibration, Pairs, fit_calibrations
 from scrubjay.data.photos import content_hash
 from scrubjay.errors import CatalogueError, CheckpointError, DataError
 from scrubjay.gate import Part, Standing, best_scores, evaluated, measure
 from scrubjay.lineage import Generation
 from scrubjay.models.embedder import Embedder
 from scrubjay.models.embedding import embed
+from scrubjay.planning import pulls
 from scrubjay.probe import ProbeSet, Queries
-from scrubjay.refreshing import until_recall
 from scrubjay.routes import space_of
 from scrubjay.stores import Item
 from scrubjay.types import Sample
@@ -32,6 +32,10 @@ ITEMS = 20_000
 """Of a larger gallery so many items are looked at. Ids are hashes, so the first of them are a random sample."""
 SHOWN = 64
 """Pictures on which an export is compared."""
+AS_IT_IS = Calibration(1.0, 0.0)
+"""What leaves cosines alone."""
+CHECKED = 4
+"""Batches of a backfill between two looks at the recall."""
 EMBEDDED = 512
 """Items that are embedded by a candidate, to see what a backfill costs and would bring."""
 
@@ -97,6 +101,21 @@ class Judging:
         vectors = embedded["train.new"].numpy() if embedded else np.empty((0, 0), np.float32)
         return Part(space_of(generation).id, names, names, labels, vectors)
 
+    def pulls(self, generation: Generation) -> dict[str, float]:
+        """The pull of the probe pictures on each item, by its id; see `scrubjay.planning`.
+
+        A large gallery is looked at a part at a time, each of which is a sample of the whole. Empty without probes.
+        """
+        queries = self._queries(generation, generation)
+        found: dict[str, float] = {}
+        coming = self.answering.gallery.store.items()
+        while queries.probes and (items := list(islice(coming, ITEMS))):
+            standing = self._calibrated(generation, queries, self._parts(generation, items))
+            if standing.parts:
+                matches, counted = standing.pairs(queries.probes)
+                found |= dict(zip(standing.ids, pulls(standing.scores(), matches, counted).tolist(), strict=True))
+        return found
+
     def reached(self, generation: Generation, recall: float) -> Callable[[], bool]:
         """Whether the probe pictures have this recall@1 in the gallery by now.
 
@@ -107,11 +126,15 @@ class Judging:
         if not queries.probes:
             raise CatalogueError("no probe pictures tell the recall: give --items or --budget instead.")
 
-        def measured() -> float:
-            found = evaluated(queries.probes, self._calibrated(generation, queries, self._parts(generation)))
-            return 0.0 if found is None else found["recall@1"]
+        batches = count(1)
 
-        return until_recall(measured, recall)
+        def reached() -> bool:
+            if next(batches) % CHECKED:
+                return False
+            found = evaluated(queries.probes, self._calibrated(generation, queries, self._parts(generation)))
+            return found is not None and found["recall@1"] >= recall
+
+        return reached
 
     def pictures(self, generation: Generation) -> list[Sample]:
         """Some pictures of the gallery that can be had, and those of the probe set."""
@@ -159,10 +182,10 @@ class Judging:
 
         return ProbeSet(answering.folder / "probe").queries(names, generation.fingerprint, embedded, carry)
 
-    def _parts(self, generation: Generation) -> list[Part]:
-        """The gallery, or a sample of it, as queries of a generation find it: each item in the nearest space."""
+    def _parts(self, generation: Generation, items: Iterable[Item] | None = None) -> list[Part]:
+        """Items, by default a sample of the gallery, as queries of a generation find them: in the nearest space."""
         store = self.answering.gallery.store
-        left = {item.id: item for item in islice(store.items(), ITEMS)}
+        left = {item.id: item for item in (islice(store.items(), ITEMS) if items is None else items)}
         parts = []
         for space in self.answering.routes.order(generation.name, store.spaces()):
             if not left:
@@ -209,13 +232,9 @@ class Judging:
         of = list(dict.fromkeys(part.space for part in parts))
         pairs = []
         for space in of:
-            mine = [(part, vectors) for part, vectors in zip(parts, carried, strict=True) if part.space == space]
-            cosines = np.hstack([vectors @ part.vectors.T for part, vectors in mine])
-            labels = np.array([str(label) for part, _ in mine for label in part.labels])
-            names = np.array([each for part, _ in mine for each in part.ids])
-            matches = np.array(queries.labels)[:, None] == labels[None, :]
-            others = np.array([probe.id for probe in queries.probes])[:, None] != names[None, :]
-            pairs.append(Pairs(cosines, matches, others))
+            mine = [row for row, part in enumerate(parts) if part.space == space]
+            leg = Standing([parts[row] for row in mine], [carried[row] for row in mine], [AS_IT_IS] * len(mine))
+            pairs.append(Pairs(leg.scores(), *leg.pairs(queries.probes)))
         fitted = dict(zip(of, fit_calibrations(pairs), strict=True))
         return Standing(parts, carried, [fitted[part.space] for part in parts])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,20 @@ from torch import Tensor
 from scrubjay.bridges import Bridge, Judged, choose, learned
 from scrubjay.catalogue_options import CatalogueOptions
 from scrubjay.data.loading import Cache, Pictures, readable
-from scrubjay.data.stream import data_hash
+from scrubjay.data.photos import read_photos
+from scrubjay.data.stream import data_hash, extend
+from scrubjay.errors import ConfigError
 from scrubjay.evaluation.retrieval import evaluate_query_gallery
 from scrubjay.lineage import Generation, Lineage
-from scrubjay.methods import Method
-from scrubjay.models.embedder import Embedder
+from scrubjay.methods import Method, method
+from scrubjay.models.embedder import Embedder, Network
 from scrubjay.models.embedding import embed, embed_crops, space_fingerprint
 from scrubjay.probe import ProbeSet
-from scrubjay.training import learn
+from scrubjay.training import learn, seeded
 from scrubjay.types import Dataset, Sample, Session
 
+HELD_OUT = 0.15
+"""Share of the pictures of a folder that are not learned from."""
 KEPT = 5000
 """Pictures of a session whose embeddings stay with its generation: bridges need no more."""
 
@@ -63,15 +67,31 @@ class Learning:
         """Where learning that is cut short goes on from."""
         return self.folder / f"session-{self.name}.safetensors"
 
-    def learn(self, learner: Method, session: Session, dataset: Dataset, chosen: dict[str, Any]) -> Generation:
-        """Learn the session with a method that stands where the parent stood; make its generation.
+    def learn(self, photos: Path, method_name: str | None, settings: Mapping[str, Any]) -> Generation:
+        """Learn the classes of a folder or table; see `Catalogue.learn`."""
+        before = self.parent.info["method"]["name"] if self.parent else None
+        name = method_name or before or ("mmd" if self.options.network.frozen is None else "moments")
+        kind = method(name)
+        if kind.needs_old_images:
+            raise ConfigError(f"method {name!r} needs the old pictures, a catalogue keeps none; take mmd.")
+        if kind.remembers and before not in (None, name):
+            raise ConfigError(
+                f"method {name!r} protects what was learned with it, and what is to be trained further was learned "
+                f"with {before!r}: go on with {before!r}, or take a method that keeps nothing, for instance mmd."
+            )
+        options = kind.Options.parse(settings, f"method {name}")
+        dataset = read_photos(photos, HELD_OUT)
+        number = int(self.name.removeprefix("g"))
+        session = extend(self.parent.classes if self.parent else (), dataset, number)
+        with seeded(self.options.seed):
+            fresh = {} if self.parent is None else {"pretrained": False}
+            network = Network(self.options.network.model_copy(update=fresh))
+        learner = kind(network, options)
+        if self.parent is not None:
+            self.lineage.restore(self.parent, learner)
+        return self._learned(learner, session, dataset, {"name": name, **options.model_dump(mode="json")})
 
-        Args:
-            learner: the method.
-            session: the new classes.
-            dataset: where they come from.
-            chosen: the method's name and options.
-        """
+    def _learned(self, learner: Method, session: Session, dataset: Dataset, chosen: dict[str, Any]) -> Generation:
         images, checkpoint = self.options.images, self.checkpoint()
         for stale in self.folder.glob("session-g*.safetensors"):  # of a generation that was made just before a kill
             if stale != checkpoint:

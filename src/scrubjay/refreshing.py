@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,9 @@ from scrubjay.answering import Answering
 from scrubjay.backfill import Backfill, Backfilled, Limits
 from scrubjay.errors import DataError
 from scrubjay.journal import Journal
+from scrubjay.judging import Judging
 from scrubjay.lineage import Generation
-from scrubjay.planning import Waiting, expected_errors, gains, hubness, order
-from scrubjay.queries import QueryLog
+from scrubjay.planning import Waiting, expected_errors, gains, order
 from scrubjay.routes import space_of
 from scrubjay.stores import Space
 
@@ -85,6 +85,7 @@ class Refreshing:
         store, own = self.answering.gallery.store, space_of(generation)
         left = dict.fromkeys(store.missing(own.id) if own in store.spaces() else [item.id for item in store.items()])
         rate = self._seconds(list(left)[:TIMED], generation)
+        pulled = Judging(self.answering).pulls(generation)
         found: list[tuple[float, str]] = []
         spaces: dict[str, int] = {}
         for space in self.answering.routes.order(generation.name, store.spaces()):
@@ -95,7 +96,7 @@ class Refreshing:
                 del left[name]
             if names:
                 spaces[space.generation] = len(names)
-                found += self._ordered(strategy, names, vectors, space, generation, rate)
+                found += self._ordered(strategy, names, vectors, space, generation, pulled, rate)
         if left:
             spaces["nothing"] = len(left)
         ranked = [(float("inf"), name) for name in left] + _merged(found, strategy)
@@ -133,22 +134,25 @@ class Refreshing:
         vectors: NDArray[np.float32],
         space: Space,
         generation: Generation,
+        pulled: Mapping[str, float],
         rate: float,
     ) -> list[tuple[float, str]]:
         """Ids of items of one space in order, each with its gain."""
-        counts = QueryLog(self.answering.folder / "queries.sqlite").counts()
-        asked = np.array([counts[name] for name in names], dtype=np.float64)
         items = {item.id: item for item in self.answering.gallery.store.items(names)}
         waiting = Waiting(
-            vectors,
             [items[name].label if name in items else None for name in names],
             self._errors(vectors, space, generation),
-            asked + hubness(vectors),
+            self._pulls(names, pulled),
             np.full(len(names), rate),
         )
         positions = order(strategy, waiting)
         gain = gains(waiting)
         return [(float(gain[position]), names[position]) for position in positions]
+
+    def _pulls(self, names: list[str], pulled: Mapping[str, float]) -> NDArray[np.float64]:
+        """Of the probe pictures on items, more for what live queries find often; all the same without any."""
+        counts = self.answering.log.counts()
+        return np.array([pulled.get(name, 0.0 if pulled else 1.0) * (1 + np.log1p(counts[name])) for name in names])
 
     def _errors(self, vectors: NDArray[np.float32], space: Space, generation: Generation) -> NDArray[np.float64]:
         """What the bridge from a space is expected to leave of the drift, from pictures that both generations saw."""
@@ -171,18 +175,6 @@ class Refreshing:
         except DataError:
             return 0.0
         return 0.0 if embedded is None else (time.perf_counter() - began) / max(1, len(embedded.indices))
-
-
-def until_recall(measure: Callable[[], float], wanted: float, every: int = 4) -> Callable[[], bool]:
-    """Whether the probe pictures have reached a recall; asked after every batch, measured after every few."""
-    asked = 0
-
-    def reached() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked % every == 0 and measure() >= wanted
-
-    return reached
 
 
 def _merged(found: list[tuple[float, str]], strategy: str) -> list[tuple[float, str]]:

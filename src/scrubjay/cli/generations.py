@@ -25,7 +25,7 @@ def gate(
     from scrubjay.report.gate_page import gate_lines, write_gate_page
 
     with working():
-        found = Catalogue(folder).gate(generation)
+        found = {**Catalogue(folder).gate(generation), "catalogue": str(folder)}
     say("\n".join(gate_lines(found)))
     if report is not None:
         write_gate_page(report, found)
@@ -215,7 +215,7 @@ def novel(
     for number, group in enumerate(found.groups, 1):
         say(f"group {number}: {', '.join(str(query.picture) for query in group)}")
     if report is not None:
-        write_novel_page(report, found)
+        write_novel_page(report, found, str(folder))
         say(str(report))
 
 
