@@ -23,6 +23,9 @@ ADDRESS: dict[str, Callable[[Path], str]] = {
 if "QDRANT_URL" in os.environ:  # qdrant://host:6333: no package holds a server that tests could start
     ADDRESS["qdrant-server"] = lambda folder: f"{os.environ['QDRANT_URL']}/scrubjay-{uuid.uuid4().hex}"
 
+# stores that have an index at all: Qdrant's local mode scans whatever it holds, in Python
+INDEXED = [name for name in ADDRESS if name != "qdrant"]
+
 # stores that another process cannot open at the same time, and why
 ALONE = {
     "qdrant": "Qdrant's local mode locks its folder",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from stores_under_test import ADDRESS, ALONE, few_rows_are_many
+from stores_under_test import ADDRESS, ALONE, INDEXED, few_rows_are_many
 
 from scrubjay.stores import Item, Space, Store, open_store
 
@@ -74,7 +74,7 @@ def fill(store: Store, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ~gone & ~changed, other & ~gone & ~changed
 
 
-@pytest.fixture(scope="module", params=ADDRESS)
+@pytest.fixture(scope="module", params=INDEXED)
 def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Large]:
     with pytest.MonkeyPatch.context() as patch:
         few_rows_are_many(patch)
