@@ -181,3 +181,28 @@ def test_a_chunk_gives_the_same_bits_on_ray(generation: Path, chunks: Chunks, qu
     found = sorted(pool.embedded(generation, IMAGES, chunks, 2, "local"), key=lambda each: each[0])
     same(found, by_hand(generation, chunks), chunks)
     assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+def test_a_machine_that_dies_costs_no_chunk(generation: Path, chunks: Chunks, quiet: None) -> None:
+    pytest.importorskip("ray", reason="needs ray")
+    from ray.cluster_utils import Cluster
+
+    many = [*chunks, *chunks, *chunks]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        second = cluster.add_node(num_cpus=1)
+        found = []
+        for each in pool.embedded(generation, IMAGES, many, 2, cluster.address):
+            found.append(each)
+            if len(found) == 1:
+                cluster.remove_node(second, allow_graceful=False)
+        same(sorted(found, key=lambda each: each[0]), by_hand(generation, many), many)
+    finally:
+        cluster.shutdown()
+
+
+def test_an_address_without_a_cluster_is_a_clear_error(generation: Path, chunks: Chunks, quiet: None) -> None:
+    pytest.importorskip("ray", reason="needs ray")
+    with pytest.raises(ConfigError, match=r"--ray 127.0.0.1:9: no cluster answers there"):
+        next(pool.embedded(generation, IMAGES, chunks, 2, "127.0.0.1:9"))
