@@ -61,6 +61,7 @@ class Study:
         asked: int64 (Q,), their labels.
         probe: bool (Q,), which are probe pictures.
         errors: float64 (N,), what the bridge is expected to leave.
+        new: bool (N,), which items are of the last session's classes.
     """
 
     last: int
@@ -71,6 +72,7 @@ class Study:
     asked: NDArray[np.int64]
     probe: NDArray[np.bool_]
     errors: NDArray[np.float64]
+    new: NDArray[np.bool_]
 
     def cosines(self, g: int, rows: NDArray[np.bool_], columns: NDArray[np.bool_]) -> NDArray[np.float32]:
         return self.carried[g][rows] @ self.vectors[g][columns].T
@@ -106,7 +108,17 @@ def study(one: Crossed, scenario: str) -> Study:
         carried[young - 1] = down(carried[young])
     turn = np.array([np.flatnonzero(asked == label).tolist().index(row) for row, label in enumerate(asked)])
     errors = _errors(last, older, vectors, sessions, up)
-    return Study(last, older, vectors, labels, [carried[g] for g in range(last + 1)], asked, turn % 2 == 0, errors)
+    return Study(
+        last,
+        older,
+        vectors,
+        labels,
+        [carried[g] for g in range(last + 1)],
+        asked,
+        turn % 2 == 0,
+        errors,
+        sessions == last,
+    )
 
 
 def _errors(
@@ -134,6 +146,18 @@ def together(one: Study, at: NDArray[np.int64]) -> Lines:
 def apart(one: Study, at: NDArray[np.int64]) -> Lines:
     pairs = {int(g): one.pairs(g, at) for g in np.unique(at)}
     return {g: fit_calibration(each.cosines, each.matches, each.counted) for g, each in pairs.items()}
+
+
+def by_new_classes(one: Study, at: NDArray[np.int64]) -> Lines:
+    """From the last session alone: its training pictures, which every network has seen, dealt out to the legs."""
+    legs = [int(g) for g in np.unique(at)[::-1]]
+    asking = one.probe & np.isin(one.asked, one.labels[one.new])
+    deal = np.where(one.new, np.random.default_rng(0).choice(legs, len(at)), -1)
+    pairs = []
+    for g in legs:
+        matches = one.asked[asking][:, None] == one.labels[deal == g][None, :]
+        pairs.append(Pairs(one.cosines(g, asking, deal == g), matches, np.ones_like(matches)))
+    return dict(zip(legs, fit_calibrations(pairs), strict=True))
 
 
 def raw(one: Study, at: NDArray[np.int64]) -> Lines:
@@ -172,6 +196,7 @@ def curves(one: Study) -> Curves:
         "no bridge, raw cosines": curve(unbridged, first, raw),
         "raw cosines": curve(one, first, raw),
         "each leg's own line": curve(one, first, apart),
+        "lines fitted together, new classes only": curve(one, first, by_new_classes),
         **mixed,
     }
 

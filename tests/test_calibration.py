@@ -63,7 +63,7 @@ def test_the_lines_of_two_legs_are_the_most_likely_ones() -> None:
 
 def _scale(found: list[Calibration], legs: list[Pairs]) -> float:
     """Of the last line, the one that all legs share: the likelihood has its optimum where it is taken back."""
-    tried = np.geomspace(0.05, 20, 400)
+    tried = np.geomspace(0.2, 5, 60)
     scores = [likelihood([Calibration(f.slope / t, f.offset / t) for f in found], legs) for t in tried]
     return float(tried[int(np.argmax(scores))])
 
