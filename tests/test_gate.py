@@ -77,12 +77,12 @@ def test_items_without_a_label_distract_and_are_never_right() -> None:
     assert evaluated(asked, standing([[0.5]], [None])) is None
 
 
-def test_without_old_probe_pictures_nothing_old_can_fail() -> None:
+def test_without_old_probe_pictures_it_fails(tmp_path: Path) -> None:
     labels: list[str | None] = ["fig"]
     found = measure(probes("fig"), ["apple"], standing([[0.1]], labels), standing([[0.2]], labels), GateOptions())
     assert found["groups"]["old"] is None
-    assert (found["old_retention"], found["negative_flips"]) == (None, None)
-    assert found["passed"]
+    assert (found["old_retention"], found["negative_flips"], found["unjudged"]) == (None, None, ["apple"])
+    assert found["reasons"] == ["no probe picture of an old class: nothing says whether they are kept"]
 
 
 def test_thresholds_are_inclusive() -> None:

@@ -106,8 +106,8 @@ def measure(
         options: what has to be kept.
 
     Returns:
-        The keys `groups`, `old_retention`, `negative_flips`, `flips`, `thresholds`, `passed` and `reasons` of the
-        report.
+        The keys `groups`, `old_retention`, `negative_flips`, `new_gain`, `flips`, `unjudged` (old classes without a
+        probe picture), `thresholds`, `passed` and `reasons` of the report.
     """
     known = set(old)
     is_old = np.array([probe.label in known for probe in probes], dtype=bool)
@@ -125,9 +125,12 @@ def measure(
         "new_gain": _gain(groups["new"]),
     }
     reasons = _reasons(figures, options)
+    if not is_old.any():
+        reasons.append("no probe picture of an old class: nothing says whether they are kept")
     return {
         "groups": groups,
         **figures,
+        "unjudged": sorted(known - {probe.label for probe in probes}),
         "flips": flips,
         "thresholds": options.model_dump(mode="json"),
         "passed": not reasons,
