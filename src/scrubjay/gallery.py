@@ -35,6 +35,7 @@ class Gallery:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._counted: tuple[tuple[Any, ...], int] = (), 0
 
     def add(self, items: Sequence[Item], vectors: ArrayLike, space: Space) -> None:
         """Add items with their vectors; items of ids that are there already are replaced.
@@ -139,9 +140,16 @@ class Gallery:
         lacking = {space.id: self.store.coverage(space)[1] for space in spaces}
         if not all(lacking.values()):
             return 0
-        fullest, *others = sorted(lacking, key=lacking.__getitem__)
-        left = set(self.store.missing(fullest))
-        for space_id in others:
+        # To list ids costs more than a search does; as long as every number is what it was, so is this one.
+        numbers = (self.store.count(), *lacking.items())
+        if self._counted[0] != numbers:
+            self._counted = numbers, self._in_none(sorted(lacking, key=lacking.__getitem__))
+        return self._counted[1]
+
+    def _in_none(self, space_ids: Sequence[str]) -> int:
+        """Number of items without a vector in any of the spaces, the fullest of which comes first."""
+        left = set(self.store.missing(space_ids[0]))
+        for space_id in space_ids[1:]:
             if not left:
                 break
             left.intersection_update(self.store.missing(space_id))
