@@ -45,6 +45,9 @@ from scrubjay.stores import open_store
 from scrubjay.types import Hit
 from scrubjay.upkeep import Upkeep
 
+UPKEEP = 100
+"""The store is kept up after a change of one in so many of its items."""
+
 
 class Catalogue:
     """Opens the catalogue in a folder; one of an older version is brought up to date.
@@ -156,7 +159,7 @@ class Catalogue:
             found = [each for path in photos for each in labelled(path)]
             embedders = [(space_of(generation), partial(self._answering.embed, generation))]
             added = Adding(self.gallery, embedders, self.options.images.on_error == "raise").add(found)
-            self._calibrate()
+            self._settle(added.items)
             return added
 
     def remove(self, ids: Sequence[str]) -> int:
@@ -269,15 +272,17 @@ class Catalogue:
         if until_recall is not None:
             limits = replace(limits, until=self._judging.reached(generation, until_recall))
         done = Refreshing(self._answering).run(limits, order)
-        self._calibrate()
+        self._settle(done.done)
         return done
 
     def interrupted(self) -> list[Path]:
         """Checkpoints of learning that was cut short."""
         return sorted(self.folder.glob("session-g*.safetensors"))
 
-    def _calibrate(self) -> None:
-        """For the generation that answers and the one that a rollback leads to, which then takes no time."""
+    def _settle(self, changed: int) -> None:
+        """After so many vectors were written: upkeep of the store, and calibrations, so that a rollback takes no time."""
+        if UPKEEP * changed >= self.gallery.count():
+            self.gallery.store.maintain()
         serving = self.serving.read()
         for name in (serving.generation, serving.previous):
             if name is not None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from scrubjay.adding import sample_of
 from scrubjay.answering import Answering
+from scrubjay.backfill.progress import read_journal
 from scrubjay.data.photos import content_hash
 from scrubjay.errors import CheckpointError, DataError, ScrubjayError, UserError
 from scrubjay.lineage import Generation
@@ -267,6 +268,10 @@ def _interrupted(answering: Answering) -> Iterator[Finding]:
         yield Finding(
             "note", f"{path.name}: learning was cut short", f"the same `scrubjay learn {folder} PHOTOS` again"
         )
+    for path in sorted(folder.glob("backfill/*.jsonl")):
+        told = read_journal(path)
+        if told.state == "interrupted" and told.generation == answering.serving.read().generation:
+            yield Finding("note", str(told.line(folder)).partition("; it goes")[0], f"scrubjay backfill {folder}")
     left = _leftovers(folder)
     if left:
         what = f"{len(left)} temporary files of work that was cut short ({_some([path.name for path in left])})"

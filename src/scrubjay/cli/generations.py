@@ -100,7 +100,9 @@ def backfill(
         warn(f"the audit found: {problem}; see scrubjay doctor {folder}")
     if done.complete:
         say("audited: every item whose picture can be had is embedded by the generation that answers.")
-    else:
+    elif done.limit is not None:
+        say(f"stopped by the limit of {done.limit}; {done.missing} items are still found by older vectors.")
+    elif done.missing:
         say(f"{done.missing} items are still found by older vectors; the same command goes on.")
 
 
