@@ -15,7 +15,6 @@ scores. Embedding the older items again (`backfill`) is a matter of quality, nev
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,7 +27,7 @@ from scrubjay.backfill import Backfilled, Limits
 from scrubjay.catalogue_options import CatalogueOptions
 from scrubjay.config import read_json
 from scrubjay.data.photos import labelled
-from scrubjay.errors import CatalogueError, ConfigError, StorageError
+from scrubjay.errors import CatalogueError, ConfigError
 from scrubjay.gallery import Gallery
 from scrubjay.judging import Judging
 from scrubjay.learning import Learning
@@ -37,10 +36,10 @@ from scrubjay.locking import locked
 from scrubjay.migrations import FORMAT, migrated
 from scrubjay.models.checkpoint import write_json
 from scrubjay.models.embedder import Embedder
-from scrubjay.models.embedding import space_fingerprint
 from scrubjay.refreshing import Plan, Refreshing
 from scrubjay.routes import space_of
 from scrubjay.serving import Serving, ServingFile
+from scrubjay.starting import take_over
 from scrubjay.stores import open_store
 from scrubjay.types import Hit
 from scrubjay.upkeep import Upkeep
@@ -104,7 +103,7 @@ class Catalogue:
         if run is None:
             Embedder(options.network)  # a backbone that cannot be had is refused before anything is written
         else:
-            _take_over(run / "generations", folder / "generations", options)
+            take_over(run / "generations", folder / "generations", options)
         newest = Lineage(folder / "generations").newest
         if newest is not None:
             ServingFile(folder).turn("promote", newest.name, 0)
@@ -280,7 +279,7 @@ class Catalogue:
         return sorted(self.folder.glob("session-g*.safetensors"))
 
     def _settle(self, changed: int) -> None:
-        """After so many vectors were written: upkeep of the store, and calibrations, so that a rollback takes no time."""
+        """After vectors were written: upkeep of the store, and calibrations, so that a rollback takes no time."""
         if UPKEEP * changed >= self.gallery.count():
             self.gallery.store.maintain()
         serving = self.serving.read()
@@ -302,22 +301,3 @@ class Catalogue:
 
 def _own_store(folder: Path) -> str:
     return f"lancedb://{(folder / 'gallery').absolute()}"
-
-
-def _take_over(generations: Path, target: Path, options: CatalogueOptions) -> None:
-    """Copy the generations of a run, if they are of the same network and of pictures prepared alike."""
-    lineage = Lineage(generations)
-    newest = lineage.newest
-    if newest is None:
-        raise CatalogueError(f"{generations.parent}: no finished run here; give the --out of a `scrubjay run`.")
-    network = lineage.network(newest)
-    same_space = space_fingerprint(network.embedder, options.images) == newest.fingerprint
-    if network.options != options.network or not same_space:
-        raise ConfigError(f"{generations.parent}: has another network or image size; leave network and images as is.")
-    try:
-        shutil.copytree(generations, target)
-    except OSError as error:
-        shutil.rmtree(target, ignore_errors=True)
-        raise StorageError(
-            f"{target}: could not be written ({error.strerror or 'copy failed'}): free some space."
-        ) from None
