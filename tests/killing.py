@@ -19,7 +19,7 @@ from scrubjay.stores import open_store
 from tiny import IMAGES, NETWORK, TRAINING, photos
 
 SPAWN = multiprocessing.get_context("forkserver")
-SPAWN.set_forkserver_preload(["scrubjay.catalogue", "scrubjay.methods.l2", "lancedb"])
+SPAWN.set_forkserver_preload(["scrubjay.catalogue", "scrubjay.methods.l2"])
 
 OPTIONS = CatalogueOptions(images=IMAGES, network=NETWORK, training=TRAINING)
 
@@ -93,6 +93,8 @@ def work(kind: str, root: Path) -> None:
             file.write(what + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    import lancedb  # noqa: F401  # it is not to be forked
 
     compat.load("timm")  # what takes seconds and writes nothing is over before the clock runs
     (root / "started").touch()
