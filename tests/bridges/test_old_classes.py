@@ -1,0 +1,95 @@
+"""Which bridge is chosen, and that it protects classes of which no picture is at hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from scrubjay.bridges import Bridge, Judged, choose
+from scrubjay.bridges._judged import found, reciprocal_ranks
+from tiny import retrieval_by_loops
+
+DIM = 12
+
+
+def unit(array: NDArray[np.floating]) -> NDArray[np.float32]:
+    return (array / np.linalg.norm(array, axis=1, keepdims=True)).astype(np.float32)
+
+
+class World:
+    """Classes as clusters, seen by one network, and by another that turned and shifted all of it."""
+
+    def __init__(self, change: float, seed: int = 0, dim: int = DIM) -> None:
+        rng = np.random.default_rng(seed)
+        self.rng, self.means = rng, rng.standard_normal((40, dim))
+        self.A = np.eye(dim) + change * rng.standard_normal((dim, dim)) / dim**0.5
+
+    def seen(self, classes: range, each: int) -> Judged:
+        labels = np.repeat(np.array(classes, dtype=np.int64), each)
+        target = unit(self.means[labels] + 0.5 * self.rng.standard_normal((len(labels), self.means.shape[1])))
+        return Judged(unit(target @ self.A.T), target, labels)
+
+    def nothing(self) -> Judged:
+        return self.seen(range(0), 0)
+
+
+def map_at_r(bridge: Bridge, asked: Judged, gallery: Judged) -> float:
+    return found(bridge(asked.source), asked, gallery)["map_at_r"]
+
+
+IDENTITY = Bridge("identity")
+
+
+def test_figures_by_loops() -> None:
+    world = World(0.8)
+    judged = world.seen(range(5), 4)
+    carried = unit(world.rng.standard_normal((20, DIM)))
+    queries = [(carried[i], int(judged.labels[i]), i) for i in range(20)]
+    items = [(judged.target[i], int(judged.labels[i]), i) for i in range(20)]
+    figures, loops = found(carried, judged), retrieval_by_loops(queries, items)
+    assert figures["map_at_r"] == pytest.approx(loops["map_at_r"])
+    assert figures["recall@1"] == pytest.approx(loops["recall@1"])
+    assert figures["cosine"] == pytest.approx(float(np.mean([carried[i] @ judged.target[i] for i in range(20)])))
+    ranks = [sorted(-float(carried[i] @ z) for z in judged.target) for i in range(20)]
+    own = [1 + ranks[i].index(-float(carried[i] @ judged.target[i])) for i in range(20)]
+    assert reciprocal_ranks(carried, judged.target, judged.target).tolist() == pytest.approx([1 / rank for rank in own])
+
+
+@pytest.mark.parametrize("held", [0, 5])
+def test_old_classes_gain_from_a_bridge_that_new_ones_chose(held: int) -> None:
+    world = World(1.0)
+    new, aside = world.seen(range(20, 40), 10), world.seen(range(20, 40), held)
+    gallery, asked = world.seen(range(20), 10), world.seen(range(20), 5)
+    choice = choose(new, aside)
+    assert choice.bridge.kind != "identity"
+    assert map_at_r(choice.bridge, asked, gallery) > map_at_r(IDENTITY, asked, gallery) + 0.05
+
+
+def test_a_change_of_the_new_classes_alone_is_not_put_on_the_old_ones() -> None:
+    """The old network confuses the new classes: a map that is fitted to them teaches nothing about others."""
+    world = World(0.0)
+    new = world.seen(range(20, 30), 10)
+    target = unit(new.target + 2 * world.rng.standard_normal((10, DIM)).repeat(10, axis=0))
+    asked, gallery = world.seen(range(20), 5), world.seen(range(20), 10)
+    bridge = choose(Judged(new.source, target, new.labels), world.nothing()).bridge
+    assert map_at_r(bridge, asked, gallery) > map_at_r(IDENTITY, asked, gallery) - 0.02
+
+
+def test_items_of_the_gallery_are_fitted_to_and_judge() -> None:
+    """New classes lie in a few dimensions and tell nothing of the rest, where the old ones have moved."""
+    world = World(1.2, seed=3)
+    world.means[20:, 4:] *= 0.05
+    new, gallery, asked = world.seen(range(20, 30), 10), world.seen(range(20), 10), world.seen(range(20), 5)
+    sample = world.seen(range(20), 6)
+    blind, shown = choose(new, world.nothing()), choose(new, world.nothing(), sample=sample)
+    assert map_at_r(shown.bridge, asked, gallery) > map_at_r(blind.bridge, asked, gallery)
+    assert shown.figures[shown.bridge.kind]["sample_map_at_r"] >= shown.figures["identity"]["sample_map_at_r"]
+
+
+def test_a_way_and_the_way_back() -> None:
+    judged = World(0.5).seen(range(3), 2)
+    back = judged.reversed()
+    assert back.source is judged.target
+    assert back.target is judged.source
+    assert back.reversed().labels is judged.labels
