@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -221,8 +222,13 @@ class Judging:
             vectors = self.answering.routes.bridge(str(source), generation.name)(
                 embedded[f"train.{which}"].numpy()[fresh]
             )
+            paths = os.fsdecode(embedded["train.paths"].numpy().tobytes()).split("\0")
             ids = [f"{name}/{row}" for row in fresh]
-            parts.append(Part(space_of(generation).id, ids, ids, [labels[row] for row in fresh], vectors))
+            parts.append(
+                Part(
+                    space_of(generation).id, ids, [paths[row] for row in fresh], [labels[row] for row in fresh], vectors
+                )
+            )
         return parts
 
     def _calibrated(self, generation: Generation, queries: Queries, parts: Sequence[Part]) -> Standing:

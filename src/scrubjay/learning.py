@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -174,7 +175,7 @@ class Learning:
 def _session(
     embedders: dict[str, Embedder], session: Session, options: CatalogueOptions, cache: Cache
 ) -> dict[str, Tensor]:
-    """Embeddings of the session's pictures by each embedder, and their labels."""
+    """Embeddings of the session's pictures by each embedder, their labels, and where they were."""
     found: dict[str, Tensor] = {}
     for part, samples in {"train": _balanced(session.train), "test": session.test}.items():
         for name, embedder in embedders.items():
@@ -183,6 +184,8 @@ def _session(
             vectors = embed(embedder, samples, options.images, cache)
             found[f"{part}.{name}"] = torch.from_numpy(vectors.vectors)
             found[f"{part}.labels"] = torch.from_numpy(vectors.labels)
+            places = "\0".join(str(samples[index].path) for index in vectors.indices)
+            found[f"{part}.paths"] = torch.frombuffer(bytearray(os.fsencode(places)), dtype=torch.uint8)
     return found
 
 
