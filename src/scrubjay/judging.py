@@ -216,6 +216,8 @@ class Judging:
                 continue
             learner = lineage.get(name)
             embedded = lineage.embedded(learner)
+            if not embedded:
+                continue
             source, which = (name, "new") if generation.name == candidate.name else (learner.parent, "old")
             labels = [learner.classes[label] for label in embedded["train.labels"].tolist()]
             fresh = [row for row, label in enumerate(labels) if label not in there]

@@ -15,7 +15,7 @@ from scrubjay.bridges._kind import Kind, Vectors
 class MeanShift(Kind):
     """One offset for all."""
 
-    rank = 1
+    rank = 2
     resizes = False
     strengths = (3.0, 1.0, 0.0)
 

@@ -21,7 +21,7 @@ from scrubjay.losses.projection import procrustes
 class Procrustes(Kind):
     """An orthogonal matrix."""
 
-    rank = 2
+    rank = 3
     strengths = (1e-2, 1e-3)
     default = 1e-3
 

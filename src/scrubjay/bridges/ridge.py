@@ -19,7 +19,7 @@ from scrubjay.bridges._kind import Kind, Vectors, cut, squared
 class Ridge(Kind):
     """A matrix in closed form."""
 
-    rank = 3
+    rank = 1
     strengths = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)
     default = 1e-2
 
