@@ -107,7 +107,8 @@ def fit_calibrations(legs: Sequence[Pairs]) -> list[Calibration]:
     """The calibrations of all legs of a search, fitted together.
 
     The items of the legs are those that each would answer for, or, where a gallery cannot say, any pictures that each
-    leg's network has seen. The classes may be few, and others than those that are searched later.
+    leg's network has seen. The classes may be few, and others than those that are searched later, but then the lines
+    merge less well (`docs/results/mixed_search.md`).
 
     Args:
         legs: of the same Q queries, in the order of the search.
