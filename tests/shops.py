@@ -1,0 +1,51 @@
+"""A small catalogue with a few generations, made once for all tests, and copies of it."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from scrubjay.catalogue import Catalogue
+from scrubjay.catalogue_options import CatalogueOptions
+from scrubjay.gate import GateOptions
+from tiny import IMAGES, NETWORK, TRAINING, paint
+
+OPTIONS = CatalogueOptions(
+    images=IMAGES, network=NETWORK, training=TRAINING, gate=GateOptions(old_retention=0, negative_flips=1, new_gain=-1)
+)
+
+
+def pictures(root: Path, *names: str, train: int = 5, test: int = 3) -> Path:
+    """A folder with train and test pictures of every class."""
+    for name in names:
+        for split, number, first in (("train", train, 0), ("test", test, 100)):
+            for seed in range(first, first + number):
+                paint(root / split / name / f"{seed}.png", sum(name.encode()) % 13, seed)
+    return root
+
+
+@cache
+def _template() -> Path:
+    """g0 (apples and pears), of which g1 (figs) and g2 (plums) are children; g0 answers and has embedded 10 items."""
+    root = Path(tempfile.mkdtemp(prefix="scrubjay-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    pictures(root / "spring", "apple", "pear")
+    pictures(root / "summer", "fig")
+    pictures(root / "autumn", "plum")
+    shop = Catalogue.init(root / "shop", OPTIONS)
+    shop.learn(root / "spring", "l2")
+    shop.add([root / "spring" / "train"])
+    shop.learn(root / "summer")
+    shop.learn(root / "autumn", start="g0")
+    return root
+
+
+def copied(root: Path) -> Catalogue:
+    """The template's catalogue and its pictures in a folder of their own."""
+    shutil.copytree(_template(), root, dirs_exist_ok=True)
+    shop = Catalogue(root / "shop")
+    shop.add([root / "spring" / "train"])  # the same items, where their pictures are now
+    return shop
