@@ -162,14 +162,16 @@ class Answering:
         decode(picture, max_pixels=self.options.images.max_pixels)
         generation = self.generation()
         query = self.embed(generation, [Sample(picture, 0)])
-        hits = self._found(generation, query.vectors, k, labels, where)
+        legs = self.legs(generation, query.vectors)
+        (hits,) = self.gallery.search_mixed(legs, k, labels, where)
         needed = self.needed(generation)
         best = hits[0].match if hits else None
         matched = None if needed is None or best is None else best > needed
         if labels is None and where is None:
             milliseconds = 1000 * (time.perf_counter() - began)
             self._write_down(picture, generation, query.vectors[0], hits, matched, milliseconds)
-        return Answer(tuple(hits), generation.name, matched, needed, self.gallery.unembedded())
+        unembedded = self.gallery.unembedded([leg.space for leg in legs])
+        return Answer(tuple(hits), generation.name, matched, needed, unembedded)
 
     def needed(self, generation: Generation) -> float | None:
         """The probability of a match that the best hit has to be above; None where too few probe pictures say it.
@@ -198,7 +200,7 @@ class Answering:
         """
         generation = self.lineage.get(str(query.shadow))
         vectors = self.embed(generation, [Sample(Path(query.picture or ""), 0)]).vectors
-        return self._found(generation, vectors, max(1, len(query.hits)), None, None)
+        return self.gallery.search_mixed(self.legs(generation, vectors), max(1, len(query.hits)))[0]
 
     def novel(self) -> Novelty | None:
         """See `Catalogue.novel`."""
@@ -214,16 +216,6 @@ class Answering:
     def log(self) -> QueryLog:
         """Of live queries."""
         return QueryLog(self.folder / "queries.sqlite")
-
-    def _found(
-        self,
-        generation: Generation,
-        vectors: NDArray[np.float32],
-        k: int,
-        labels: Sequence[str] | None,
-        where: Mapping[str, Any] | None,
-    ) -> list[Hit]:
-        return self.gallery.search_mixed(self.legs(generation, vectors), k, labels, where)[0]
 
     def _write_down(
         self,

@@ -56,11 +56,13 @@ class Judging:
         serving = self.answering.generation()
         if candidate.name == serving.name:
             raise CatalogueError(f"{self.answering.folder}: {candidate.name} answers already.")
-        probed = {each.name: self._queries(each, candidate) for each in (serving, candidate)}
+        probed = {each.name: self._queries(each, serving, candidate) for each in (serving, candidate)}
         report: dict[str, Any] = {"candidate": candidate.name, "serving": serving.name}
         probes = probed[candidate.name].probes
         if not self.answering.gallery.count():
             found: dict[str, Any] = {"passed": True, "reasons": [], "note": "the gallery is empty"}
+        elif not (self._parts(serving) or self._parts(candidate)):
+            found = {"passed": True, "reasons": [], "note": "no item of the gallery has a vector yet"}
         elif not probes:
             reason = "no probe pictures: none were held out when its classes were learned, or probe.images is 0"
             found = {"passed": False, "reasons": [reason]}
@@ -166,10 +168,10 @@ class Judging:
             np.array([codes[item.label] for item in kept], dtype=np.int64),
         )
 
-    def _queries(self, generation: Generation, youngest: Generation) -> Queries:
-        """The probe pictures of a line of generations as queries of one of them."""
+    def _queries(self, generation: Generation, *ends: Generation) -> Queries:
+        """The probe pictures of the lines that end in some generations, as queries of one of them."""
         answering = self.answering
-        names = list(reversed(answering.lineage.line(youngest.name)))
+        names = dict.fromkeys(name for end in ends for name in reversed(answering.lineage.line(end.name)))
 
         def embedded(samples: Sequence[Sample]) -> NDArray[np.float32]:
             found = answering.embed(generation, samples)
@@ -275,7 +277,7 @@ class Judging:
         stored = [_only(part, names) for part in self._parts(candidate)]
         as_is = self._calibrated(candidate, queries, [part for part in stored if len(part.ids)])
         figures = {
-            name: evaluated(queries.probes, standing) if queries.probes else None
+            name: evaluated(queries.probes, standing) if queries.probes and standing.parts else None
             for name, standing in (("stored", as_is), ("reindexed", anew))
         }
         cost = {"items": waiting, "images_per_second": round(rate, 1), "seconds": round(waiting / rate, 1)}
