@@ -272,13 +272,17 @@ class Judging:
         kept = [items[index] for index in embedded.indices]
         space = space_of(candidate)
         waiting = self.answering.gallery.store.coverage(space)[1]
-        anew = self._calibrated(candidate, queries, [_part(space.id, kept, embedded.vectors)])
         names = {item.id for item in kept}
         stored = [_only(part, names) for part in self._parts(candidate)]
-        as_is = self._calibrated(candidate, queries, [part for part in stored if len(part.ids)])
+        galleries = {
+            "stored": [part for part in stored if len(part.ids)],
+            "reindexed": [_part(space.id, kept, embedded.vectors)],
+        }
         figures = {
-            name: evaluated(queries.probes, standing) if queries.probes and standing.parts else None
-            for name, standing in (("stored", as_is), ("reindexed", anew))
+            name: evaluated(queries.probes, self._calibrated(candidate, queries, parts))
+            if queries.probes and parts
+            else None
+            for name, parts in galleries.items()
         }
         cost = {"items": waiting, "images_per_second": round(rate, 1), "seconds": round(waiting / rate, 1)}
         return {"backfill": cost, "sample": {"items": len(kept), **figures}}
@@ -292,9 +296,5 @@ def _part(space: str, items: Sequence[Item], vectors: NDArray[np.float32]) -> Pa
 
 def _only(part: Part, names: set[str]) -> Part:
     rows = [row for row, name in enumerate(part.ids) if name in names]
-    ids, uris, labels = (
-        [part.ids[row] for row in rows],
-        [part.uris[row] for row in rows],
-        [part.labels[row] for row in rows],
-    )
-    return replace(part, ids=ids, uris=uris, labels=labels, vectors=part.vectors[rows])
+    ids, uris = ([column[row] for row in rows] for column in (part.ids, part.uris))
+    return replace(part, ids=ids, uris=uris, labels=[part.labels[row] for row in rows], vectors=part.vectors[rows])
