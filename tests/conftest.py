@@ -27,6 +27,14 @@ def grocery() -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures and the catalogue `shop` of two generations; work on copies: `killing.fresh`."""
+    import killing
+
+    return killing.template(tmp_path_factory.mktemp("template"))
+
+
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
     """Runs the console script's entry point in `tmp_path`; returns exit code, stdout, stderr."""

@@ -17,18 +17,13 @@ from scrubjay.locking import locked
 from tiny import photos
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return killing.template(tmp_path_factory.mktemp("template"))
-
-
-def rounds(template: Path, root: Path, kind: str, number: int, seed: int) -> int:
+def rounds(small_shop: Path, root: Path, kind: str, number: int, seed: int) -> int:
     """Kill work of a kind at random moments; returns how often it was cut short."""
     chance = random.Random(seed)
-    whole = killing.run(kind, killing.fresh(template, root))
+    whole = killing.run(kind, killing.fresh(small_shop, root))
     cut = 0
     for _ in range(number):
-        killing.fresh(template, root)
+        killing.fresh(small_shop, root)
         lived = killing.run(kind, root, chance.uniform(0, 1.1) * whole)
         cut += lived < whole
         killing.check(kind, root)
@@ -37,14 +32,14 @@ def rounds(template: Path, root: Path, kind: str, number: int, seed: int) -> int
 
 
 @pytest.mark.parametrize("kind", sorted(killing.KINDS))
-def test_a_kill_loses_nothing(template: Path, tmp_path: Path, kind: str) -> None:
-    rounds(template, tmp_path / "work", kind, 1, seed=1)
+def test_a_kill_loses_nothing(small_shop: Path, tmp_path: Path, kind: str) -> None:
+    rounds(small_shop, tmp_path / "work", kind, 1, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "number"), [(kind, 17) for kind in sorted(killing.KINDS)])
-def test_a_hundred_kills_lose_nothing(template: Path, tmp_path: Path, kind: str, number: int) -> None:
-    cut = rounds(template, tmp_path / "work", kind, number, seed=2)
+def test_a_hundred_kills_lose_nothing(small_shop: Path, tmp_path: Path, kind: str, number: int) -> None:
+    cut = rounds(small_shop, tmp_path / "work", kind, number, seed=2)
     print(f"{kind}: {number} runs, {cut} killed before their end, nothing lost")  # noqa: T201
     assert cut > number / 3, "most kills came too late to tell anything"
 
@@ -72,14 +67,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_loses_nothing(template: Path, small_disk: Path, tmp_path: Path) -> None:
-    root = killing.fresh(template, small_disk / "work")
+def test_a_full_disk_loses_nothing(small_shop: Path, small_disk: Path, tmp_path: Path) -> None:
+    root = killing.fresh(small_shop, small_disk / "work")
     ballast = small_disk / "ballast"
     free = os.statvfs(small_disk)
     ballast.write_bytes(b"\0" * max(0, free.f_bavail * free.f_frsize - 40_000))
     summer = photos(tmp_path / "summer", "fig", each=40)
     shop = Catalogue(root / "shop")
-    for attempt in (lambda: shop.add([summer]), lambda: shop.learn(root / "autumn"), lambda: shop.promote("g1", force=True)):
+    for attempt in (
+        lambda: shop.add([summer]),
+        lambda: shop.learn(root / "autumn"),
+        lambda: shop.promote("g1", force=True),
+    ):
         refusal = refused(attempt)
         assert refusal is None or isinstance(refusal, StorageError), refusal
     again = Catalogue(root / "shop")
@@ -93,8 +92,8 @@ def test_a_full_disk_loses_nothing(template: Path, small_disk: Path, tmp_path: P
     assert not [finding for finding in again.upkeep.examine() if finding.kind == "error"]
 
 
-def test_two_writers_at_once_are_one_and_a_refusal(template: Path, tmp_path: Path) -> None:
-    root = killing.fresh(template, tmp_path / "work")
+def test_two_writers_at_once_are_one_and_a_refusal(small_shop: Path, tmp_path: Path) -> None:
+    root = killing.fresh(small_shop, tmp_path / "work")
     shop, other = Catalogue(root / "shop"), Catalogue(root / "shop")
     seen = other.serving.read().revision
     shop.promote("g1", force=True)
@@ -119,8 +118,8 @@ FILES = (
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["torn", "gone", "noise"])
-def test_the_doctor_names_a_damaged_file(template: Path, tmp_path: Path, name: str, damage: str) -> None:
-    root = killing.fresh(template, tmp_path / "work")
+def test_the_doctor_names_a_damaged_file(small_shop: Path, tmp_path: Path, name: str, damage: str) -> None:
+    root = killing.fresh(small_shop, tmp_path / "work")
     path = root / "shop" / name
     content = path.read_bytes()
     if damage == "gone":

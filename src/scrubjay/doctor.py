@@ -138,22 +138,24 @@ def _judges(answering: Answering) -> Iterator[Finding]:
 
 def _spaces(answering: Answering) -> Iterator[Finding]:
     store, folder = answering.gallery.store, answering.folder
-    serving = answering.serving.read().generation
-    reached = answering.routes.order(serving, store.spaces()) if serving else []
+    reached = _reached(answering)
     for space in store.spaces():
-        held = store.coverage(space)[0]
-        if space not in reached:
-            what = (
-                f"space {space.id}: {held} vectors of {space.generation}, which no bridge reaches: they are never found"
-            )
-            yield Finding("error", what, f"scrubjay backfill {folder} && scrubjay prune {folder}")
-            continue
-        generation = _generation(answering, space)
+        generation, held = _generation(answering, space), store.coverage(space)[0]
+        cure = f"scrubjay backfill {folder} && scrubjay prune {folder}"
         if generation is not None and generation.fingerprint != space.fingerprint:
-            what = f"space {space.id}: its {held} vectors are foreign: not of {space.generation} as it is now"
-            yield Finding("error", what, f"scrubjay backfill {folder} && scrubjay prune {folder}")
+            what = f"its {held} vectors are foreign: not of {space.generation} as it is here; they are never found"
+            yield Finding("error", f"space {space.id}: {what}", cure)
+        elif space not in reached:
+            what = f"{held} vectors of {space.generation}, which no bridge reaches: they are never found"
+            yield Finding("error", f"space {space.id}: {what}", cure)
         elif generation is not None:
             yield from _mixed(answering, space, generation)
+
+
+def _reached(answering: Answering) -> list[Space]:
+    """The spaces that a search visits."""
+    serving = answering.serving.read().generation
+    return answering.routes.order(serving, answering.gallery.store.spaces()) if serving else []
 
 
 def _mixed(answering: Answering, space: Space, generation: Generation) -> Iterator[Finding]:
@@ -172,7 +174,7 @@ def _strangers(answering: Answering, space: Space, generation: Generation, numbe
     store = answering.gallery.store
     ids, _ = store.vectors(space.id)
     chosen = [ids[index] for index in np.random.default_rng(0).permutation(len(ids))]
-    items = islice(_intact(item for name in chosen for item in store.items([name])), number)
+    items = islice(intact(item for name in chosen for item in store.items([name])), number)
     looked, wrong = 0, []
     while batch := list(islice(items, BATCH)):
         embedded = answering.embed(generation, [sample_of(item) for item in batch])
@@ -228,19 +230,21 @@ def _problem(expected: str | None, content: str, norm: float) -> str | None:
 
 
 def _coverage(answering: Answering) -> Iterator[Finding]:
-    folder, missing = answering.folder, answering.gallery.unembedded()
-    if missing:
-        what = (
-            f"{missing} items have no vector and are never found: adding was cut short, or their vectors were removed"
-        )
+    folder, store, reached = answering.folder, answering.gallery.store, _reached(answering)
+    lost = set.intersection(*(set(store.missing(space.id)) for space in reached)) if reached else set()
+    there = sum(1 for _ in intact(store.items(sorted(lost))))
+    if there:
+        what = f"{there} items have no vector and are never found: adding was cut short, or their vectors were removed"
         yield Finding("error", what, f"scrubjay backfill {folder}, or the same `scrubjay add {folder} PHOTOS` again")
+    if len(lost) > there:
+        what = f"{len(lost) - there} items have no vector and are never found, and their pictures are gone or changed"
+        yield Finding("error", what, f"scrubjay remove {folder} --gone, or restore the files: scrubjay backfill {folder}")
     serving = answering.serving.read().generation
     if serving is None:
         return
-    space = space_of(answering.lineage.get(serving))
-    held, waiting = answering.gallery.store.coverage(space)
-    if waiting - missing > 0:
-        what = f"{waiting - missing} of {held + waiting} items are found by vectors of older generations, over bridges"
+    held, waiting = store.coverage(space_of(answering.lineage.get(serving)))
+    if waiting - len(lost) > 0:
+        what = f"{waiting - len(lost)} of {held + waiting} items are found by vectors of other generations, over bridges"
         yield Finding("note", what, f"scrubjay backfill {folder} --plan")
 
 
@@ -250,15 +254,15 @@ def _files(answering: Answering) -> Iterator[Finding]:
     for item in answering.gallery.store.items():
         if not Path(item.uri).is_file():
             gone.append(item.uri)
-        elif not list(_intact([item])):
+        elif not list(intact([item])):
             changed.append(item.uri)
     if gone:
-        what = f"{len(gone)} items whose file is gone ({_some(gone)}): they are found, and cannot be embedded again"
+        what = f"{len(gone)} items whose file is gone ({_some(gone)}): they cannot be embedded again"
         yield Finding("note", what, f"restore the files, or: scrubjay remove {answering.folder} --gone")
     if changed:
         what = f"{len(changed)} items whose file has changed since ({_some(changed)})"
         yield Finding(
-            "note", what, f"scrubjay add {answering.folder} FILES, then: scrubjay remove {answering.folder} IDS"
+            "note", what, f"scrubjay add {answering.folder} FILES, then: scrubjay remove {answering.folder} --gone"
         )
 
 
@@ -284,7 +288,8 @@ def _leftovers(folder: Path) -> list[Path]:
     return sorted(path for place in places for path in place.glob(".*.[0-9]*"))
 
 
-def _intact(items: Iterable[Item]) -> Iterator[Item]:
+def intact(items: Iterable[Item]) -> Iterator[Item]:
+    """Those whose pictures are what they were when they were added."""
     for item in items:
         try:
             if content_hash(sample_of(item)) == item.content_hash:

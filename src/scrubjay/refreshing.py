@@ -23,6 +23,8 @@ from scrubjay.stores import Space
 TIMED = 32
 """Pictures that are embedded to see what one takes."""
 SHOWN = 5
+BLOCK = 4096
+"""Vectors that are read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,29 +87,24 @@ class Refreshing:
         store, own = self.answering.gallery.store, space_of(generation)
         left = dict.fromkeys(store.missing(own.id) if own in store.spaces() else [item.id for item in store.items()])
         rate = self._seconds(list(left)[:TIMED], generation)
-        pulled = Judging(self.answering).pulls(generation)
-        found: list[tuple[float, str]] = []
-        spaces: dict[str, int] = {}
-        for space in self.answering.routes.order(generation.name, store.spaces()):
-            if space == own or not left:
-                continue
-            names, vectors = store.vectors(space.id, list(left))
-            for name in names:
-                del left[name]
-            if names:
-                spaces[space.generation] = len(names)
-                found += self._ordered(strategy, names, vectors, space, generation, pulled, rate)
-        if left:
-            spaces["nothing"] = len(left)
-        ranked = [(float("inf"), name) for name in left] + _merged(found, strategy)
-        first = [item.uri for item in store.items([name for _, name in ranked[:SHOWN]])]
+        found = self._found(generation, left)
+        names = [name for held in found.values() for name in held]
+        labels = {item.id: item.label for item in store.items()} if strategy == "label" else {}
+        waiting = Waiting(
+            [labels.get(name) for name in names],
+            self._errors(found, generation) if strategy == "uncertainty" else np.ones(len(names)),
+            self._pulls(names, generation),
+            np.full(len(names), rate),
+        )
+        positions, gain = order(strategy, waiting), gains(waiting)
+        ranked = [*left, *(names[position] for position in positions)]
         return Plan(
             generation.name,
-            tuple(name for _, name in ranked),
-            np.array([gain for gain, _ in ranked]),
-            spaces,
+            tuple(ranked),
+            np.concatenate([np.full(len(left), np.inf), gain[positions]]),
+            {space.generation: len(held) for space, held in found.items()} | ({"nothing": len(left)} if left else {}),
             rate * len(ranked),
-            tuple(first),
+            tuple(item.uri for item in store.items(ranked[:SHOWN])),
             strategy,
         )
 
@@ -127,43 +124,38 @@ class Refreshing:
         """Of backfills with a generation."""
         return Journal(self.answering.folder / "backfill" / f"{generation.name}.jsonl")
 
-    def _ordered(
-        self,
-        strategy: str,
-        names: list[str],
-        vectors: NDArray[np.float32],
-        space: Space,
-        generation: Generation,
-        pulled: Mapping[str, float],
-        rate: float,
-    ) -> list[tuple[float, str]]:
-        """Ids of items of one space in order, each with its gain."""
-        items = {item.id: item for item in self.answering.gallery.store.items(names)}
-        waiting = Waiting(
-            [items[name].label if name in items else None for name in names],
-            self._errors(vectors, space, generation),
-            self._pulls(names, pulled),
-            np.full(len(names), rate),
-        )
-        positions = order(strategy, waiting)
-        gain = gains(waiting)
-        return [(float(gain[position]), names[position]) for position in positions]
+    def _found(self, generation: Generation, left: dict[str, None]) -> dict[Space, list[str]]:
+        """Items that older vectors find, by space; they are taken from `left`, which keeps those without any."""
+        store, own = self.answering.gallery.store, space_of(generation)
+        found = {}
+        for space in self.answering.routes.order(generation.name, store.spaces()):
+            if space != own and left:
+                missing = set(store.missing(space.id))
+                found[space] = [name for name in left if name not in missing]
+                for name in found[space]:
+                    del left[name]
+        return {space: names for space, names in found.items() if names}
 
-    def _pulls(self, names: list[str], pulled: Mapping[str, float]) -> NDArray[np.float64]:
+    def _pulls(self, names: list[str], generation: Generation) -> NDArray[np.float64]:
         """Of the probe pictures on items, more for what live queries find often; all the same without any."""
-        counts = self.answering.log.counts()
+        pulled, counts = Judging(self.answering).pulls(generation), self.answering.log.counts()
         return np.array([pulled.get(name, 0.0 if pulled else 1.0) * (1 + np.log1p(counts[name])) for name in names])
 
-    def _errors(self, vectors: NDArray[np.float32], space: Space, generation: Generation) -> NDArray[np.float64]:
-        """What the bridge from a space is expected to leave of the drift, from pictures that both generations saw."""
+    def _errors(self, found: Mapping[Space, list[str]], generation: Generation) -> NDArray[np.float64]:
+        """What bridges are expected to leave of the drift of items, from pictures that both generations saw."""
         embedded = self.answering.lineage.embedded(generation)
         if generation.parent is None or "train.old" not in embedded:
-            return np.ones(len(vectors))
-        routes = self.answering.routes
+            return np.ones(sum(map(len, found.values())))
+        bridge = self.answering.routes.bridge
         old, new = embedded["train.old"].numpy(), embedded["train.new"].numpy()
-        errors = 1 - np.vecdot(routes.bridge(generation.parent, generation.name)(old), new)
-        near = routes.bridge(space.generation, generation.parent)(vectors)
-        return expected_errors(near, old, errors.astype(np.float64))
+        known = (1 - np.vecdot(bridge(generation.parent, generation.name)(old), new)).astype(np.float64)
+        errors = [np.empty(0)]
+        for space, names in found.items():
+            carry = bridge(space.generation, generation.parent)
+            for start in range(0, len(names), BLOCK):
+                _, vectors = self.answering.gallery.store.vectors(space.id, names[start : start + BLOCK])
+                errors.append(expected_errors(carry(vectors), old, known))
+        return np.concatenate(errors)
 
     def _seconds(self, names: list[str], generation: Generation) -> float:
         """For one picture, measured on a few that can be had; 0 where none can."""
@@ -175,8 +167,3 @@ class Refreshing:
         except DataError:
             return 0.0
         return 0.0 if embedded is None else (time.perf_counter() - began) / max(1, len(embedded.indices))
-
-
-def _merged(found: list[tuple[float, str]], strategy: str) -> list[tuple[float, str]]:
-    """Items of several spaces in one order: by gain where it counts, else space after space."""
-    return sorted(found, key=lambda each: -each[0]) if strategy == "gain" else found

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from scrubjay.answering import Answering
-from scrubjay.doctor import Finding, examine, mend
+from scrubjay.doctor import Finding, examine, intact, mend
 from scrubjay.errors import CatalogueError
 from scrubjay.export import Exported, export
 from scrubjay.judging import Judging
@@ -25,8 +24,8 @@ class Upkeep:
     answering: Answering
 
     def gone(self) -> list[str]:
-        """Ids of items whose picture is not where it was."""
-        return [item.id for item in self.answering.gallery.store.items() if not os.path.isfile(item.uri)]
+        """Ids of items whose picture is not where it was: the file is gone, or holds another one."""
+        return [item.id for item in self.answering.gallery.store.items() if not list(intact([item]))]
 
     def examine(self) -> list[Finding]:
         """What is wrong with the catalogue, and what mends it; nothing is changed."""

@@ -91,7 +91,7 @@ def test_never_below_the_identity_on_what_judged(seed: int, turn: float, noise: 
 def test_figures_are_those_of_loops() -> None:
     fitted, held = world(rotation()), world(rotation(), seed=1)
     figures = choose(fitted, held).figures
-    assert list(figures) == ["identity", "mean_shift", "procrustes", "ridge", "ldc", "mlp"]
+    assert set(figures) == {"identity", "mean_shift", "procrustes", "ridge", "ldc", "mlp"}
     for kind in ("identity", "ldc", "mlp"):  # of one strength
         carried = fit(kind, fitted.source, fitted.target)(held.source)
         assert figures[kind]["map_at_r"] == pytest.approx(map_at_r(carried, held, fitted))

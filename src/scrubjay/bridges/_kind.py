@@ -24,12 +24,14 @@ class Kind(ABC):
         resizes: whether the two spaces may differ in dimension.
         strengths: how strongly the map may be drawn towards the identity, strongest first.
         default: the one that counts where none is chosen.
+        blind: the least at which old classes may be carried though none was seen; none by default.
     """
 
     rank: ClassVar[int]
     resizes: ClassVar[bool] = True
     strengths: ClassVar[tuple[float, ...]] = (0.0,)
     default: ClassVar[float] = 0.0
+    blind: ClassVar[float] = np.inf
 
     @abstractmethod
     def fit(self, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[dict[str, Vectors]]:

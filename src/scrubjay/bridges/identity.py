@@ -12,6 +12,7 @@ class Identity(Kind):
 
     rank = 0
     resizes = False
+    blind = 0.0
 
     def fit(self, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[dict[str, Vectors]]:
         """No tensors."""

@@ -18,6 +18,7 @@ class MeanShift(Kind):
     rank = 2
     resizes = False
     strengths = (3.0, 1.0, 0.0)
+    blind = 1.0
 
     def fit(self, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[dict[str, Vectors]]:
         """`bias` (d,)."""

@@ -22,6 +22,7 @@ class Ridge(Kind):
     rank = 1
     strengths = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)
     default = 1e-2
+    blind = 1e-1
 
     def fit(self, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[dict[str, Vectors]]:
         """`weight` (d', d)."""
