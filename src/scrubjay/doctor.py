@@ -109,9 +109,8 @@ def _serving(answering: Answering) -> Iterator[Finding]:
     names = [generation.name for generation in answering.lineage.generations()]
     now = answering.serving.read()
     if now.generation is None and names:
-        yield Finding(
-            "error", "no generation answers queries", f"scrubjay promote {answering.folder} {names[-1]} --force"
-        )
+        cure = f"scrubjay promote {answering.folder} {names[-1]}"
+        yield Finding("error", "no generation answers queries", cure)
     elif now.generation is not None and now.generation not in names:
         other = names[-1] if names else "GENERATION"
         cure = f"restore generations/{now.generation}, or: scrubjay rollback {answering.folder} {other}"
@@ -153,9 +152,15 @@ def _spaces(answering: Answering) -> Iterator[Finding]:
 
 
 def _reached(answering: Answering) -> list[Space]:
-    """The spaces that a search visits."""
-    serving = answering.serving.read().generation
-    return answering.routes.order(serving, answering.gallery.store.spaces()) if serving else []
+    """The spaces that a search visits; all of them as long as nothing answers."""
+    serving, spaces = _answers(answering), answering.gallery.store.spaces()
+    return spaces if serving is None else answering.routes.order(serving.name, spaces)
+
+
+def _answers(answering: Answering) -> Generation | None:
+    """The generation that answers; None where there is none, or it is not there."""
+    name = answering.serving.read().generation
+    return next((each for each in answering.lineage.generations() if each.name == name), None)
 
 
 def _mixed(answering: Answering, space: Space, generation: Generation) -> Iterator[Finding]:
@@ -187,19 +192,17 @@ def _strangers(answering: Answering, space: Space, generation: Generation, numbe
 
 
 def _vectors(answering: Answering) -> Iterator[Finding]:
+    mend = f"scrubjay doctor {answering.folder} --mend"
     for space in answering.gallery.store.spaces():
         wrong = _wrong(answering, space)
-        serious = {kind: names for kind, names in wrong.items() if kind not in ("of no item", "of an older picture")}
+        rest = {kind: names for kind, names in wrong.items() if kind in ("of no item", "of an older picture")}
+        serious = {kind: names for kind, names in wrong.items() if kind not in rest}
         if serious:
             some = _some([name for names in serious.values() for name in names])
             what = f"space {space.id}: {_counts(serious)} vectors ({some})"
-            yield Finding(
-                "error", what, f"scrubjay doctor {answering.folder} --mend && scrubjay backfill {answering.folder}"
-            )
-        rest = {kind: names for kind, names in wrong.items() if kind not in serious}
+            yield Finding("error", what, f"{mend} && scrubjay backfill {answering.folder}")
         if rest:
-            what = f"space {space.id}: vectors {_counts(rest)}; no search finds them"
-            yield Finding("note", what, f"scrubjay doctor {answering.folder} --mend")
+            yield Finding("note", f"space {space.id}: vectors {_counts(rest)}; no search finds them", mend)
 
 
 def _wrong(answering: Answering, space: Space) -> dict[str, list[str]]:
@@ -238,13 +241,15 @@ def _coverage(answering: Answering) -> Iterator[Finding]:
         yield Finding("error", what, f"scrubjay backfill {folder}, or the same `scrubjay add {folder} PHOTOS` again")
     if len(lost) > there:
         what = f"{len(lost) - there} items have no vector and are never found, and their pictures are gone or changed"
-        yield Finding("error", what, f"scrubjay remove {folder} --gone, or restore the files: scrubjay backfill {folder}")
-    serving = answering.serving.read().generation
-    if serving is None:
-        return
-    held, waiting = store.coverage(space_of(answering.lineage.get(serving)))
+        yield Finding(
+            "error", what, f"scrubjay remove {folder} --gone, or restore the files: scrubjay backfill {folder}"
+        )
+    serving = _answers(answering)
+    held, waiting = (0, 0) if serving is None else store.coverage(space_of(serving))
     if waiting - len(lost) > 0:
-        what = f"{waiting - len(lost)} of {held + waiting} items are found by vectors of other generations, over bridges"
+        what = (
+            f"{waiting - len(lost)} of {held + waiting} items are found by vectors of other generations, over bridges"
+        )
         yield Finding("note", what, f"scrubjay backfill {folder} --plan")
 
 

@@ -53,6 +53,9 @@ class Judging:
         Raises:
             CatalogueError: it answers already.
         """
+        if self.answering.serving.read().generation is None:  # its file was lost, and what answered is not known
+            note: dict[str, Any] = {"note": "no generation answers yet", "probe": {"pictures": 0, "kind": "pictures"}}
+            return {"candidate": candidate.name, "serving": None, "passed": True, "reasons": [], **note}
         serving = self.answering.generation()
         if candidate.name == serving.name:
             raise CatalogueError(f"{self.answering.folder}: {candidate.name} answers already.")
@@ -67,9 +70,8 @@ class Judging:
             reason = "no probe pictures: none were held out when its classes were learned, or probe.images is 0"
             found = {"passed": False, "reasons": [reason]}
         else:
-            before, after = (
-                self._standing(each, probed[each.name], candidate, serving) for each in (serving, candidate)
-            )
+            before = self._standing(serving, probed[serving.name], candidate, serving)
+            after = self._standing(candidate, probed[candidate.name], candidate, serving)
             found = measure(probes, serving.classes, before, after, self.answering.options.gate)
         kind = "embeddings" if probes and probes[0].sample is None else "pictures"
         return {
@@ -128,7 +130,6 @@ class Judging:
         queries = self._queries(generation, generation)
         if not queries.probes:
             raise CatalogueError("no probe pictures tell the recall: give --items or --budget instead.")
-
         batches = count(1)
 
         def reached() -> bool:
@@ -272,8 +273,7 @@ class Judging:
         kept = [items[index] for index in embedded.indices]
         space = space_of(candidate)
         waiting = self.answering.gallery.store.coverage(space)[1]
-        names = {item.id for item in kept}
-        stored = [_only(part, names) for part in self._parts(candidate)]
+        stored = [_only(part, {item.id for item in kept}) for part in self._parts(candidate)]
         galleries = {
             "stored": [part for part in stored if len(part.ids)],
             "reindexed": [_part(space.id, kept, embedded.vectors)],
