@@ -28,7 +28,15 @@ def look(action: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["scrubjay", "scrubjay.cli", "scrubjay.types", "scrubjay.config", "scrubjay.plugins", "scrubjay.data.stream"]
+    [
+        "scrubjay",
+        "scrubjay.cli",
+        "scrubjay.types",
+        "scrubjay.config",
+        "scrubjay.plugins",
+        "scrubjay.data.stream",
+        "scrubjay.serving",
+    ]
     + [f"scrubjay.data.sources.{name}" for name in ("folder", "table", "grocery", "cub200", "stanford_dogs", "aviary")],
 )
 def test_importing_costs_nothing(module: str) -> None:

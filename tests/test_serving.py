@@ -71,3 +71,20 @@ def test_what_a_rollback_leads_to_answered_before(steps: list[tuple[bool, int]])
 def test_the_file_is_readable(tmp_path: Path) -> None:
     ServingFile(tmp_path).turn("promote", "g0", 0)
     assert json.loads((tmp_path / "serving.json").read_text())["generation"] == "g0"
+
+
+def test_a_rollback_leads_to_a_generation_that_is_there(tmp_path: Path) -> None:
+    file = ServingFile(tmp_path)
+    with pytest.raises(CatalogueError, match="nothing to roll back to: no generation"):
+        file.rollback()
+    for number in range(2):
+        (tmp_path / f"generations/g{number}").mkdir(parents=True)
+        (tmp_path / f"generations/g{number}/generation.json").touch()
+        file.turn("promote", f"g{number}", number)
+    with pytest.raises(CatalogueError, match="no generation 'g7'; there are: g0, g1"):
+        file.rollback("g7")
+    with pytest.raises(CatalogueError, match="g1 answers already"):
+        file.rollback("g1")
+    assert file.rollback().generation == "g0"
+    with pytest.raises(CatalogueError, match="g0 is the first"):
+        file.rollback()

@@ -17,9 +17,9 @@ from scrubjay.catalogue_options import CatalogueOptions
 from scrubjay.data.images import decode
 from scrubjay.data.photos import content_hash
 from scrubjay.errors import CatalogueError, CheckpointError, SpaceError
+from scrubjay.files import write_json
 from scrubjay.gallery import Gallery, Leg
 from scrubjay.lineage import Generation, Lineage
-from scrubjay.models.checkpoint import write_json
 from scrubjay.models.embedder import Embedder
 from scrubjay.models.embedding import embed
 from scrubjay.novelty import Novelty, novelty, threshold

@@ -28,13 +28,13 @@ from scrubjay.catalogue_options import CatalogueOptions
 from scrubjay.config import read_json
 from scrubjay.data.photos import labelled
 from scrubjay.errors import CatalogueError, ConfigError
+from scrubjay.files import write_json
 from scrubjay.gallery import Gallery
 from scrubjay.judging import Judging
 from scrubjay.learning import Learning
 from scrubjay.lineage import Generation, Lineage
 from scrubjay.locking import locked
 from scrubjay.migrations import FORMAT, migrated
-from scrubjay.models.checkpoint import write_json
 from scrubjay.models.embedder import Embedder
 from scrubjay.refreshing import Plan, Refreshing
 from scrubjay.routes import space_of
@@ -234,16 +234,7 @@ class Catalogue:
         Raises:
             CatalogueError: there is none, or it answers already.
         """
-        now = self.serving.read()
-        target = name or now.previous
-        if target is None:
-            raise CatalogueError(
-                f"{self.folder}: nothing to roll back to: {now.generation or 'no generation'} is the first."
-            )
-        generation = self.lineage.get(target)
-        if generation.name == now.generation:
-            raise CatalogueError(f"{self.folder}: {target} answers already.")
-        return self.serving.turn("rollback", target, now.revision)
+        return self.serving.rollback(name)
 
     def plan(self, order: str = "gain") -> Plan:
         """Which items a backfill would embed first, and what that would cost and bring; nothing is done.

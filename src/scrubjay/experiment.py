@@ -26,12 +26,13 @@ from scrubjay.data.loading import Cache, Pictures
 from scrubjay.data.sources import source
 from scrubjay.data.stream import Stream, StreamOptions, data_hash, split
 from scrubjay.errors import CheckpointError, ConfigError, UserError
+from scrubjay.files import write_json
 from scrubjay.lineage import Generation, Lineage, class_means, versions
 from scrubjay.locking import locked
 from scrubjay.measurement import Measured
 from scrubjay.methods import Method, method
 from scrubjay.models.activations import Activations
-from scrubjay.models.checkpoint import load_into, load_tensors, write_json
+from scrubjay.models.checkpoint import load_into, load_tensors
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.models.embedding import embed, embed_backbone, space_fingerprint
 from scrubjay.training import TrainingOptions, adopt, learn, seeded

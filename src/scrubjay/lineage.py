@@ -29,8 +29,9 @@ from torch import Tensor
 from scrubjay import bridges as maps
 from scrubjay.bridges import Bridge
 from scrubjay.errors import CatalogueError, CheckpointError, StorageError
+from scrubjay.files import write_json
 from scrubjay.methods import Method
-from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors, write_json
+from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors
 from scrubjay.models.embedder import Network, NetworkOptions
 
 FORMAT = 1

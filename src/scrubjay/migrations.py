@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from scrubjay.errors import CatalogueError
+from scrubjay.files import write_json
 from scrubjay.lineage import Lineage
 from scrubjay.locking import locked
-from scrubjay.models.checkpoint import write_json
 from scrubjay.serving import ServingFile
 from scrubjay.stores import Store
 

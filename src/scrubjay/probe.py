@@ -27,7 +27,8 @@ from pydantic import Field
 from scrubjay.config import Config
 from scrubjay.data.photos import content_hash
 from scrubjay.errors import CheckpointError, StorageError
-from scrubjay.models.checkpoint import load_tensors, save_tensors, write_json
+from scrubjay.files import write_json
+from scrubjay.models.checkpoint import load_tensors, save_tensors
 from scrubjay.types import Sample
 
 Carry = Callable[[str, NDArray[np.float32]], NDArray[np.float32]]
@@ -114,6 +115,7 @@ class ProbeSet:
                 chosen.append((sample, label))
         building = self.folder / f".{generation}.{os.getpid()}"
         try:
+            shutil.rmtree(building, ignore_errors=True)  # of a killed process that had the same number
             building.mkdir(parents=True)
             rows = [_kept(building, number, *each, options.keep) for number, each in enumerate(chosen)]
             if options.keep == "embeddings" and chosen:

@@ -52,10 +52,12 @@ def prunable(answering: Answering) -> Prunable:
 
 
 def prune(answering: Answering, what: Prunable) -> None:
-    """Drop it; vectors first, so that none is left without the generation that explains it."""
-    for space, _ in what.spaces:
+    """Drop of it what is not needed by now; vectors first, so that none is left without what explains it."""
+    still = prunable(answering)  # while the user thought about it another generation may have been made to answer
+    for space in {space for space, _ in what.spaces} & {space for space, _ in still.spaces}:
         answering.gallery.store.drop_space(space.id)
-    for generation, _ in what.generations:
+    named = {generation.name for generation, _ in what.generations}
+    for generation in [generation for generation, _ in still.generations if generation.name in named]:
         gone = generation.folder.with_name(f".{generation.name}.0")  # out of sight at once, however long it takes
         generation.folder.rename(gone)
         shutil.rmtree(gone)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scrubjay.errors import CatalogueError, StorageError
+from scrubjay.files import write_json
 from scrubjay.locking import locked
-from scrubjay.models.checkpoint import write_json
 
 Action = Literal["promote", "rollback"]
 
@@ -144,6 +144,24 @@ class ServingFile:
             changed = Serving(now.revision + 1, generation, shadow, (*now.history, turn))
             write_json(self.path, asdict(changed))
             return changed
+
+    def rollback(self, generation: str | None = None) -> Serving:
+        """Let an earlier generation answer again; by default the one that did before the present one.
+
+        Raises:
+            CatalogueError: there is none, it answers already, or another process changed it meanwhile.
+        """
+        now = self.read()
+        target = generation or now.previous
+        if target is None:
+            first = now.generation or "no generation"
+            raise CatalogueError(f"{self.folder}: nothing to roll back to: {first} is the first that answers.")
+        if target == now.generation:
+            raise CatalogueError(f"{self.folder}: {target} answers already.")
+        if not (self.folder / "generations" / target / "generation.json").is_file():
+            known = sorted(path.parent.name for path in self.folder.glob("generations/g*/generation.json"))
+            raise CatalogueError(f"there is no generation {target!r}; there are: {', '.join(known)}.")
+        return self.turn("rollback", target, now.revision)
 
     def shadow(self, shadow: Shadow | None, expected: int) -> Serving:
         """Set or end what answers beside the serving generation; see `turn`."""

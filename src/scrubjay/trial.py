@@ -26,9 +26,9 @@ from scrubjay.errors import DataError
 from scrubjay.evaluation.retrieval import evaluate_query_gallery
 from scrubjay.evaluation.tradeoff import agreement
 from scrubjay.experiment import ExperimentOptions, make_method
+from scrubjay.files import write_json
 from scrubjay.lineage import Generation, Lineage
 from scrubjay.models.activations import Activations
-from scrubjay.models.checkpoint import write_json
 from scrubjay.models.embedder import Network
 from scrubjay.models.embedding import embed
 from scrubjay.training import learn

@@ -24,10 +24,10 @@ from scrubjay.data.stream import Stream
 from scrubjay.errors import ConfigError, DataError, UserError
 from scrubjay.evaluation.tradeoff import place, spearman
 from scrubjay.experiment import ExperimentOptions
+from scrubjay.files import write_file, write_json
 from scrubjay.lineage import Generation, Lineage
 from scrubjay.locking import locked
 from scrubjay.methods import method
-from scrubjay.models.checkpoint import write_file, write_json
 from scrubjay.progress import track
 from scrubjay.report.standing import corner, ratio
 from scrubjay.report.tuned import page, snippet

@@ -60,9 +60,12 @@ def rollback(
     generation: Annotated[str | None, typer.Argument(metavar="[GENERATION]", help="Default: the one before.")] = None,
 ) -> None:
     """Let the generation before answer again. No vector is touched."""
-    from scrubjay.catalogue import Catalogue
+    from scrubjay.errors import CatalogueError
+    from scrubjay.serving import ServingFile  # not the whole catalogue: it takes seconds to import
 
-    serving = Catalogue(folder).rollback(generation)
+    if not (folder / "catalogue.json").is_file():
+        raise CatalogueError(f"{folder}: no catalogue here; make one first: scrubjay init {folder}")
+    serving = ServingFile(folder).rollback(generation)
     say(f"{serving.generation} answers queries again; before: {serving.history[-1].before}.")
 
 

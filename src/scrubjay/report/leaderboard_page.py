@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scrubjay.models.checkpoint import write_json
+from scrubjay.files import write_json
 from scrubjay.report import leaderboard_text as text
 from scrubjay.report import plots
 from scrubjay.report.html import Plot, drawn, environment, write_page

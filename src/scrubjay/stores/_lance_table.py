@@ -98,7 +98,12 @@ class Table:
             # not a batch of one: it would come back without the number of its query
             single = queries[0] if len(queries) == 1 else queries
             search = self._table.search(single).distance_type("dot").limit(limit)
-            rows = search.nprobes(probes).refine_factor(_REFINED).select(["id", "content_hash", "vector", "_distance"]).to_arrow()
+            rows = (
+                search.nprobes(probes)
+                .refine_factor(_REFINED)
+                .select(["id", "content_hash", "vector", "_distance"])
+                .to_arrow()
+            )
         if len(queries) == 1:
             return [rows]
         number = rows["query_index"].to_numpy()
