@@ -43,13 +43,16 @@ def test_the_whole_journey(call: Call, shop: Path, tmp_path: Path) -> None:
     assert code == 0, err
     assert "g1 from g0 (l2): 3 classes" in out
     code, out, _ = call("search", "shop", str(tmp_path / "summer/fig/0.png"), "-k", "2", "--json")
-    hits = json.loads(out)
+    hits = json.loads(out)["hits"]
     assert code == 0
     assert [hit["generation"] for hit in hits] == ["g0", "g0"]
     assert hits[0]["uri"] == str(tmp_path / "summer/fig/0.png")
     assert hits[0]["score"] == pytest.approx(1, abs=1e-5)
+    assert call("promote", "shop", "g1", "--force")[0] == 0
+    code, out, err = call("backfill", "shop")
+    assert (code, "8 items" in out, err.count("left out")) == (0, True, 4)
     photos(tmp_path / "spring", "apple", "pear")
-    call("add", "shop", "spring")
+    assert "audited: every item" in call("backfill", "shop")[1]
     code, out, _ = call("status", "shop")
     assert code == 0
     assert "12 items" in out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from scrubjay.queries import Query, QueryLog, brief
 from scrubjay.routes import Routes, space_of
 from scrubjay.serving import ServingFile
 from scrubjay.shadow import Compared, answer_pending, chosen, compare
+from scrubjay.stores import Item
 from scrubjay.types import Embeddings, Hit, Sample
 
 
@@ -74,7 +75,7 @@ class Answer:
     """What a search found.
 
     Attributes:
-        hits: best first.
+        hits: best first; an item whose picture has the same bytes as the query is the first, with a match of 1.
         generation: the one that embedded the query.
         matched: whether the best hit is likely to be of the query's class; None where nothing is known about it.
         threshold: the calibrated probability that the best hit has to reach for that.
@@ -164,12 +165,14 @@ class Answering:
         query = self.embed(generation, [Sample(picture, 0)])
         legs = self.legs(generation, query.vectors)
         (hits,) = self.gallery.search_mixed(legs, k, labels, where)
+        content = content_hash(Sample(picture, 0))
+        hits = self._itself_first(content, legs, hits, k, labels, where)
         needed = self.needed(generation)
         best = hits[0].match if hits else None
         matched = None if needed is None or best is None else best > needed
         if labels is None and where is None:
             milliseconds = 1000 * (time.perf_counter() - began)
-            self._write_down(picture, generation, query.vectors[0], hits, matched, milliseconds)
+            self._write_down(picture, content, generation, query.vectors[0], hits, matched, milliseconds)
         unembedded = self.gallery.unembedded([leg.space for leg in legs])
         return Answer(tuple(hits), generation.name, matched, needed, unembedded)
 
@@ -217,16 +220,44 @@ class Answering:
         """Of live queries."""
         return QueryLog(self.folder / "queries.sqlite")
 
+    def _itself_first(
+        self,
+        content: str,
+        legs: Sequence[Leg],
+        hits: list[Hit],
+        k: int,
+        labels: Sequence[str] | None,
+        where: Mapping[str, Any] | None,
+    ) -> list[Hit]:
+        """The hits with the item whose picture has the same bytes as the query in front: that match is certain."""
+        found = next((hit for hit in hits if hit.id == content), None)
+        for item in self.gallery.store.items([content]) if found is None else ():
+            wanted = labels is None or item.label in labels
+            if wanted and all(item.metadata.get(key) == value for key, value in (where or {}).items()):
+                found = self._hit(item, legs)
+        if found is None:
+            return hits
+        return [replace(found, match=1.0), *(hit for hit in hits if hit.id != content)][:k]
+
+    def _hit(self, item: Item, legs: Sequence[Leg]) -> Hit | None:
+        for leg in legs:
+            names, vectors = self.gallery.store.vectors(leg.space.id, [item.id])
+            if names:
+                score = float(np.clip(leg.queries[0] @ vectors[0], -1, 1))
+                return Hit(item.id, item.uri, item.label, score, leg.space.generation, item.metadata)
+        return None
+
     def _write_down(
         self,
         picture: Path,
+        content: str,
         generation: Generation,
         vector: NDArray[np.float32],
         hits: Sequence[Hit],
         matched: bool | None,
         milliseconds: float,
     ) -> None:
-        content, shadow = content_hash(Sample(picture, 0)), self.serving.read().shadow
+        shadow = self.serving.read().shadow
         other = shadow.generation if shadow is not None and chosen(content, shadow.share) else None
         place = str(picture.absolute())
         self.log.append(Query(place, content, generation.name, vector, brief(hits), matched, milliseconds, other))

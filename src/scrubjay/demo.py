@@ -73,7 +73,7 @@ def _catalogue(out: Path, run: Path) -> Catalogue:
     if (folder / "catalogue.json").exists():
         return Catalogue(folder)
     options = ExperimentOptions.parse({**RECIPE, "method": {"name": "mmd"}}, "demo")
-    shared = {key: getattr(options, key) for key in CatalogueOptions.model_fields}
+    shared = {key: getattr(options, key) for key in CatalogueOptions.model_fields if hasattr(options, key)}
     return Catalogue.init(folder, CatalogueOptions(**shared), run)
 
 
