@@ -104,7 +104,8 @@ def backfill(
     if done.complete:
         say("audited: every item whose picture can be had is embedded by the generation that answers.")
     elif done.limit is not None:
-        say(f"stopped by the limit of {done.limit}; {done.missing} items are still found by older vectors.")
+        option = {"seconds": "--budget", "items": "--items", "until": "--until-recall"}[done.limit]
+        say(f"stopped by {option}; {done.missing} items are still found by older vectors.")
     elif done.missing:
         say(f"{done.missing} items are still found by older vectors; the same command goes on.")
 
