@@ -28,7 +28,7 @@ def turn(degrees: float) -> Bridge:
 
 
 def grown(folder: Path, parents: Mapping[str, str | None], bare: str = "", dims: Mapping[str, int] = {}) -> Lineage:
-    """Generations by their parents; the way from one to its parent turns by `degrees`, the way back by three times that.
+    """Generations by their parents; the way to a parent turns by `degrees`, the way back by three times that.
 
     The way back is no inverse, so that a test tells one from the other.
     """
@@ -147,7 +147,7 @@ def test_a_generation_without_bridges_passes_vectors_on_as_they_are(tmp_path: Pa
 def test_without_bridges_spaces_of_different_size_are_not_joined(tmp_path: Path) -> None:
     routes = Routes(grown(tmp_path, LINE, bare="g2", dims={"g2": 3, "g3": 3}))
     for source, target in (("g2", "g1"), ("g1", "g2"), ("g3", "g0")):
-        with pytest.raises(SpaceError, match="g2 has no bridge .*another size"):
+        with pytest.raises(SpaceError, match=r"g2 has no bridge .*another size"):
             routes.bridge(source, target)
     assert [each.generation for each in routes.order("g3", [space(f"g{n}") for n in range(4)])] == ["g3", "g2"]
 
