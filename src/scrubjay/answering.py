@@ -37,19 +37,22 @@ class Calibrations:
 
     Attributes:
         spaces: of the cosines in each embedding space, by its id.
+        straight: ids of older spaces that queries enter as they are: no bridge did as well.
         unknown: the best calibrated score of each probe picture among items of other classes: what a picture of a
             class that is not in the gallery gets.
         known: its best score among items of its own class.
     """
 
     spaces: Mapping[str, Calibration] = field(default_factory=dict)
+    straight: Sequence[str] = ()
     unknown: Sequence[float] = ()
     known: Sequence[float] = ()
 
     def save(self, path: Path) -> None:
         """Write them, whole or not at all."""
         spaces = {name: calibration.to_json() for name, calibration in self.spaces.items()}
-        write_json(path, {"spaces": spaces, "unknown": list(self.unknown), "known": list(self.known)})
+        scores = {name: list(getattr(self, name)) for name in ("straight", "unknown", "known")}
+        write_json(path, {"spaces": spaces, **scores})
 
     @classmethod
     def load(cls, path: Path) -> Calibrations:
@@ -61,7 +64,7 @@ class Calibrations:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             spaces = {name: Calibration.from_json(each) for name, each in values["spaces"].items()}
-            return cls(spaces, values["unknown"], values["known"])
+            return cls(spaces, values["straight"], values["unknown"], values["known"])
         except FileNotFoundError:
             return cls()
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -143,7 +146,9 @@ class Answering:
         return [
             Leg(
                 space,
-                self.routes.bridge(generation.name, space.generation)(vectors),
+                vectors
+                if space.id in calibrations.straight
+                else self.routes.bridge(generation.name, space.generation)(vectors),
                 calibrations.spaces.get(space.id, usual),
             )
             for space in spaces

@@ -26,7 +26,7 @@ from scrubjay.models.embedding import embed
 from scrubjay.planning import pulls
 from scrubjay.probe import ProbeSet, Queries
 from scrubjay.routes import space_of
-from scrubjay.stores import Item
+from scrubjay.stores import Item, Space
 from scrubjay.types import Sample
 
 ITEMS = 20_000
@@ -96,7 +96,12 @@ class Judging:
         number = len(parts)
         gallery = Standing(parts, standing.queries[:number], standing.calibrations[:number])
         unknown, known = best_scores(queries.probes, gallery)
-        Calibrations(found, unknown, known).save(self.answering.calibrations_path(generation))
+        straight = tuple(
+            part.space
+            for part, vectors in zip(parts, gallery.queries, strict=True)
+            if vectors is queries.vectors and part.space != own
+        )
+        Calibrations(found, straight, unknown, known).save(self.answering.calibrations_path(generation))
 
     def _seen(self, generation: Generation) -> Part:
         """The pictures that a generation has learned from, where the gallery holds nothing of its space yet."""
@@ -238,9 +243,12 @@ class Judging:
 
     def _calibrated(self, generation: Generation, queries: Queries, parts: Sequence[Part]) -> Standing:
         spaces = {space.id: space for space in (*self.answering.gallery.store.spaces(), space_of(generation))}
-        bridge = self.answering.routes.bridge
-        carried = [bridge(generation.name, spaces[part.space].generation)(queries.vectors) for part in parts]
         of = list(dict.fromkeys(part.space for part in parts))
+        over = {
+            space: self._carried(generation, queries, spaces[space], [part for part in parts if part.space == space])
+            for space in of
+        }
+        carried = [over[part.space] for part in parts]
         pairs = []
         for space in of:
             mine = [row for row, part in enumerate(parts) if part.space == space]
@@ -248,6 +256,25 @@ class Judging:
             pairs.append(Pairs(leg.scores(), *leg.pairs(queries.probes)))
         fitted = dict(zip(of, fit_calibrations(pairs), strict=True))
         return Standing(parts, carried, [fitted[part.space] for part in parts])
+
+    def _carried(
+        self, generation: Generation, queries: Queries, space: Space, parts: Sequence[Part]
+    ) -> NDArray[np.float32]:
+        """Queries in the space of some items: over the bridges, or as they are where probe pictures find more so.
+
+        Each bridge is judged when it is made; what several do one after the other shows here alone.
+        """
+        bridge = self.answering.routes.bridge(generation.name, space.generation)
+        carried = bridge(queries.vectors)
+        judges = bridge.kind != "identity" and all(probe.sample for probe in queries.probes)
+        if not judges or space.dim != space_of(generation).dim:
+            return carried
+        found = [
+            evaluated(queries.probes, Standing(parts, [vectors] * len(parts), [AS_IT_IS] * len(parts)))
+            for vectors in (carried, queries.vectors)
+        ]
+        over, straight = ({} if each is None else each for each in found)
+        return queries.vectors if straight.get("map_at_r", 0.0) > over.get("map_at_r", 0.0) else carried
 
     def _embeddable(self, number: int) -> list[Item]:
         """Some items whose pictures are still what they were."""

@@ -73,6 +73,8 @@ class Upkeep:
         now = self.answering.serving.read()
         if name is not None and self.answering.lineage.get(name).name == now.generation:
             raise CatalogueError(f"{self.answering.folder}: {name} answers already.")
+        if name is not None:
+            Judging(self.answering).calibrate(self.answering.lineage.get(name))
         return self.answering.serving.shadow(None if name is None else Shadow(name, share), now.revision)
 
     def shadowed(self) -> Compared:
