@@ -82,7 +82,7 @@ def test_without_old_probe_pictures_it_fails(tmp_path: Path) -> None:
     found = measure(probes("fig"), ["apple"], standing([[0.1]], labels), standing([[0.2]], labels), GateOptions())
     assert found["groups"]["old"] is None
     assert (found["old_retention"], found["negative_flips"], found["unjudged"]) == (None, None, ["apple"])
-    assert found["reasons"] == ["no probe picture of an old class: nothing says whether they are kept"]
+    assert found["reasons"] == ["no probe picture of an old class in the gallery: nothing says whether they are kept"]
 
 
 def test_thresholds_are_inclusive() -> None:

@@ -107,7 +107,6 @@ def test_a_shadow_answers_and_is_compared(shop: Catalogue, call: Call, tmp_path:
     assert (code, out, err.count("\n")) == (2, "", 1)
 
 
-@pytest.mark.xfail(strict=False, reason="the command gives an empty --where, and what is filtered is not written down")
 def test_a_search_is_written_down(shop: Catalogue, call: Call) -> None:
     call("search", "shop", "spring/test/apple/100.png")
     assert [query.generation for query in shop.upkeep.answering.log.recent()] == ["g0"]

@@ -123,7 +123,9 @@ def test_an_old_catalogue_goes_on(old: Path, tmp_path: Path) -> None:
     assert shop.learn(pictures(tmp_path / "winter", "medlar")).name == "g2"
     report = shop.gate("g2")
     assert report["unjudged"] == ["apple", "pear"]
-    assert report["reasons"][-1] == "no probe picture of an old class: nothing says whether they are kept"
+    assert (
+        report["reasons"][-1] == "no probe picture of an old class in the gallery: nothing says whether they are kept"
+    )
     shop.promote("g2", force=True)
     hits = shop.search(tmp_path / "winter/train/medlar/0.png", 50)
     assert (len(hits), {hit.generation for hit in hits}) == (15, {"g0"})

@@ -104,7 +104,6 @@ def searched_for(shop: Catalogue, root: Path) -> list[Hit]:
     return Catalogue(shop.folder).search(root / "spring/test/apple/100.png", 50)
 
 
-@pytest.mark.xfail(strict=False, reason="what a rollback from here would lead to was pruned, and is calibrated for")
 def test_after_a_rollback_to_the_oldest_that_is_left_pictures_are_added(shop: Catalogue, tmp_path: Path) -> None:
     shop.learn(pictures(tmp_path / "winter", "medlar"), start="g1")
     for name in ("g1", "g3"):

@@ -175,7 +175,7 @@ class Answering:
         needed = self.needed(generation)
         best = hits[0].match if hits else None
         matched = None if needed is None or best is None else best > needed
-        if labels is None and where is None:
+        if not labels and not where:
             milliseconds = 1000 * (time.perf_counter() - began)
             self._write_down(picture, content, generation, query.vectors[0], hits, matched, milliseconds)
         unembedded = self.gallery.unembedded([leg.space for leg in legs])

@@ -38,6 +38,7 @@ from scrubjay.migrations import FORMAT, migrated
 from scrubjay.models.embedder import Embedder
 from scrubjay.refreshing import Plan, Refreshing
 from scrubjay.routes import space_of
+from scrubjay.sampling import pairs
 from scrubjay.serving import Serving, ServingFile
 from scrubjay.starting import take_over
 from scrubjay.stores import open_store
@@ -135,8 +136,8 @@ class Catalogue:
         """
         with locked(self.folder):
             parent = self._parent(start)
-            pairs = None if parent is None else partial(self._judging.pairs, parent)
-            learning = Learning(self.folder, self.options, self.lineage, parent, pairs)
+            gallery = None if parent is None else partial(pairs, self._answering, parent)
+            learning = Learning(self.folder, self.options, self.lineage, parent, gallery)
             generation = learning.learn(photos, method_name, settings or {})
             now = self.serving.read()
             if now.generation is None:
@@ -274,9 +275,9 @@ class Catalogue:
         if UPKEEP * changed >= self.gallery.count():
             self.gallery.store.maintain()
         serving = self.serving.read()
-        for name in (serving.generation, serving.previous):
-            if name is not None:
-                self._judging.calibrate(self.lineage.get(name))
+        for generation in self.lineage.generations():
+            if generation.name in (serving.generation, serving.previous):
+                self._judging.calibrate(generation)
 
     @property
     def _judging(self) -> Judging:
@@ -286,7 +287,7 @@ class Catalogue:
         if start is not None:
             return self.lineage.get(start)
         left = self.serving.read().left
-        kept = [generation for generation in self.lineage.generations() if generation.name not in left]
+        kept = [each for each in self.lineage.generations() if left.isdisjoint(self.lineage.line(each.name))]
         return kept[-1] if kept else None
 
 

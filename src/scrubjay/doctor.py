@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from scrubjay.adding import sample_of
 from scrubjay.answering import Answering
 from scrubjay.backfill.progress import read_journal
-from scrubjay.data.photos import content_hash
-from scrubjay.errors import CheckpointError, DataError, ScrubjayError, UserError
+from scrubjay.errors import CheckpointError, ScrubjayError, UserError
 from scrubjay.lineage import Generation
+from scrubjay.mending import counted, generation_of, intact, leftovers, strangers, wrong_vectors
 from scrubjay.models.checkpoint import load_tensors
 from scrubjay.probe import ProbeSet
 from scrubjay.routes import space_of
-from scrubjay.stores import NORM_TOLERANCE, Item, Space
+from scrubjay.stores import Space
 
 SAMPLE = 16
 """Items of each space that are embedded again, to see whether their vectors are of that space."""
-BATCH = 64
-ALIKE = 0.999
-"""The least cosine of a vector with the same picture embedded again."""
 SHOWN = 3
 
 Kind = Literal["error", "note"]
@@ -60,36 +51,6 @@ def examine(answering: Answering) -> list[Finding]:
         except ScrubjayError as error:
             found.append(Finding("error", str(error), f"restore {answering.folder} from a copy"))
     return found
-
-
-def mend(answering: Answering, thorough: bool = False) -> list[str]:
-    """Remove what cannot be right: vectors that are damaged, double or of nothing, and what killed work left behind.
-
-    Items stay; those whose vectors went count as not embedded, and a backfill embeds them again.
-
-    Args:
-        answering: of the catalogue.
-        thorough: embed every picture that can be had again, and remove the vectors that are of another space.
-
-    Returns:
-        What was done, a line each.
-    """
-    store, done = answering.gallery.store, []
-    for space in store.spaces():
-        wrong = _wrong(answering, space)
-        generation = _generation(answering, space)
-        if thorough and generation is not None and generation.fingerprint == space.fingerprint:
-            strangers = _strangers(answering, space, generation, None)[1]
-            wrong |= {"of another space": strangers} if strangers else {}
-        ids = {name for names in wrong.values() for name in names}
-        if ids:
-            removed = store.drop_embeddings(space.id, ids)
-            done.append(f"removed {removed} vectors of {space.generation}: {_counts(wrong)}")
-    for path in _leftovers(answering.folder):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        done.append(f"removed {path}, left by work that was cut short")
-    store.maintain()
-    return done
 
 
 def _generations(answering: Answering) -> Iterator[Finding]:
@@ -139,7 +100,7 @@ def _spaces(answering: Answering) -> Iterator[Finding]:
     store, folder = answering.gallery.store, answering.folder
     reached = _reached(answering)
     for space in store.spaces():
-        generation, held = _generation(answering, space), store.coverage(space)[0]
+        generation, held = generation_of(answering, space), store.coverage(space)[0]
         cure = f"scrubjay backfill {folder} && scrubjay prune {folder}"
         if generation is not None and generation.fingerprint != space.fingerprint:
             what = f"its {held} vectors are foreign: not of {space.generation} as it is here; they are never found"
@@ -164,7 +125,7 @@ def _answers(answering: Answering) -> Generation | None:
 
 
 def _mixed(answering: Answering, space: Space, generation: Generation) -> Iterator[Finding]:
-    looked, wrong = _strangers(answering, space, generation, SAMPLE)
+    looked, wrong = strangers(answering, space, generation, SAMPLE)
     if wrong:
         what = (
             f"space {space.id} is mixed: {len(wrong)} of {looked} vectors looked at are not what {space.generation} "
@@ -174,62 +135,18 @@ def _mixed(answering: Answering, space: Space, generation: Generation) -> Iterat
         yield Finding("error", what, cure)
 
 
-def _strangers(answering: Answering, space: Space, generation: Generation, number: int | None) -> tuple[int, list[str]]:
-    """Items of a space whose vectors its generation did not make, among some or all whose pictures can be had."""
-    store = answering.gallery.store
-    ids, _ = store.vectors(space.id)
-    chosen = [ids[index] for index in np.random.default_rng(0).permutation(len(ids))]
-    items = islice(intact(item for name in chosen for item in store.items([name])), number)
-    looked, wrong = 0, []
-    while batch := list(islice(items, BATCH)):
-        embedded = answering.embed(generation, [sample_of(item) for item in batch])
-        kept = [batch[index].id for index in embedded.indices]
-        _, stored = store.vectors(space.id, kept)
-        cosines = np.vecdot(stored, embedded.vectors)
-        wrong += [name for name, cosine in zip(kept, cosines, strict=True) if not cosine >= ALIKE]
-        looked += len(kept)
-    return looked, wrong
-
-
 def _vectors(answering: Answering) -> Iterator[Finding]:
     mend = f"scrubjay doctor {answering.folder} --mend"
     for space in answering.gallery.store.spaces():
-        wrong = _wrong(answering, space)
+        wrong = wrong_vectors(answering, space)
         rest = {kind: names for kind, names in wrong.items() if kind in ("of no item", "of an older picture")}
         serious = {kind: names for kind, names in wrong.items() if kind not in rest}
         if serious:
             some = _some([name for names in serious.values() for name in names])
-            what = f"space {space.id}: {_counts(serious)} vectors ({some})"
+            what = f"space {space.id}: {counted(serious)} vectors ({some})"
             yield Finding("error", what, f"{mend} && scrubjay backfill {answering.folder}")
         if rest:
-            yield Finding("note", f"space {space.id}: vectors {_counts(rest)}; no search finds them", mend)
-
-
-def _wrong(answering: Answering, space: Space) -> dict[str, list[str]]:
-    """Ids in a space whose vectors cannot be right, by what is wrong."""
-    store = answering.gallery.store
-    contents = {item.id: item.content_hash for item in store.items()}
-    seen: Counter[str] = Counter()
-    found: dict[str, list[str]] = {}
-    for ids, hashes, vectors in store.stored(space.id):
-        seen.update(ids)
-        norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-        for name, content, norm in zip(ids, hashes, norms, strict=True):
-            kind = _problem(contents.get(name), content, float(norm))
-            if kind is not None:
-                found.setdefault(kind, []).append(name)
-    double = [name for name, number in seen.items() if number > 1]
-    return {**found, "duplicate": double} if double else found
-
-
-def _problem(expected: str | None, content: str, norm: float) -> str | None:
-    if not np.isfinite(norm):
-        return "non-finite"
-    if abs(norm - 1) > NORM_TOLERANCE:
-        return "unnormalised"
-    if expected is None:
-        return "of no item"
-    return "of an older picture" if content != expected else None
+            yield Finding("note", f"space {space.id}: vectors {counted(rest)}; no search finds them", mend)
 
 
 def _coverage(answering: Answering) -> Iterator[Finding]:
@@ -281,34 +198,10 @@ def _interrupted(answering: Answering) -> Iterator[Finding]:
         told = read_journal(path)
         if told.state == "interrupted" and told.generation == answering.serving.read().generation:
             yield Finding("note", str(told.line(folder)).partition("; it goes")[0], f"scrubjay backfill {folder}")
-    left = _leftovers(folder)
+    left = leftovers(folder)
     if left:
         what = f"{len(left)} temporary files of work that was cut short ({_some([path.name for path in left])})"
         yield Finding("note", what, f"scrubjay doctor {folder} --mend")
-
-
-def _leftovers(folder: Path) -> list[Path]:
-    """What processes that were killed had begun to write; they are numbered by their process."""
-    places = (folder, folder / "generations", folder / "probe", folder / "calibration", *folder.glob("probe/g*"))
-    return sorted(path for place in places for path in place.glob(".*.[0-9]*"))
-
-
-def intact(items: Iterable[Item]) -> Iterator[Item]:
-    """Those whose pictures are what they were when they were added."""
-    for item in items:
-        try:
-            if content_hash(sample_of(item)) == item.content_hash:
-                yield item
-        except DataError:
-            continue
-
-
-def _generation(answering: Answering, space: Space) -> Generation | None:
-    return next((each for each in answering.lineage.generations() if each.name == space.generation), None)
-
-
-def _counts(wrong: Mapping[str, list[str]]) -> str:
-    return ", ".join(f"{len(names)} {kind}" for kind, names in sorted(wrong.items()))
 
 
 def _some(names: Sequence[str]) -> str:

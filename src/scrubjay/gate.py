@@ -28,7 +28,7 @@ class GateOptions(Config):
     old_retention: float = Field(0.98, ge=0)
     """Recall@1 and mAP@R on old classes, of what they are now: the lower of both must be at least this."""
     negative_flips: float = Field(0.02, ge=0, le=1)
-    """Of the probe pictures of old classes that are found at rank 1 now, at most this share may be lost."""
+    """Share of the probe pictures of old classes that are found at rank 1 now and may be lost, at most."""
     new_gain: float = 0.0
     """By how much recall@1 on new classes must be above what it is now."""
 
@@ -125,8 +125,8 @@ def measure(
         "new_gain": _gain(groups["new"]),
     }
     reasons = _reasons(figures, options)
-    if not is_old.any():
-        reasons.append("no probe picture of an old class: nothing says whether they are kept")
+    if groups["old"] is None:
+        reasons.append("no probe picture of an old class in the gallery: nothing says whether they are kept")
     return {
         "groups": groups,
         **figures,

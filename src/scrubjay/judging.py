@@ -15,30 +15,21 @@ from numpy.typing import NDArray
 
 from scrubjay.adding import sample_of
 from scrubjay.answering import Answering, Calibrations
-from scrubjay.bridges import Judged
 from scrubjay.calibration import Calibration, Pairs, fit_calibrations
-from scrubjay.data.photos import content_hash
-from scrubjay.errors import CatalogueError, CheckpointError, DataError
+from scrubjay.errors import CatalogueError, CheckpointError
 from scrubjay.gate import Part, Standing, best_scores, evaluated, measure
 from scrubjay.lineage import Generation
-from scrubjay.models.embedder import Embedder
-from scrubjay.models.embedding import embed
 from scrubjay.planning import pulls
 from scrubjay.probe import ProbeSet, Queries
 from scrubjay.routes import space_of
+from scrubjay.sampling import EMBEDDED, ITEMS, embeddable
 from scrubjay.stores import Item, Space
 from scrubjay.types import Sample
 
-ITEMS = 20_000
-"""Of a larger gallery so many items are looked at. Ids are hashes, so the first of them are a random sample."""
-SHOWN = 64
-"""Pictures on which an export is compared."""
 AS_IT_IS = Calibration(1.0, 0.0)
 """What leaves cosines alone."""
 CHECKED = 4
 """Batches of a backfill between two looks at the recall."""
-EMBEDDED = 512
-"""Items that are embedded by a candidate, to see what a backfill costs and would bring."""
 
 
 @dataclass(frozen=True)
@@ -145,35 +136,6 @@ class Judging:
 
         return reached
 
-    def pictures(self, generation: Generation) -> list[Sample]:
-        """Some pictures of the gallery that can be had, and those of the probe set."""
-        probes = ProbeSet(self.answering.folder / "probe").probes(self.answering.lineage.line(generation.name))
-        kept = [probe.sample for probe in probes if probe.sample is not None]
-        return [*kept, *(sample_of(item) for item in self._embeddable(SHOWN))][:SHOWN]
-
-    def pairs(self, parent: Generation, embedder: Embedder) -> Judged | None:
-        """Items of the gallery as they are stored by a generation and as a younger network embeds them.
-
-        Those whose pictures can still be had; None where there are none.
-        """
-        store, space = self.answering.gallery.store, space_of(parent)
-        if space not in store.spaces():
-            return None
-        items = self._embeddable(EMBEDDED)
-        held, stored = store.vectors(space.id, [item.id for item in items])
-        items = [item for item in items if item.id in set(held) and item.label is not None]
-        if not items:
-            return None
-        embedded = embed(embedder, [sample_of(item) for item in items], self.answering.options.images)
-        kept = [items[index] for index in embedded.indices]
-        rows = {name: row for row, name in enumerate(held)}
-        codes = {label: code for code, label in enumerate(dict.fromkeys(item.label for item in kept))}
-        return Judged(
-            stored[[rows[item.id] for item in kept]],
-            embedded.vectors,
-            np.array([codes[item.label] for item in kept], dtype=np.int64),
-        )
-
     def _queries(self, generation: Generation, *ends: Generation) -> Queries:
         """The probe pictures of the lines that end in some generations, as queries of one of them."""
         answering = self.answering
@@ -276,22 +238,9 @@ class Judging:
         over, straight = ({} if each is None else each for each in found)
         return queries.vectors if straight.get("map_at_r", 0.0) > over.get("map_at_r", 0.0) else carried
 
-    def _embeddable(self, number: int) -> list[Item]:
-        """Some items whose pictures are still what they were."""
-        found = []
-        for item in islice(self.answering.gallery.store.items(), ITEMS):
-            try:
-                if content_hash(sample_of(item)) == item.content_hash:
-                    found.append(item)
-            except DataError:
-                continue
-            if len(found) == number:
-                break
-        return found
-
     def _sampled(self, candidate: Generation, queries: Queries) -> dict[str, Any]:
         """What it costs to embed items with the candidate, and what that brings, on a sample of the gallery."""
-        items = self._embeddable(EMBEDDED)
+        items = embeddable(self.answering, EMBEDDED)
         if not items:
             return {"backfill": None, "sample": None}
         began = time.perf_counter()

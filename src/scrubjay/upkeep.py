@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scrubjay.answering import Answering
-from scrubjay.doctor import Finding, examine, intact, mend
+from scrubjay.doctor import Finding, examine
 from scrubjay.errors import CatalogueError
 from scrubjay.export import Exported, export
 from scrubjay.judging import Judging
 from scrubjay.locking import locked
+from scrubjay.mending import intact, mend
 from scrubjay.novelty import Novelty
 from scrubjay.pruning import Prunable, prunable, prune
+from scrubjay.sampling import pictures
 from scrubjay.serving import Serving, Shadow
 from scrubjay.shadow import Compared
 
@@ -60,9 +62,7 @@ class Upkeep:
         generation = self.answering.lineage.get(name)
         target = path or self.answering.folder / f"{name}.onnx"
         embedder = self.answering.embedder(generation)
-        return export(
-            embedder, generation, self.answering.options.images, Judging(self.answering).pictures(generation), target
-        )
+        return export(embedder, generation, self.answering.options.images, pictures(self.answering, generation), target)
 
     def shadow(self, name: str | None, share: float = 0.1) -> Serving:
         """Let a generation answer a share of the live queries too, for comparison; None ends it.

@@ -117,7 +117,7 @@ def search(
     from scrubjay.novelty import message
 
     catalogue = Catalogue(folder)
-    answer = catalogue.answer(picture, k, label, override({}, where or []))
+    answer = catalogue.answer(picture, k, label, override({}, where or []) or None)
     if as_json:
         print(json.dumps(asdict(answer), indent=1))
         return
@@ -126,7 +126,8 @@ def search(
         match = "" if hit.match is None else f"  {hit.match:4.0%}"
         say(f"{rank:>3}  {hit.score:6.3f}{match}  {hit.label or '–':<{width}}  {hit.uri}")
     if not answer.hits:
-        say(f"no item of class {' or '.join(label or [])} in the gallery.")
+        wanted = [*(f"class {name}" for name in label or ()), *(where or ())]
+        say(f"no item of {' or '.join(wanted)} in the gallery.")
     elif answer.matched is False:
         say("probably not in the catalogue.")
     if answer.unembedded:
