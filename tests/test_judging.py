@@ -20,6 +20,7 @@ from scrubjay.models.checkpoint import load_tensors, save_tensors
 from scrubjay.models.embedding import embed, space_fingerprint
 from scrubjay.novelty import threshold
 from scrubjay.routes import space_of
+from scrubjay.sampling import pairs
 from scrubjay.stores import Item
 from shops import copied, pictures
 from tiny import IMAGES
@@ -264,7 +265,7 @@ def test_pairs_are_of_pictures_that_are_what_they_were(shop: Catalogue, tmp_path
     pears[0].unlink()
     shutil.copy(pears[2], pears[1])
     shop.gallery.store.put_items([Item("loose", str(tmp_path / "nowhere.png"), "loose", None)])
-    found = judging(shop).pairs(parent, embedder)
+    found = pairs(shop.upkeep.answering, parent, embedder)
     assert found is not None
     there = {item.id: item for item in shop.gallery.store.items() if item.uri not in map(str, [*pears[:2], "nowhere"])}
     del there["loose"]
@@ -279,9 +280,9 @@ def test_pairs_are_of_pictures_that_are_what_they_were(shop: Catalogue, tmp_path
 
 def test_there_are_no_pairs_without_pictures_labels_or_vectors(shop: Catalogue, tmp_path: Path) -> None:
     embedder = shop.lineage.network(shop.lineage.get("g1")).embedder
-    assert judging(shop).pairs(shop.lineage.get("g1"), embedder) is None, "g1 has embedded nothing"
+    assert pairs(shop.upkeep.answering, shop.lineage.get("g1"), embedder) is None, "g1 has embedded nothing"
     shutil.rmtree(tmp_path / "spring")
-    assert judging(shop).pairs(shop.lineage.get("g0"), embedder) is None
+    assert pairs(shop.upkeep.answering, shop.lineage.get("g0"), embedder) is None
 
 
 def test_a_backfill_stops_where_the_recall_was_asked_for(shop: Catalogue) -> None:
