@@ -15,7 +15,7 @@ demo: $(SETUP)  ## the whole story on the embedded data, into ./demo
 	$(BIN)/scrubjay demo --out demo
 
 test: $(SETUP)  ## the tests that end within ten minutes
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 check: $(SETUP)  ## format, lint, types, import floors
 	$(BIN)/ruff format --check src tests benchmarks
@@ -24,7 +24,7 @@ check: $(SETUP)  ## format, lint, types, import floors
 	$(BIN)/lint-imports
 
 check-all: check  ## everything, the slow tests too
-	$(BIN)/pytest -m "slow or not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "slow or not slow"
 
 fix: $(SETUP)  ## what a machine can mend
 	$(BIN)/ruff check --fix src tests benchmarks
