@@ -37,3 +37,8 @@ def few_rows_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let stores use their index for some thousand rows, where by themselves they would look at all of them."""
     monkeypatch.setattr(_lance_index, "EXACT_ROWS", 1000)
     monkeypatch.setattr(_lance_index, "_PARTITION", 128)
+
+
+# A scan in Python: a minute for what the engine, which stands beside it, does in seconds.
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name == "qdrant" else name for name in ADDRESS]
+"""All stores, as the parameters of a test."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stores_under_test import ADDRESS
+from stores_under_test import ADDRESS, EACH
 
 from scrubjay import plugins
 from scrubjay.errors import ConfigError, DataError, SpaceError
@@ -20,7 +20,7 @@ G0 = Space("g0", 8, "fingerprint-of-g0", "g0")
 G1 = Space("g1", 4, "fingerprint-of-g1", "g1")
 
 
-@pytest.fixture(params=ADDRESS)
+@pytest.fixture(params=EACH)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return ADDRESS[request.param](tmp_path)
 
@@ -378,7 +378,7 @@ STEPS = st.one_of(
 )
 
 
-@pytest.mark.parametrize("name", ADDRESS)
+@pytest.mark.parametrize("name", EACH)
 @given(steps=st.lists(STEPS, max_size=12))
 @settings(max_examples=15)
 def test_any_history_ends_like_its_model(name: str, steps: list[tuple[str, str, int]]) -> None:
