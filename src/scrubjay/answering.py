@@ -81,7 +81,7 @@ class Answer:
         hits: best first; an item whose picture has the same bytes as the query is the first, with a match of 1.
         generation: the one that embedded the query.
         matched: whether the best hit is likely to be of the query's class; None where nothing is known about it.
-        threshold: the calibrated probability that the best hit has to reach for that.
+        threshold: the calibrated probability that the best hit has to be above for that.
         unembedded: items without any vector, which no search finds.
     """
 
@@ -171,11 +171,12 @@ class Answering:
         legs = self.legs(generation, query.vectors)
         (hits,) = self.gallery.search_mixed(legs, k, labels, where)
         content = content_hash(Sample(picture, 0))
-        hits = self._itself_first(content, legs, hits, k, labels, where)
+        everything = not labels and not where
+        hits = self._itself_first(content, legs, hits, k, everything)
         needed = self.needed(generation)
         best = hits[0].match if hits else None
         matched = None if needed is None or best is None else best > needed
-        if not labels and not where:
+        if everything:
             milliseconds = 1000 * (time.perf_counter() - began)
             self._write_down(picture, content, generation, query.vectors[0], hits, matched, milliseconds)
         unembedded = self.gallery.unembedded([leg.space for leg in legs])
@@ -225,21 +226,14 @@ class Answering:
         """Of live queries."""
         return QueryLog(self.folder / "queries.sqlite")
 
-    def _itself_first(
-        self,
-        content: str,
-        legs: Sequence[Leg],
-        hits: list[Hit],
-        k: int,
-        labels: Sequence[str] | None,
-        where: Mapping[str, Any] | None,
-    ) -> list[Hit]:
-        """The hits with the item whose picture has the same bytes as the query in front: that match is certain."""
+    def _itself_first(self, content: str, legs: Sequence[Leg], hits: list[Hit], k: int, everything: bool) -> list[Hit]:
+        """The hits with the item whose picture has the same bytes as the query in front: that match is certain.
+
+        Where everything was searched it is in front even if it was not among the hits.
+        """
         found = next((hit for hit in hits if hit.id == content), None)
-        for item in self.gallery.store.items([content]) if found is None else ():
-            wanted = labels is None or item.label in labels
-            if wanted and all(item.metadata.get(key) == value for key, value in (where or {}).items()):
-                found = self._hit(item, legs)
+        if found is None and everything:
+            found = next((self._hit(item, legs) for item in self.gallery.store.items([content])), None)
         if found is None:
             return hits
         return [replace(found, match=1.0), *(hit for hit in hits if hit.id != content)][:k]

@@ -11,10 +11,11 @@ from scrubjay.answering import Answering
 from scrubjay.backfill.progress import read_journal
 from scrubjay.errors import CheckpointError, ScrubjayError, UserError
 from scrubjay.lineage import Generation
-from scrubjay.mending import counted, generation_of, intact, leftovers, strangers, wrong_vectors
+from scrubjay.mending import counted, generation_of, leftovers, strangers, wrong_vectors
 from scrubjay.models.checkpoint import load_tensors
 from scrubjay.probe import ProbeSet
 from scrubjay.routes import space_of
+from scrubjay.sampling import intact
 from scrubjay.stores import Space
 
 SAMPLE = 16

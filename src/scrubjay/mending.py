@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -12,10 +12,9 @@ import numpy as np
 
 from scrubjay.adding import sample_of
 from scrubjay.answering import Answering
-from scrubjay.data.photos import content_hash
-from scrubjay.errors import DataError
 from scrubjay.lineage import Generation
-from scrubjay.stores import NORM_TOLERANCE, Item, Space
+from scrubjay.sampling import intact
+from scrubjay.stores import NORM_TOLERANCE, Space
 
 BATCH = 64
 ALIKE = 0.999
@@ -100,16 +99,6 @@ def leftovers(folder: Path) -> list[Path]:
     """What processes that were killed had begun to write; they are numbered by their process."""
     places = (folder, folder / "generations", folder / "probe", folder / "calibration", *folder.glob("probe/g*"))
     return sorted(path for place in places for path in place.glob(".*.[0-9]*"))
-
-
-def intact(items: Iterable[Item]) -> Iterator[Item]:
-    """Those whose pictures are what they were when they were added."""
-    for item in items:
-        try:
-            if content_hash(sample_of(item)) == item.content_hash:
-                yield item
-        except DataError:
-            continue
 
 
 def generation_of(answering: Answering, space: Space) -> Generation | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -27,18 +28,19 @@ EMBEDDED = 512
 """Items that are embedded by a candidate, to see what a backfill costs and would bring."""
 
 
-def embeddable(answering: Answering, number: int) -> list[Item]:
-    """Some items whose pictures are still what they were."""
-    found = []
-    for item in islice(answering.gallery.store.items(), ITEMS):
+def intact(items: Iterable[Item]) -> Iterator[Item]:
+    """Those whose pictures are still what they were."""
+    for item in items:
         try:
             if content_hash(sample_of(item)) == item.content_hash:
-                found.append(item)
+                yield item
         except DataError:
             continue
-        if len(found) == number:
-            break
-    return found
+
+
+def embeddable(answering: Answering, number: int) -> list[Item]:
+    """Some items whose pictures are still what they were."""
+    return list(islice(intact(islice(answering.gallery.store.items(), ITEMS)), number))
 
 
 def pairs(answering: Answering, parent: Generation, embedder: Embedder) -> Judged | None:

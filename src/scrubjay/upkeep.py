@@ -11,10 +11,10 @@ from scrubjay.errors import CatalogueError
 from scrubjay.export import Exported, export
 from scrubjay.judging import Judging
 from scrubjay.locking import locked
-from scrubjay.mending import intact, mend
+from scrubjay.mending import mend
 from scrubjay.novelty import Novelty
 from scrubjay.pruning import Prunable, prunable, prune
-from scrubjay.sampling import pictures
+from scrubjay.sampling import intact, pictures
 from scrubjay.serving import Serving, Shadow
 from scrubjay.shadow import Compared
 
