@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from scrubjay import experiment
 from scrubjay.config import override
-from scrubjay.experiment import ExperimentOptions
-from scrubjay.recipe import read
+from scrubjay.experiments import run as experiment
+from scrubjay.experiments.recipe import read
+from scrubjay.experiments.run import ExperimentOptions
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "aviary.toml"
 SAME = ("groups", "accuracy", "compatibility", "reindex", "curves")

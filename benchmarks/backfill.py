@@ -22,8 +22,8 @@ from scrubjay.backfill import Backfill, Backfilled, Limits
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.photos import content_hash
 from scrubjay.data.sources.aviary import Aviary
-from scrubjay.journal import Journal
-from scrubjay.lineage import Lineage
+from scrubjay.generations.lineage import Lineage
+from scrubjay.io.journal import Journal
 from scrubjay.methods import method
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.models.embedding import embed, space_fingerprint

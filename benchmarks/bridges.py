@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossed import Crossed, Pictures, crossed
-from scrubjay import experiment
 from scrubjay.bridges import Bridge, Choice, Judged, choose, compose, fit
 from scrubjay.config import read_json
 from scrubjay.evaluation.retrieval import evaluate_query_gallery
-from scrubjay.experiment import ExperimentOptions
+from scrubjay.experiments import run as experiment
+from scrubjay.experiments.run import ExperimentOptions
 
 KINDS = ("identity", "mean_shift", "procrustes", "ridge", "ldc", "mlp")
 ROWS = (*KINDS, "chosen", "chosen, items")

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scrubjay.config import read_json
 from scrubjay.data.loading import Cache
 from scrubjay.data.stream import Stream
-from scrubjay.experiment import ExperimentOptions, load_stream
-from scrubjay.lineage import Generation, Lineage
-from scrubjay.measurement import Measured, gallery_samples
+from scrubjay.experiments.measurement import Measured, gallery_samples
+from scrubjay.experiments.run import ExperimentOptions, load_stream
+from scrubjay.generations.lineage import Generation, Lineage
 from scrubjay.models.checkpoint import load_tensors, save_tensors
 from scrubjay.models.embedding import embed
 

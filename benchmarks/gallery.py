@@ -11,7 +11,7 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 
-from scrubjay.gallery import Gallery
+from scrubjay.gallery.gallery import Gallery
 from scrubjay.stores import Item, Space, open_store
 
 N, DIM, BATCH, QUERIES, K = 10_000, 512, 1_000, 256, 10

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from scrubjay import plugins
-from scrubjay.lineage import _is_own
+from scrubjay.generations.lineage import _is_own
 from scrubjay.methods import Method, method
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.report.method_page import Cost, method_page

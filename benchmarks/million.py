@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from lancedb.index import IvfRq
 
-from scrubjay.serving import ServingFile
+from scrubjay.generations.serving import ServingFile
 from scrubjay.stores import Item, Space, Store, open_store
 from scrubjay.stores import _lance_index as index
 from scrubjay.stores.lancedb import LanceStore

@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossed import Crossed, crossed
+from scrubjay.backfill.priority import Waiting, expected_errors, order, pulls
 from scrubjay.bridges import Bridge, compose, fit
-from scrubjay.calibration import Calibration, Pairs, fit_calibration, fit_calibrations
 from scrubjay.config import read_json
 from scrubjay.evaluation.compatibility import backfill_area
 from scrubjay.evaluation.retrieval import evaluate_scores
-from scrubjay.experiment import ExperimentOptions, run
-from scrubjay.gallery import Gallery, Leg
-from scrubjay.planning import Waiting, expected_errors, order, pulls
+from scrubjay.experiments.run import ExperimentOptions, run
+from scrubjay.gallery.calibration import Calibration, Pairs, fit_calibration, fit_calibrations
+from scrubjay.gallery.gallery import Gallery, Leg
 from scrubjay.stores import Item, Space, open_store
 
 LAST = 3

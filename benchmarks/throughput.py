@@ -22,7 +22,7 @@ from scrubjay.data.sampler import PKSampler
 from scrubjay.data.sources import source
 from scrubjay.data.stream import StreamOptions, split
 from scrubjay.losses.cross_entropy import cross_entropy
-from scrubjay.losses.triplet import triplet
+from scrubjay.losses.metric.triplet import triplet
 from scrubjay.methods.finetune import Finetune
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.models.embedding import embed

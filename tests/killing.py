@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from scrubjay import compat
+from scrubjay import _compat as compat
 from scrubjay.catalogue import Catalogue
-from scrubjay.catalogue_options import CatalogueOptions
-from scrubjay.copying import copy
+from scrubjay.gallery.transfer import copy
 from scrubjay.stores import open_store
+from scrubjay.workspace.options import CatalogueOptions
 from tiny import IMAGES, NETWORK, TRAINING, photos
 
 SPAWN = multiprocessing.get_context("forkserver")

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from scrubjay.catalogue import Catalogue
-from scrubjay.catalogue_options import CatalogueOptions
-from scrubjay.gate import GateOptions
+from scrubjay.gate.decision import GateOptions
+from scrubjay.workspace.options import CatalogueOptions
 from tiny import IMAGES, NETWORK, TRAINING, paint
 
 OPTIONS = CatalogueOptions(

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from scrubjay.catalogue import Catalogue
-from scrubjay.catalogue_options import CatalogueOptions
 from scrubjay.errors import CatalogueError, CheckpointError, ConfigError, DataError, ImageError, SpaceError
-from scrubjay.experiment import ExperimentOptions, run
-from scrubjay.locking import locked
+from scrubjay.experiments.run import ExperimentOptions, run
+from scrubjay.io.locking import locked
 from scrubjay.models.embedding import embed
 from scrubjay.stores import Item
 from scrubjay.types import Sample
+from scrubjay.workspace.options import CatalogueOptions
 from tiny import IMAGES, NETWORK, TRAINING, paint, tree
 
 OPTIONS = CatalogueOptions(images=IMAGES, network=NETWORK, training=TRAINING)

@@ -35,7 +35,7 @@ def look(action: str) -> tuple[str, str]:
         "scrubjay.config",
         "scrubjay.plugins",
         "scrubjay.data.stream",
-        "scrubjay.serving",
+        "scrubjay.generations.serving",
     ]
     + [f"scrubjay.data.sources.{name}" for name in ("folder", "table", "grocery", "cub200", "stanford_dogs", "aviary")],
 )

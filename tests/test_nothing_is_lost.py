@@ -13,7 +13,7 @@ import pytest
 import killing
 from scrubjay.catalogue import Catalogue
 from scrubjay.errors import CatalogueError, ScrubjayError, StorageError
-from scrubjay.locking import locked
+from scrubjay.io.locking import locked
 from tiny import photos
 
 

@@ -11,14 +11,15 @@ import torch
 from rich.console import Console
 
 import scrubjay
-from scrubjay import compat, progress
+from scrubjay import _compat as compat
+from scrubjay import progress
 from scrubjay.types import Batch, Losses, Sample, Session
 
 PUBLIC = {
     "Catalogue": "scrubjay.catalogue",
-    "CatalogueOptions": "scrubjay.catalogue_options",
+    "CatalogueOptions": "scrubjay.workspace.options",
     "Dataset": "scrubjay.types",
-    "ExperimentOptions": "scrubjay.experiment",
+    "ExperimentOptions": "scrubjay.experiments.run",
     "Hit": "scrubjay.types",
     "Method": "scrubjay.methods",
     "Sample": "scrubjay.types",
@@ -27,7 +28,7 @@ PUBLIC = {
     "UserError": "scrubjay.errors",
     "evaluate_query_gallery": "scrubjay.evaluation.retrieval",
     "evaluate_self": "scrubjay.evaluation.retrieval",
-    "run": "scrubjay.experiment",
+    "run": "scrubjay.experiments.run",
 }
 
 

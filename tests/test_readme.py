@@ -48,7 +48,7 @@ def test_every_file_of_the_map_exists() -> None:
 
 def test_every_recipe_is_valid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from scrubjay.config import read_toml
-    from scrubjay.experiment import ExperimentOptions
+    from scrubjay.experiments.run import ExperimentOptions
 
     recipes = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
     assert recipes

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
-    from scrubjay.catalogue_options import CatalogueOptions
     from scrubjay.errors import ScrubjayError, UserError
     from scrubjay.evaluation.retrieval import evaluate_query_gallery, evaluate_self
-    from scrubjay.experiment import ExperimentOptions, run
+    from scrubjay.experiments.run import ExperimentOptions, run
     from scrubjay.methods import Method
     from scrubjay.types import Dataset, Hit, Sample, Session
+    from scrubjay.workspace.options import CatalogueOptions
 
 __version__ = "0.1.0"
 
@@ -35,9 +35,9 @@ __all__ = [
 
 _HOMES = {
     "Catalogue": "catalogue",
-    "CatalogueOptions": "catalogue_options",
+    "CatalogueOptions": "workspace.options",
     "Dataset": "types",
-    "ExperimentOptions": "experiment",
+    "ExperimentOptions": "experiments.run",
     "Hit": "types",
     "Method": "methods",
     "Sample": "types",
@@ -46,7 +46,7 @@ _HOMES = {
     "UserError": "errors",
     "evaluate_query_gallery": "evaluation.retrieval",
     "evaluate_self": "evaluation.retrieval",
-    "run": "experiment",
+    "run": "experiments.run",
 }
 
 

@@ -21,29 +21,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scrubjay.adding import Added, Adding
-from scrubjay.answering import Answer, Answering
 from scrubjay.backfill import Backfilled, Limits
-from scrubjay.catalogue_options import CatalogueOptions
+from scrubjay.backfill.plan import Plan, Refreshing
 from scrubjay.config import read_json
 from scrubjay.data.photos import labelled
 from scrubjay.errors import CatalogueError, ConfigError
-from scrubjay.files import write_json
-from scrubjay.gallery import Gallery
-from scrubjay.judging import Judging
-from scrubjay.learning import Learning
-from scrubjay.lineage import Generation, Lineage
-from scrubjay.locking import locked
-from scrubjay.migrations import FORMAT, migrated
+from scrubjay.gallery.gallery import Gallery
+from scrubjay.gallery.ingest import Added, Adding
+from scrubjay.generations.bridge_paths import space_of
+from scrubjay.generations.lineage import Generation, Lineage
+from scrubjay.generations.serving import Serving, ServingFile
+from scrubjay.io.atomic import write_json
+from scrubjay.io.locking import locked
+from scrubjay.learning.bridge_pairs import pairs
+from scrubjay.learning.import_run import take_over
+from scrubjay.learning.session import Learning
+from scrubjay.maintenance.upkeep import Upkeep
 from scrubjay.models.embedder import Embedder
-from scrubjay.refreshing import Plan, Refreshing
-from scrubjay.routes import space_of
-from scrubjay.sampling import pairs
-from scrubjay.serving import Serving, ServingFile
-from scrubjay.starting import take_over
+from scrubjay.promotion.gate_report import Judging
+from scrubjay.search.searcher import Answer, Answering
 from scrubjay.stores import open_store
 from scrubjay.types import Hit
-from scrubjay.upkeep import Upkeep
+from scrubjay.workspace.migrations import FORMAT, migrated
+from scrubjay.workspace.options import CatalogueOptions
 
 UPKEEP = 100
 """The store is kept up after a change of one in so many of its items."""

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scrubjay import plugins
 from scrubjay.bridges import Bridge, compose, fit, learned, load, save
 from scrubjay.bridges.ridge import Ridge
+from scrubjay.components.drift import linear_map, ridge_map
 from scrubjay.errors import CheckpointError, ConfigError, DataError, SpaceError
 from scrubjay.methods.projection import Residual
-from scrubjay.parts.drift import linear_map, ridge_map
 
 KINDS = ("identity", "mean_shift", "procrustes", "ridge", "ldc", "mlp")
 RESIZE = ("procrustes", "ridge", "ldc", "mlp")

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from scrubjay.bridges import Bridge, Judged, choose
-from scrubjay.bridges._judged import found, reciprocal_ranks
+from scrubjay.bridges._paired import found, reciprocal_ranks
 from tiny import retrieval_by_loops
 
 DIM = 12

@@ -12,7 +12,6 @@ from torch.nn.functional import normalize
 from scrubjay.errors import ConfigError
 from scrubjay.losses.adversarial import adversarial, deception
 from scrubjay.losses.affinity import affinity
-from scrubjay.losses.contrastive import contrastive
 from scrubjay.losses.cross_entropy import cross_entropy
 from scrubjay.losses.distillation import distillation
 from scrubjay.losses.fecd import fecd
@@ -20,13 +19,14 @@ from scrubjay.losses.info_nce import info_nce
 from scrubjay.losses.kl import kl
 from scrubjay.losses.l2 import cosine, l2
 from scrubjay.losses.layerwise import pod, squares
+from scrubjay.losses.metric.contrastive import contrastive
+from scrubjay.losses.metric.multi_similarity import multi_similarity
+from scrubjay.losses.metric.proxy_anchor import proxy_anchor
+from scrubjay.losses.metric.supcon import supcon
+from scrubjay.losses.metric.triplet import triplet
 from scrubjay.losses.mmd import mmd
-from scrubjay.losses.multi_similarity import multi_similarity
 from scrubjay.losses.projection import projection
-from scrubjay.losses.proxy_anchor import proxy_anchor
 from scrubjay.losses.quadratic import asymmetric, quadratic
-from scrubjay.losses.supcon import supcon
-from scrubjay.losses.triplet import triplet
 
 D = 6
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -15,11 +15,11 @@ from scrubjay.losses.distillation import distillation
 from scrubjay.losses.fecd import fecd
 from scrubjay.losses.kl import kl
 from scrubjay.losses.l2 import cosine, l2
+from scrubjay.losses.metric.multi_similarity import multi_similarity
+from scrubjay.losses.metric.supcon import supcon
+from scrubjay.losses.metric.triplet import triplet
 from scrubjay.losses.mmd import mmd
-from scrubjay.losses.multi_similarity import multi_similarity
 from scrubjay.losses.projection import procrustes, projection
-from scrubjay.losses.supcon import supcon
-from scrubjay.losses.triplet import triplet
 
 seeds = st.integers(0, 2**31)
 sizes = st.integers(1, 9)

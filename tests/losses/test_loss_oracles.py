@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from scrubjay.losses.contrastive import contrastive
-from scrubjay.losses.multi_similarity import multi_similarity
-from scrubjay.losses.proxy_anchor import proxy_anchor
-from scrubjay.losses.supcon import supcon
-from scrubjay.losses.triplet import triplet
+from scrubjay.losses.metric.contrastive import contrastive
+from scrubjay.losses.metric.multi_similarity import multi_similarity
+from scrubjay.losses.metric.proxy_anchor import proxy_anchor
+from scrubjay.losses.metric.supcon import supcon
+from scrubjay.losses.metric.triplet import triplet
 
 peer = pytest.importorskip("pytorch_metric_learning")
 from pytorch_metric_learning import distances, losses, miners, reducers  # noqa: E402

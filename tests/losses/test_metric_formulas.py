@@ -7,11 +7,11 @@ import math
 import pytest
 from loss_loops import LABELS, NEW, Z_N, B, D, Y, dist2, dot, draw, negatives, positives, same
 
-from scrubjay.losses.contrastive import contrastive
-from scrubjay.losses.multi_similarity import multi_similarity
-from scrubjay.losses.proxy_anchor import proxy_anchor
-from scrubjay.losses.supcon import supcon
-from scrubjay.losses.triplet import triplet
+from scrubjay.losses.metric.contrastive import contrastive
+from scrubjay.losses.metric.multi_similarity import multi_similarity
+from scrubjay.losses.metric.proxy_anchor import proxy_anchor
+from scrubjay.losses.metric.supcon import supcon
+from scrubjay.losses.metric.triplet import triplet
 
 
 def test_triplet_hard() -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import tiny
+from scrubjay.components.importance import names, trained
 from scrubjay.methods import Method
-from scrubjay.parts.importance import names, trained
 from scrubjay.training import Learned, learn
 from scrubjay.types import Session
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import tiny
+from scrubjay.components.discriminator import Discriminator, accuracy
 from scrubjay.errors import ConfigError
 from scrubjay.losses.adversarial import adversarial, deception
 from scrubjay.losses.gradient_reversal import reversal_coefficient
@@ -23,7 +24,6 @@ from scrubjay.methods import Method
 from scrubjay.methods.adversarial import Adversarial, AdversarialOptions
 from scrubjay.models.embedder import GrowingHead
 from scrubjay.models.stages import watching
-from scrubjay.parts.discriminator import Discriminator, accuracy
 from scrubjay.training import learn
 from scrubjay.types import Batch, Session
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import tiny
-from scrubjay.lineage import Lineage
+from scrubjay.generations.lineage import Lineage
 from scrubjay.losses.cross_entropy import cross_entropy
 from scrubjay.losses.drift import drift
 from scrubjay.losses.elastic import elastic, feature_matrix
 from scrubjay.losses.l2 import l2
+from scrubjay.losses.metric.triplet import triplet
 from scrubjay.losses.projection import projection
-from scrubjay.losses.triplet import triplet
 from scrubjay.methods import Method, method
 from scrubjay.methods.cvs import data_coherence, model_coherence
 from scrubjay.methods.feature_replay import roots

@@ -14,10 +14,10 @@ from importance_runs import importances, in_second, places, run
 from torch import Tensor
 
 import tiny
-from scrubjay.lineage import Lineage
+from scrubjay.components.importance import trained
+from scrubjay.generations.lineage import Lineage
 from scrubjay.methods import Method, method
 from scrubjay.models.checkpoint import load_tensors
-from scrubjay.parts.importance import trained
 from scrubjay.training import Learned, learn
 from scrubjay.types import Batch, Losses, Session
 

@@ -9,9 +9,9 @@ from torch import nn
 
 import tiny
 from scrubjay.errors import ConfigError
-from scrubjay.lineage import Lineage
+from scrubjay.generations.lineage import Lineage
 from scrubjay.losses.cross_entropy import cross_entropy
-from scrubjay.losses.triplet import triplet
+from scrubjay.losses.metric.triplet import triplet
 from scrubjay.methods.lora import LoRA, adapted
 from scrubjay.models.embedder import NetworkOptions
 from scrubjay.training import learn

@@ -15,12 +15,12 @@ import torch
 import tiny
 from scrubjay import plugins
 from scrubjay.errors import ConfigError
-from scrubjay.lineage import Lineage
+from scrubjay.generations.lineage import Lineage
 from scrubjay.losses.cross_entropy import cross_entropy
 from scrubjay.losses.distillation import distillation
 from scrubjay.losses.l2 import cosine, l2
+from scrubjay.losses.metric.triplet import triplet
 from scrubjay.losses.mmd import mmd
-from scrubjay.losses.triplet import triplet
 from scrubjay.methods import Method, method
 from scrubjay.training import learn
 from scrubjay.types import Batch, Losses, Sample, Session

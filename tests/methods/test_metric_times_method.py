@@ -7,8 +7,8 @@ import torch
 
 import tiny
 from scrubjay import plugins
+from scrubjay.components.metric import FUNCTIONS, Metric
 from scrubjay.methods import Method
-from scrubjay.parts.metric import FUNCTIONS, Metric
 from scrubjay.types import Batch, Session
 
 PEERS = ("SubCenterArcFaceLoss", "ProxyNCALoss", "CircleLoss", "TripletMarginLoss")

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 import tiny
+from scrubjay.components.layer_moments import layers, matrix
 from scrubjay.losses.apart import apart
 from scrubjay.methods import Method
-from scrubjay.parts.moments import layers, matrix
 from scrubjay.training import learn
 from scrubjay.types import Session
 

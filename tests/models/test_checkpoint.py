@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrubjay.errors import CheckpointError, StorageError
-from scrubjay.files import write_file, write_json
+from scrubjay.io.atomic import write_file, write_json
 from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors
 
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from scrubjay.errors import StorageError
-from scrubjay.files import write_file
+from scrubjay.io.atomic import write_file
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     write_file(Path(sys.argv[1]), b"new" * 10_000)

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from scrubjay.errors import StorageError
-from scrubjay.novelty import Novelty
-from scrubjay.queries import Query
 from scrubjay.report.novel_page import SHOWN, page, write_novel_page
+from scrubjay.search.novelty import Novelty
+from scrubjay.search.query_log import Query
 
 HOSTILE = "<script>alert(1)</script> & \"Sour\" 'Milk'"
 VOID = {"meta", "img", "br"}

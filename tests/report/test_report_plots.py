@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from report_sample import result
 
 from scrubjay.report import plots
-from scrubjay.report.labels import Mark, apart, label_points
+from scrubjay.report.plot_labels import Mark, apart, label_points
 from scrubjay.report.table import rows
 
 

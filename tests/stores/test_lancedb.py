@@ -22,7 +22,7 @@ G0 = Space("g0", 64, "fingerprint", "g0")
 WRITER = """
 import sys
 import numpy as np
-from scrubjay.gallery import Gallery
+from scrubjay.gallery.gallery import Gallery
 from scrubjay.stores import Item, Space, open_store
 
 gallery = Gallery(open_store(sys.argv[1]))

@@ -5,7 +5,7 @@
 
 What is done is what the store says: a vector counts when it is there. The journal tells people, and remembers which
 items were left out and why. A line that a kill has torn is passed over. Pictures are embedded at a low priority (see
-`scrubjay.pool`), so that live searches go first.
+`scrubjay.backfill.pool`), so that live searches go first.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scrubjay.adding import sample_of
 from scrubjay.backfill.audit import audit
 from scrubjay.backfill.limits import Limits, seconds_of
-from scrubjay.backfill.progress import left_out, locked_for
+from scrubjay.backfill.pool import embedded
+from scrubjay.backfill.state import left_out, locked_for
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.photos import content_hash
 from scrubjay.errors import DataError, ImageError, SpaceError
-from scrubjay.journal import Journal
-from scrubjay.pool import embedded
+from scrubjay.gallery.ingest import sample_of
+from scrubjay.io.journal import Journal
 from scrubjay.progress import track
 from scrubjay.stores import NORM_TOLERANCE, Item, Space, Store
 from scrubjay.types import Embeddings, Sample

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from scrubjay.bridges._bridge import Bridge, compose
-from scrubjay.bridges._choosing import Choice, choose
 from scrubjay.bridges._files import learned, load, save
-from scrubjay.bridges._judged import Judged
-from scrubjay.bridges._kind import Kind, fit
+from scrubjay.bridges._fitter import Kind, fit
+from scrubjay.bridges._paired import Judged
+from scrubjay.bridges._selection import Choice, choose
 
 __all__ = ["Bridge", "Choice", "Judged", "Kind", "choose", "compose", "fit", "learned", "load", "save"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scrubjay.bridges._kind import Kind, Vectors
+from scrubjay.bridges._fitter import Kind, Vectors
 
 
 class Identity(Kind):

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
-from scrubjay.bridges._kind import Kind, Vectors, cut, squared
-from scrubjay.parts.drift import linear_map
+from scrubjay.bridges._fitter import Kind, Vectors, cut, squared
+from scrubjay.components.drift import linear_map
 
 
 class LearnableDriftCompensation(Kind):

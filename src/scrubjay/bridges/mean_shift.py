@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scrubjay.bridges._kind import Kind, Vectors
+from scrubjay.bridges._fitter import Kind, Vectors
 
 
 class MeanShift(Kind):

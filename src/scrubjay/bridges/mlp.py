@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scrubjay.bridges._kind import Kind, Vectors
+from scrubjay.bridges._fitter import Kind, Vectors
 from scrubjay.bridges.ridge import Ridge
 
 HIDDEN = 256

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from scrubjay.bridges._kind import Kind, Vectors, cut, squared
+from scrubjay.bridges._fitter import Kind, Vectors, cut, squared
 from scrubjay.losses.projection import procrustes
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scrubjay.bridges._kind import Kind, Vectors, cut, squared
+from scrubjay.bridges._fitter import Kind, Vectors, cut, squared
 
 
 class Ridge(Kind):

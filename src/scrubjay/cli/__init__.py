@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import sys
 
-from scrubjay.cli import bench, catalogue, generations
+from scrubjay.cli import catalogue, experiments, generations
 from scrubjay.cli.app import app
+from scrubjay.cli.terminal import fail
 from scrubjay.errors import ScrubjayError
-from scrubjay.terminal import fail
 
-__all__ = ["app", "bench", "catalogue", "generations", "main"]
+__all__ = ["app", "catalogue", "experiments", "generations", "main"]
 
 
 def main() -> None:

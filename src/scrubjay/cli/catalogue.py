@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scrubjay.cli.app import Folder, Settings, app
+from scrubjay.cli.terminal import report_failures, say, warn, working
 from scrubjay.errors import ConfigError
-from scrubjay.terminal import report_failures, say, warn, working
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
@@ -25,8 +25,8 @@ def init(
 ) -> None:
     """Make a catalogue: a folder that learns."""
     from scrubjay.catalogue import Catalogue
-    from scrubjay.catalogue_options import CatalogueOptions
     from scrubjay.config import override
+    from scrubjay.workspace.options import CatalogueOptions
 
     values: dict[str, Any] = {}
     if run is not None:
@@ -57,7 +57,7 @@ def learn(
     """Learn new classes; the pictures of old ones may be gone. Makes a generation, which does not answer yet."""
     from scrubjay.catalogue import Catalogue
     from scrubjay.config import override
-    from scrubjay.report.line import described
+    from scrubjay.report.lineage_tree import described
 
     catalogue = Catalogue(folder)
     with working():
@@ -114,7 +114,7 @@ def search(
 
     from scrubjay.catalogue import Catalogue
     from scrubjay.config import override
-    from scrubjay.novelty import message
+    from scrubjay.search.novelty import message
 
     catalogue = Catalogue(folder)
     answer = catalogue.answer(picture, k, label, override({}, where or []) or None)
@@ -141,8 +141,8 @@ def search(
 def status(folder: Folder) -> None:
     """The line of generations, which of them answers, items by generation, and what was measured."""
     from scrubjay.catalogue import Catalogue
-    from scrubjay.novelty import message
-    from scrubjay.report.line import lines
+    from scrubjay.report.lineage_tree import lines
+    from scrubjay.search.novelty import message
 
     catalogue = Catalogue(folder)
     serving = catalogue.serving.read()

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from scrubjay.cli.app import Folder, app
+from scrubjay.cli.terminal import fail, report_failures, say, warn, working
 from scrubjay.errors import ConfigError
-from scrubjay.terminal import fail, report_failures, say, warn, working
 
 Name = Annotated[str, typer.Argument(metavar="GENERATION", help="As `scrubjay status` shows it: g2.")]
 
@@ -61,7 +61,7 @@ def rollback(
 ) -> None:
     """Let the generation before answer again. No vector is touched."""
     from scrubjay.errors import CatalogueError
-    from scrubjay.serving import ServingFile  # not the whole catalogue: it takes seconds to import
+    from scrubjay.generations.serving import ServingFile  # not the whole catalogue: it takes seconds to import
 
     if not (folder / "catalogue.json").is_file():
         raise CatalogueError(f"{folder}: no catalogue here; make one first: scrubjay init {folder}")
@@ -209,8 +209,8 @@ def novel(
 ) -> None:
     """Whether live queries look like classes that were never learned, with the pictures grouped."""
     from scrubjay.catalogue import Catalogue
-    from scrubjay.novelty import message
     from scrubjay.report.novel_page import write_novel_page
+    from scrubjay.search.novelty import message
 
     found = Catalogue(folder).upkeep.novel()
     if found is None:
@@ -232,7 +232,7 @@ def copy(
 ) -> None:
     """Copy a gallery from one store into another, and compare what both hold. Cut short, it goes on."""
     from scrubjay.catalogue import Catalogue
-    from scrubjay.copying import copy as copied
+    from scrubjay.gallery.transfer import copy as copied
     from scrubjay.stores import open_store
 
     stores = [

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scrubjay.compat import load
+from scrubjay._compat import load
 from scrubjay.data.images import ImageOptions
 
 _v2 = load("torchvision.transforms.v2")

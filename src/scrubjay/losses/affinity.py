@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scrubjay.losses.pairs import pairs
-from scrubjay.losses.precision import full_precision
+from scrubjay.losses._pairs import pairs
+from scrubjay.losses._precision import full_precision
 
 
 @full_precision

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scrubjay.losses.precision import full_precision
+from scrubjay.losses._precision import full_precision
 
 
 @full_precision

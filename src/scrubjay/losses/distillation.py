@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from scrubjay.losses.precision import full_precision
+from scrubjay.losses._precision import full_precision
 
 
 @full_precision

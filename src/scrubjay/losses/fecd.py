@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from scrubjay.losses._precision import full_precision
 from scrubjay.losses.kl import kl
-from scrubjay.losses.precision import full_precision
 
 
 @full_precision

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from scrubjay.losses._precision import full_precision
 from scrubjay.losses.l2 import l2
-from scrubjay.losses.precision import full_precision
 
 
 @full_precision

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scrubjay.errors import ConfigError
-from scrubjay.losses.precision import full_precision
+from scrubjay.losses._precision import full_precision
 
 Kernels = Literal["one", "five"]
 

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from scrubjay.losses._precision import full_precision
 from scrubjay.losses.l2 import l2
-from scrubjay.losses.precision import full_precision
 
 
 @full_precision

@@ -16,13 +16,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from scrubjay import plugins
+from scrubjay.components.averaging import average, keep_share
+from scrubjay.components.drift import Drift, remember
+from scrubjay.components.memory import Memory
+from scrubjay.components.metric import Metric
 from scrubjay.config import Config
 from scrubjay.losses.cross_entropy import cross_entropy
 from scrubjay.models.embedder import Network
-from scrubjay.parts.averaging import average, keep_share
-from scrubjay.parts.drift import Drift, remember
-from scrubjay.parts.memory import Memory
-from scrubjay.parts.metric import Metric
 from scrubjay.types import Batch, Losses, Session
 
 logger = logging.getLogger(__name__)

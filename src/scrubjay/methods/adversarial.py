@@ -19,11 +19,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.func import functional_call
 
+from scrubjay.components.discriminator import Discriminator, accuracy
 from scrubjay.losses.adversarial import adversarial, deception
 from scrubjay.losses.gradient_reversal import gradient_reversal, reversal_coefficient
 from scrubjay.methods import Method, MethodOptions
 from scrubjay.models.embedder import Network
-from scrubjay.parts.discriminator import Discriminator, accuracy
 from scrubjay.types import Batch, Losses, Session
 
 

@@ -19,11 +19,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from scrubjay.components.importance import PerParameter, keep, names, trained
+from scrubjay.components.path_integral import PathIntegral
 from scrubjay.losses.quadratic import asymmetric, stiffness
 from scrubjay.methods import Method, MethodOptions, Pass
 from scrubjay.models.embedder import Network
-from scrubjay.parts.importance import PerParameter, keep, names, trained
-from scrubjay.parts.path import PathIntegral
 from scrubjay.types import Batch, Losses, Session
 
 

@@ -26,10 +26,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from scrubjay.losses.pairs import pairs
-from scrubjay.losses.precision import full_precision
+from scrubjay.components.memory import Choice, Memory
+from scrubjay.losses._pairs import pairs
+from scrubjay.losses._precision import full_precision
 from scrubjay.methods import Method, MethodOptions
-from scrubjay.parts.memory import Choice, Memory
 from scrubjay.types import Batch, Losses
 
 

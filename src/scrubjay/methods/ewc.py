@@ -16,9 +16,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from scrubjay.components.importance import PerParameter, keep, mean_slope, names, one_by_one, penalty, trained
 from scrubjay.methods import Method, MethodOptions, Pass
 from scrubjay.models.embedder import Network
-from scrubjay.parts.importance import PerParameter, keep, mean_slope, names, one_by_one, penalty, trained
 from scrubjay.types import Batch, Losses, Session
 
 Fisher = Literal["sampled", "expected", "empirical"]

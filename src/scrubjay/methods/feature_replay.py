@@ -29,15 +29,15 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from scrubjay.components.drift import Drift
+from scrubjay.components.memory import Choice, Memory
+from scrubjay.losses._precision import full_precision
 from scrubjay.losses.cross_entropy import cross_entropy
 from scrubjay.losses.elastic import elastic, feature_matrix
 from scrubjay.losses.l2 import l2
-from scrubjay.losses.precision import full_precision
-from scrubjay.losses.triplet import triplet
+from scrubjay.losses.metric.triplet import triplet
 from scrubjay.methods import Method, MethodOptions, Pass
 from scrubjay.models.embedder import Network
-from scrubjay.parts.drift import Drift
-from scrubjay.parts.memory import Choice, Memory
 from scrubjay.types import Batch, Losses, Session
 
 

@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from scrubjay.losses.precision import full_precision
+from scrubjay.losses._precision import full_precision
 from scrubjay.methods import Method, MethodOptions, Pass
 from scrubjay.models.embedder import Network
 from scrubjay.types import Batch, Losses, Session

@@ -27,12 +27,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from scrubjay.components.layer_moments import Moments as LayerMoments
+from scrubjay.components.layer_moments import Watch, layers, matrix
+from scrubjay.components.memory import Memory
 from scrubjay.losses.apart import apart
 from scrubjay.methods import Method, MethodOptions, Pass
 from scrubjay.models.embedder import Network
-from scrubjay.parts.memory import Memory
-from scrubjay.parts.moments import Moments as LayerMoments
-from scrubjay.parts.moments import Watch, layers, matrix
 from scrubjay.types import Batch, Losses, Session
 
 

@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from scrubjay.losses.precision import full_precision
+from scrubjay.losses._precision import full_precision
 from scrubjay.losses.projection import procrustes, projection
 from scrubjay.methods import Method, MethodOptions, Pass
 from scrubjay.models.embedder import Network

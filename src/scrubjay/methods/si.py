@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
+from scrubjay.components.importance import PerParameter, keep, names, penalty, trained
+from scrubjay.components.path_integral import PathIntegral
 from scrubjay.methods import Method, MethodOptions, Pass
 from scrubjay.models.embedder import Network
-from scrubjay.parts.importance import PerParameter, keep, names, penalty, trained
-from scrubjay.parts.path import PathIntegral
 from scrubjay.types import Batch, Losses, Session
 
 

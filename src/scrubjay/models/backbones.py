@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scrubjay import compat
+from scrubjay import _compat as compat
 from scrubjay.errors import ConfigError
 
 DEFAULT = "tf_efficientnet_lite0"

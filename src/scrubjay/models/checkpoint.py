@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from scrubjay.errors import CheckpointError
-from scrubjay.files import write_file
+from scrubjay.io.atomic import write_file
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scrubjay.report import standing
+from scrubjay.report import figures as standing
+from scrubjay.report.figures import COLUMNS, TARGETS, Figures, shown
 from scrubjay.report.paired import Paired, corrected, paired
 from scrubjay.report.runs import Result
-from scrubjay.report.standing import COLUMNS, TARGETS, Figures, shown
 from scrubjay.report.table import BACKBONE, KEEPS_IMAGES, Estimate, estimate, heading
 
 BASELINES = frozenset({"finetune", "frozen", "lwf", "l2", "mmd", "ewc", "mas", "si", "alasso"})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scrubjay.files import write_json
+from scrubjay.io.atomic import write_json
 from scrubjay.report import leaderboard_text as text
 from scrubjay.report import plots
+from scrubjay.report.figures import shown
 from scrubjay.report.html import Plot, drawn, environment, write_page
 from scrubjay.report.leaderboard import TESTED, Board, Standing, to_json
-from scrubjay.report.standing import shown
 from scrubjay.report.table import BACKBONE, Row
 
 

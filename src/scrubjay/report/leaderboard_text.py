@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from scrubjay.report.figures import COLUMNS, TARGETS, shown
 from scrubjay.report.leaderboard import TESTED, Board, Standing
 from scrubjay.report.paired import Paired
-from scrubjay.report.standing import COLUMNS, TARGETS, shown
 from scrubjay.report.table import NOT_MEASURED, percent
 
 if TYPE_CHECKING:

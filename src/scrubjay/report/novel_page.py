@@ -14,7 +14,7 @@ SHOWN = 24
 
 
 class Asked(Protocol):
-    """A query; `scrubjay.queries.Query` is one."""
+    """A query; `scrubjay.search.query_log.Query` is one."""
 
     @property
     def picture(self) -> str | None:
@@ -26,7 +26,7 @@ class Asked(Protocol):
 
 
 class Found(Protocol):
-    """What the last queries say; `scrubjay.novelty.Novelty` is one."""
+    """What the last queries say; `scrubjay.search.novelty.Novelty` is one."""
 
     @property
     def queries(self) -> int:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from scrubjay.report.labels import Mark, label_ends, label_points
+from scrubjay.report.plot_labels import Mark, label_ends, label_points
 from scrubjay.report.runs import Result, by_method, number
 from scrubjay.report.table import BACKBONE, KEEPS_IMAGES, METRICS, Estimate, Row, estimate, group_figure
 

@@ -1,0 +1,83 @@
+"""The whole story on the embedded data: four methods on one stream of birds, a gallery, a search, a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from scrubjay.catalogue import Catalogue
+from scrubjay.experiments import run as experiment
+from scrubjay.experiments.run import ExperimentOptions
+from scrubjay.experiments.sample_hits import retrievals
+from scrubjay.report.html import write_report
+from scrubjay.report.table import summary
+from scrubjay.workspace.options import CatalogueOptions
+
+METHODS = ("finetune", "frozen", "mmd", "joint")
+
+RECIPE: dict[str, Any] = {
+    "name": "demo",
+    "source": {"name": "aviary", "species": 48, "train": 16, "test": 10},
+    "stream": {"initial": 24, "step": 8},
+    "images": {"size": 96, "resize": 112, "scale": [0.4, 1.0]},
+    "training": {"epochs": 10, "increment_epochs": 6, "increment_lr": 0.5},
+}
+
+
+def tell(out: Path, console: Console, working: Callable[[], AbstractContextManager[None]]) -> None:
+    """Run it all into `out`; what is done already is not done again.
+
+    Raises:
+        ScrubjayError: as the parts do.
+    """
+    console.print("24 bird species to start with; 8 more in each of three sessions; no old picture is ever seen again.")
+    results, runs = [], {name: out / name for name in METHODS}
+    with working():
+        for name, folder in runs.items():
+            options = ExperimentOptions.parse({**RECIPE, "method": {"name": name}}, "demo")
+            results.append(experiment.run(options, folder, None if name == METHODS[0] else runs[METHODS[0]]))
+            seen = results[-1]["groups"][-1]["seen"]
+            console.print(f"  {name:9} learned: recall@1 {seen['recall']['1']:.1%} among all 48 species")
+        catalogue = _catalogue(out, runs["mmd"])
+        stream, root = experiment.load_stream(ExperimentOptions.parse(RECIPE, "demo"))
+        added = catalogue.add([root / "train"])
+    order = [METHODS.index(name) for name in ("frozen", "finetune", "mmd", "joint")]
+    results = [results[index] for index in order]
+    console.print(summary(results))
+    write_report(
+        out / "report.html",
+        results,
+        retrievals({name: runs[name] for name in ("finetune", "mmd")}),
+        title="New species in, none forgotten",
+    )
+    query = stream.sessions[0].test[0]
+    _show(catalogue, query.path, stream.classes[query.label], console)
+    console.print(f"The gallery holds {added.items} pictures.")
+    console.print("\nNext:", highlight=False)
+    for command in (
+        f"scrubjay search {out / 'catalogue'} '{stream.sessions[-1].test[0].path}'",
+        f"scrubjay status {out / 'catalogue'}",
+        "scrubjay init shop && .venv/bin/scrubjay learn shop YOUR_PHOTOS --add",
+    ):
+        console.print(f"  .venv/bin/{command}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"and open {out / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _catalogue(out: Path, run: Path) -> Catalogue:
+    """The catalogue that starts with what the paper's method learned."""
+    folder = out / "catalogue"
+    if (folder / "catalogue.json").exists():
+        return Catalogue(folder)
+    options = ExperimentOptions.parse({**RECIPE, "method": {"name": "mmd"}}, "demo")
+    shared = {key: getattr(options, key) for key in CatalogueOptions.model_fields if hasattr(options, key)}
+    return Catalogue.init(folder, CatalogueOptions(**shared), run)
+
+
+def _show(catalogue: Catalogue, query: Path, name: str, console: Console) -> None:
+    console.print(f"\nA picture of a {name} that is not in the gallery finds:")
+    for hit in catalogue.search(query, k=4):
+        console.print(f"  {hit.score:.3f}  {hit.label}", highlight=False)

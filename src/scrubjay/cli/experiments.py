@@ -1,0 +1,138 @@
+"""Commands of the bench: run, compare, tune, the demo, and what there is to choose from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scrubjay import plugins
+from scrubjay.cli.app import Settings, app
+from scrubjay.cli.terminal import console, say, warn, working
+from scrubjay.errors import ConfigError
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file; see the folder recipes.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; given again, the run goes on.")],
+    settings: Settings = None,
+) -> None:
+    """Run one method on one stream and measure what it forgets."""
+    from scrubjay.experiments import run as experiment
+    from scrubjay.experiments.recipe import own_entry, read, resolve
+
+    values = read(recipe, settings or [])
+    resolved = resolve(values, own_entry(values, settings or []))
+    options = experiment.ExperimentOptions.parse(resolved, str(recipe))
+    from scrubjay.experiments.sample_hits import retrievals
+    from scrubjay.report.html import write_report
+    from scrubjay.report.table import summary
+
+    with working():
+        result = experiment.run(options, out)
+    console.print(summary([result]))
+    write_report(out / "report.html", [result], retrievals({result["method"]: out}), title=options.name)
+    say(f"{out / 'result.json'}\n{out / 'report.html'}")
+
+
+@app.command()
+def compare(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file; see the folder recipes.")],
+    methods: Annotated[
+        str, typer.Option(metavar="A,B:KEY=VALUE", help="Methods, some with options of their own, as mmd:alpha=0.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of all runs; given again, what is missing is run.")],
+    seeds: Annotated[str, typer.Option(metavar="N,N", help="A run of every method with each.")] = "0",
+    jobs: Annotated[int, typer.Option(help="Runs at a time; they share the cores.")] = 1,
+    settings: Settings = None,
+) -> None:
+    """Run methods against one another on one stream, and rank them."""
+    from scrubjay.experiments import compare as bench
+    from scrubjay.experiments.recipe import entries, read, refuse_taken, seeds_in
+    from scrubjay.report.leaderboard_text import summary
+
+    refuse_taken(settings or [])
+    bench.threads_each(jobs)  # refuses before anything is read
+    runs = bench.plan(read(recipe, settings or []), entries(methods), seeds_in(seeds), out, str(recipe))
+    with working():
+        board = bench.compare(runs, out, jobs, say)
+    if board.rows:
+        console.print(summary(board))
+        say("\n".join(str(out / f"leaderboard.{kind}") for kind in ("md", "html", "json")))
+    for failure in board.failed:
+        warn(f"failed: {failure.label}, seed {failure.seed}: {failure.reason}")
+    if board.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def tune(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file; see the folder recipes.")],
+    method: Annotated[str, typer.Option(metavar="NAME", help="Whose weights; NAME:KEY=VALUE sets others of it.")],
+    out: Annotated[Path, typer.Option(help="Folder of all trials; given again, the tuning goes on.")],
+    grid: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE,VALUE", help="What to try instead; repeatable.")
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Candidates at most.")] = 25,
+    session: Annotated[int, typer.Option(help="The session to tune for; the initial one is 0.")] = 1,
+    start: Annotated[Path | None, typer.Option(metavar="RUN", help="A run that learned the sessions before.")] = None,
+    peek: Annotated[bool, typer.Option("--peek", help="See with old data how good the choice is.")] = False,
+    settings: Settings = None,
+) -> None:
+    """Choose a method's weights by the new pictures alone."""
+    from scrubjay.experiments.recipe import entries, read, resolve
+    from scrubjay.experiments.run import ExperimentOptions
+
+    (entry, *more) = entries(method)
+    if more:
+        raise ConfigError(f"--method {method}: tune one method at a time.")
+    options = ExperimentOptions.parse(resolve(read(recipe, settings or []), entry), str(recipe))
+    from scrubjay.experiments import tuning
+    from scrubjay.report.tuning_summary import lines
+
+    with working():
+        found = tuning.tune(options, out, grid or [], trials, session, start, peek)
+    say("\n".join([*lines(found), *(str(out / name) for name in ("tune.md", "tune.json", "chosen.toml"))]))
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo")) -> None:
+    """The whole story on the embedded data: learn four sessions, measure, build a gallery, search it, report."""
+    from scrubjay.cli import demo as story
+
+    story.tell(out, console, working)
+
+
+@app.command()
+def methods() -> None:
+    """List the methods."""
+    listing(plugins.summaries("methods"))
+
+
+@app.command()
+def sources() -> None:
+    """List the sources of pictures."""
+    listing(plugins.summaries("data.sources"))
+
+
+@app.command()
+def backbones(pattern: Annotated[str, typer.Argument(help="With * and ?, for instance '*convnext*'.")] = "*") -> None:
+    """List the backbones: every model of timm; those marked come with their weights."""
+    from scrubjay import _compat as compat
+    from scrubjay.models.backbones import DEFAULT
+
+    found = compat.load("timm").list_models(pattern)
+    if not found:
+        raise ConfigError(f"no timm model is called {pattern!r}; use * and ?, for instance '*convnext*'.")
+    listing(
+        {name: "default; its weights are installed, no network needed" if name == DEFAULT else "" for name in found}
+    )
+
+
+def listing(lines: dict[str, str]) -> None:
+    """Names and what they are, a line each."""
+    width = max(map(len, lines), default=0)
+    for name, text in lines.items():
+        print(f"{name:<{width}}  {text}".rstrip())

@@ -1,0 +1,407 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scrubjay import backfill
+from scrubjay.backfill import Backfill, Backfilled, Limits, pool, seconds_of
+from scrubjay.backfill import limits as limiting
+from scrubjay.backfill.state import read_journal
+from scrubjay.data.photos import content_hash
+from scrubjay.errors import CatalogueError, ConfigError, SpaceError
+from scrubjay.gallery.ingest import sample_of
+from scrubjay.generations.lineage import Lineage
+from scrubjay.io.journal import Journal
+from scrubjay.models.embedding import embed, space_fingerprint
+from scrubjay.stores import Item, Space, open_store
+from scrubjay.stores.lancedb import LanceStore
+from scrubjay.types import Sample
+from tiny import IMAGES, NETWORK, learner, paint
+
+EACH = 16  # items of a batch in these tests
+
+
+@dataclass
+class Shop:
+    """A gallery whose items have a vector of g0, and a generation g1 that is to embed them again."""
+
+    folder: Path
+    items: list[Item]
+    old: Space
+    new: Space
+
+    @property
+    def store(self) -> LanceStore:
+        store = open_store(f"lancedb://{self.folder / 'gallery'}")
+        assert isinstance(store, LanceStore)
+        return store
+
+    @property
+    def order(self) -> list[str]:
+        return [item.id for item in self.items]
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "backfill" / "g1.jsonl"
+
+    def work(self) -> Backfill:
+        return Backfill(self.store, self.new, self.folder / "generations" / "g1", IMAGES, Journal(self.journal))
+
+    def run(self, order: Sequence[str] | None = None, **limits: object) -> Backfilled:
+        return self.work().run(self.order if order is None else order, Limits(**limits))  # type: ignore[arg-type]
+
+    def vectors(self) -> dict[str, np.ndarray]:
+        return dict(zip(*self.store.vectors("g1"), strict=True))
+
+    def rows(self) -> list[str]:
+        """Ids as they lie in the space, doubles and all."""
+        return [name for names, _, _ in self.store.stored("g1") for name in names]
+
+    def expected(self) -> dict[str, np.ndarray]:
+        lineage = Lineage(self.folder / "generations")
+        samples = [sample_of(item) for item in self.items]
+        embedded = embed(lineage.network(lineage.get("g1")).embedder, samples, IMAGES)
+        return dict(zip(self.order, embedded.vectors, strict=True))
+
+
+def alike(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    """The bits of a convolution depend on the size of its batch where that is below 16; hence a tolerance."""
+    assert one.keys() == other.keys()
+    for name, vector in one.items():
+        np.testing.assert_allclose(vector, other[name], atol=2e-6)
+
+
+def opened(folder: Path, number: int) -> Shop:
+    spaces = []
+    lineage = Lineage(folder / "generations")
+    for dim in (8, 16):
+        method = learner(network=NETWORK.model_copy(update={"dim": dim}))
+        fingerprint = space_fingerprint(method.network.embedder, IMAGES)
+        name = lineage.add(method, {"fingerprint": fingerprint, "classes": []}).name
+        spaces.append(Space(name, dim, fingerprint, name))
+    samples = [Sample(paint(folder / "pictures" / f"{index}.png", index % 7, index), 0) for index in range(number)]
+    samples[3] = replace(samples[3], box=(4, 4, 30, 30))
+    names = [content_hash(sample) for sample in samples]
+    items = [
+        Item(name, str(sample.path), name, metadata={"box": "4,4,30,30"} if sample.box else {})
+        for name, sample in zip(names, samples, strict=True)
+    ]
+    shop = Shop(folder, items, *spaces)
+    store = shop.store
+    store.put_items(items)
+    store.create_space(shop.old)
+    store.put_embeddings(shop.old, shop.order, np.eye(1, shop.old.dim).repeat(number, 0))
+    return shop
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limiting, "BATCH", EACH)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return opened(tmp_path / "shop", 40)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return opened(tmp_path_factory.mktemp("shared") / "shop", 40)
+
+
+def test_all_is_embedded_in_the_order_that_was_asked(shop: Shop) -> None:
+    order = shop.order[::-1]
+    first = shop.run(order, items=10)
+    assert (first.done, first.missing, first.limit, first.complete) == (10, 30, "items", False)
+    assert set(shop.vectors()) == set(order[:10])
+    done = shop.run(order)
+    assert (done.done, done.missing, done.skipped, done.limit, done.complete) == (30, 0, (), None, True)
+    assert done.images_per_second == pytest.approx(30 / done.seconds)
+    alike(shop.vectors(), shop.expected())
+    assert len(shop.rows()) == 40
+    again = shop.run(order)
+    assert (again.done, again.complete) == (0, True)
+
+
+def test_pictures_that_cannot_be_had_are_listed_and_nothing_else_is_lost(shop: Shop) -> None:
+    gone, changed, broken, box = (shop.items[index] for index in (0, 17, 39, 3))
+    Path(gone.uri).unlink()
+    paint(Path(changed.uri), 3, 999)
+    Path(broken.uri).write_bytes(b"no picture")
+    text = content_hash(Sample(Path(broken.uri), 0))
+    broken = Item(text, broken.uri, text)
+    odd = replace(box, metadata={"box": "left"})
+    store = shop.store
+    store.delete([shop.items[39].id])
+    store.put_items([broken, odd])
+    shop.items[39] = broken
+    done = shop.run()
+    assert {name: (uri, reason) for name, uri, reason in done.skipped} == {
+        gone.id: (gone.uri, "the file is gone or cannot be read"),
+        changed.id: (changed.uri, "the file has changed since it was added"),
+        broken.id: (broken.uri, "not a picture; save it again as JPEG or PNG."),
+        odd.id: (odd.uri, f"item {odd.id!r}: its box is 'left'; needed are four whole numbers: left,top,…"),
+    }
+    assert (done.done, done.missing, done.complete) == (36, 4, True)
+    assert set(shop.vectors()) == set(shop.order) - {gone.id, changed.id, broken.id, odd.id}
+    told = read_journal(shop.journal)
+    assert (told.state, told.done, set(told.skipped)) == ("complete", 36, set(done.skipped))
+
+    paint(Path(gone.uri), 0, 0)
+    limited = shop.run(items=1)  # what was left out comes last: broken pictures do not use up the limit
+    assert (limited.done, limited.missing) == (1, 3)
+    assert gone.id in shop.vectors()
+
+
+def test_a_gallery_of_nothing_but_broken_pictures_is_gone_through(shop: Shop) -> None:
+    for item in shop.items:
+        Path(item.uri).unlink()
+    done = shop.run()
+    assert (done.done, done.missing, len(done.skipped), done.complete) == (0, 40, 40, True)
+    assert len(read_journal(shop.journal).skipped) == 40
+    assert shop.run([]).complete is False, "items that were not even looked at are not complete"
+
+
+def test_a_picture_that_changes_while_it_is_embedded_is_not_taken_for_what_it_was(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, removed = shop.items[20], shop.items[21]
+
+    def meanwhile(work: Callable[..., object]) -> Callable[..., object]:
+        def embedded(*arguments: object) -> object:
+            paint(Path(victim.uri), 5, 998)
+            shop.store.delete([removed.id])
+            return work(*arguments)
+
+        return embedded
+
+    monkeypatch.setattr(backfill, "embedded", meanwhile(pool.embedded))
+    done = shop.run()
+    assert [reason for _, _, reason in done.skipped] == ["the file has changed since it was added"]
+    assert set(shop.vectors()) == set(shop.order) - {victim.id, removed.id}
+    assert done.complete
+
+
+def test_the_limits_end_a_call_and_the_next_goes_on(shop: Shop) -> None:
+    assert shop.run(seconds=0).done == 0
+    asked = []
+    until = shop.run(until=lambda: not asked.append(1))  # type: ignore[func-returns-value]
+    assert (until.done, until.limit, len(asked)) == (EACH, "until", 1)
+    assert shop.run(items=3).done == 3
+    assert len(shop.run(jobs=1).skipped) == 0
+    alike(shop.vectors(), shop.expected())
+
+
+@settings(max_examples=5)
+@given(st.lists(st.integers(1, 23), max_size=3), st.randoms())
+def test_any_cut_into_calls_ends_with_the_same_vectors(shared: Shop, cuts: list[int], shuffle: random.Random) -> None:
+    shop = shared
+    shop.store.drop_space("g1")
+    left = len(shop.items)
+    order = list(shop.order)
+    shuffle.shuffle(order)
+    for cut in cuts:
+        done = shop.run(order, items=cut)
+        left -= done.done
+        assert done.missing == left
+        assert done.complete == (left == 0)
+    assert shop.run(order).complete
+    alike(shop.vectors(), shop.expected())
+    assert len(shop.rows()) == len(shop.items)
+
+
+def test_a_rate_is_kept_to_by_many_short_pauses(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [0.0], []
+
+    class Clock:
+        def monotonic(self) -> float:
+            return now[0]
+
+        def sleep(self, seconds: float) -> None:
+            slept.append(seconds)
+            now[0] += seconds
+
+    monkeypatch.setattr(backfill, "time", Clock())
+    assert shop.run(rate=8, jobs=1).seconds == pytest.approx(5)  # 40 pictures
+    assert slept == pytest.approx([2, 2, 1])
+    shop.store.drop_space("g1")
+    assert shop.run(rate=2, seconds=12).limit == "seconds"
+    assert slept[3:] == pytest.approx([8, 4])
+    assert [Limits(rate=rate).batch for rate in (0.1, 7.9, 8, 1000)] == [16, 16, 16, EACH]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("1h30m", 5400), ("1.5h", 5400), ("2h1s", 7201), (" 5m ", 300)]
+)
+def test_times_are_read(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "90", "soon", "1d", "-5m", "30m1h", "5m5m", "1e3s", "٣m", "nan s"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="write it as 90s, 20m or 1h30m"):
+        seconds_of(text)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"seconds": -1.0}, {"seconds": float("nan")}, {"items": -1}, {"rate": 0.0}, {"rate": -2.0}, {"jobs": 0}]
+)
+def test_limits_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))} = "):
+        Limits(**wrong)  # type: ignore[arg-type]
+
+
+def test_other_options_for_pictures_are_refused_before_anything_is_written(shop: Shop) -> None:
+    work = replace(shop.work(), images=IMAGES.model_copy(update={"resize": 40}))
+    with pytest.raises(SpaceError, match=r"not be those of g1: images.size or images.resize"):
+        work.run(shop.order, Limits())
+    assert shop.rows() == []
+
+
+def test_the_audit_finds_vectors_of_another_network(shop: Shop) -> None:
+    assert shop.run().complete
+    names, vectors = shop.store.vectors("g1")
+    shop.store.put_embeddings(shop.new, names, np.roll(vectors, 1, axis=1))
+    done = shop.run()
+    assert not done.complete
+    assert "32 of 32 vectors looked at are not what the generation makes" in done.problems[0]
+    told = read_journal(shop.journal)
+    assert (told.state, told.problems) == ("stopped", done.problems)
+    assert "scrubjay backfill shop" in str(told.line(Path("shop")))
+
+
+def test_two_at_once_are_refused_while_searches_go_on(shop: Shop) -> None:
+    seen: list[object] = []
+
+    def meanwhile() -> bool:
+        with pytest.raises(CatalogueError, match="another backfill with g1 is at work"):
+            shop.run()
+        seen.append(read_journal(shop.journal).state)
+        seen.append(len(shop.store.search(shop.old, np.eye(1, shop.old.dim), 50)[0]))
+        shop.store.put_items([replace(shop.items[0], label="apple")])
+        return False
+
+    done = shop.run(until=meanwhile)
+    assert done.complete
+    assert seen == ["at work", 40] * 3
+    assert read_journal(shop.journal).state == "complete"
+
+
+def test_searches_in_other_threads_see_whole_batches(shop: Shop) -> None:
+    over, counts = threading.Event(), []
+
+    def search() -> None:
+        store = shop.store
+        while not over.is_set():
+            if shop.new in store.spaces():
+                counts.append(len(store.search(shop.new, np.eye(1, shop.new.dim), 50)[0]))
+
+    searcher = threading.Thread(target=search)
+    searcher.start()
+    try:
+        assert shop.run().complete
+    finally:
+        over.set()
+        searcher.join()
+    assert set(counts) <= {0, 16, 32, 40}
+    assert counts == sorted(counts)
+
+
+def test_a_torn_journal_is_passed_over_and_mended(shop: Shop) -> None:
+    assert shop.run(items=20).done == 20
+    whole = shop.journal.read_bytes()
+    shop.journal.write_bytes(whole[: len(whole) - 40] + b'\n{"event": "start", "ite')
+    assert read_journal(shop.journal).state == "interrupted"
+    assert shop.run().complete
+    lines = shop.journal.read_text().splitlines()
+    assert lines.index('{"event": "start", "ite') > 0, "what is torn has a line of its own"
+    assert json.loads(lines[-1])["event"] == "complete"
+    told = read_journal(shop.journal)
+    assert (told.generation, told.state, told.items, told.done) == ("g1", "complete", 40, 20)
+    assert told.line(shop.folder) is None
+
+
+def test_without_a_journal_there_is_nothing_to_tell(tmp_path: Path) -> None:
+    told = read_journal(tmp_path / "g7.jsonl")
+    assert (told.state, told.line(tmp_path)) == ("none", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from scrubjay.backfill import Backfill, Limits, limits
+from scrubjay.io.journal import Journal
+from scrubjay.stores import Space, open_store
+from tiny import IMAGES
+
+if __name__ == "__main__":
+    limits.BATCH = 16  # as in the tests
+    folder, jobs = Path(sys.argv[1]), int(sys.argv[2])
+    store = open_store(f"lancedb://{folder / 'gallery'}")
+    space = Space("g1", int(sys.argv[3]), sys.argv[4], "g1")
+    work = Backfill(store, space, folder / "generations" / "g1", IMAGES, Journal(folder / "backfill" / "g1.jsonl"))
+    print(work.run([item.id for item in store.items()], Limits(jobs=jobs)).complete)
+"""
+
+
+def killed(shop: Shop, jobs: int, batches: int, delay: float) -> bool:
+    """Start a backfill in a process of its own and kill it a moment after so many more batches; whether it was."""
+    script = shop.folder / "worker.py"
+    script.write_text(WORKER)
+    command = [sys.executable, str(script), str(shop.folder), str(jobs), str(shop.new.dim), shop.new.fingerprint]
+    before = count(shop)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ) as process:
+        while process.poll() is None and count(shop) < before + batches:
+            time.sleep(0.002)
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        return process.returncode == -signal.SIGKILL
+
+
+def count(shop: Shop) -> int:
+    return sum(line["event"] == "batch" for line in Journal(shop.journal).read())
+
+
+def test_a_killed_backfill_goes_on_where_it_was(tmp_path: Path) -> None:
+    shop = opened(tmp_path / "shop", 200)
+    assert killed(shop, 1, 2, 0.0)
+    told = read_journal(shop.journal)
+    assert (told.state, told.items) == ("interrupted", 200)
+    held = len(shop.vectors())
+    assert told.done <= held < 200
+    done = shop.run()
+    assert (done.done, done.complete) == (200 - held, True)
+    alike(shop.vectors(), shop.expected())
+    assert sorted(shop.rows()) == sorted(shop.order), "nothing is lost, nothing doubled"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_again_and_again_nothing_is_lost_or_doubled(tmp_path: Path, jobs: int) -> None:
+    shop = opened(tmp_path / "shop", 600)
+    drawn = random.Random(jobs)
+    kills = sum(killed(shop, jobs, drawn.randrange(6), drawn.uniform(0, 0.3)) for _ in range(6))
+    assert kills >= 3
+    held = len(shop.vectors())
+    done = shop.run()
+    assert (done.done, done.complete) == (600 - held, True)
+    alike(shop.vectors(), shop.expected())
+    assert sorted(shop.rows()) == sorted(shop.order)

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scrubjay.backfill import pool
+from scrubjay.errors import CatalogueError, ConfigError, StorageError
+from scrubjay.generations.lineage import Lineage
+from scrubjay.models.embedding import embed
+from scrubjay.types import Embeddings, Sample
+from tiny import IMAGES, NETWORK, learner, paint
+
+Chunks = list[list[Sample]]
+
+
+@pytest.fixture(scope="module")
+def generation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generations")
+    return Lineage(folder).add(learner(), {"fingerprint": "-", "classes": []}).folder
+
+
+@pytest.fixture(scope="module")
+def chunks(tmp_path_factory: pytest.TempPathFactory) -> Chunks:
+    """Five chunks, the last one smaller; one picture is cropped, one broken, and of one chunk all are."""
+    root = tmp_path_factory.mktemp("pictures")
+    samples = [Sample(paint(root / f"{number}.png", number % 7, number), 0) for number in range(76)]
+    samples[5] = Sample(samples[5].path, 0, box=(4, 4, 30, 30))
+    for number in (21, *range(36, 54)):
+        samples[number].path.write_bytes(b"no picture")
+    return [samples[start : start + 18] for start in range(0, 76, 18)]
+
+
+def by_hand(generation: Path, chunks: Chunks) -> list[Embeddings]:
+    network = Lineage(generation.parent).network(Lineage(generation.parent).get(generation.name))
+    good = [[sample for sample in chunk if sample.path.read_bytes() != b"no picture"] for chunk in chunks]
+    return [embed(network.embedder, chunk, IMAGES) for chunk in good if chunk]
+
+
+def same(found: Sequence[tuple[int, Embeddings]], expected: list[Embeddings], chunks: Chunks) -> None:
+    assert [number for number, _ in found] == list(range(len(chunks)))
+    vectors = [each.vectors for _, each in found if len(each.vectors)]
+    assert len(vectors) == len(expected)
+    for mine, theirs in zip(vectors, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs.vectors)
+    for (_, each), chunk in zip(found, chunks, strict=True):
+        broken = {str(sample.path) for sample in chunk if sample.path.read_bytes() == b"no picture"}
+        assert {path for path, _ in each.failures} == broken
+        assert each.vectors.shape == (len(each.indices), NETWORK.dim)
+        assert {str(chunk[index].path) for index in each.indices} == {str(one.path) for one in chunk} - broken
+
+
+def test_a_chunk_gives_the_same_bits_here_and_in_processes(generation: Path, chunks: Chunks) -> None:
+    expected = by_hand(generation, chunks)
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    same(list(pool.embedded(generation, IMAGES, chunks)), expected, chunks)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before, "the caller is slowed down for good"
+    same(list(pool.embedded(generation, IMAGES, chunks, 2)), expected, chunks)
+    assert not active_children()
+
+
+def test_the_chunk_of_a_killed_process_is_done_by_another(generation: Path, chunks: Chunks) -> None:
+    killed = []
+
+    def coming() -> Iterator[list[Sample]]:
+        yield from chunks[:4]
+        killed.extend(active_children()[:1])  # at work on one of the first
+        killed[0].kill()
+        yield chunks[4]
+
+    same(list(pool.embedded(generation, IMAGES, coming(), 2)), by_hand(generation, chunks), chunks)
+    assert killed[0].exitcode == -signal.SIGKILL
+
+
+def test_a_chunk_that_kills_every_process_is_named(generation: Path, chunks: Chunks) -> None:
+    over = threading.Event()
+
+    def reap() -> None:
+        while not over.wait(0.05):
+            for child in active_children():
+                child.kill()
+
+    reaper = threading.Thread(target=reap)
+    reaper.start()
+    try:
+        with pytest.raises(StorageError, match=r"0\.png: the process that embeds it and 17 others died 3 times"):
+            list(pool.embedded(generation, IMAGES, chunks, 2))
+    finally:
+        over.set()
+        reaper.join()
+
+
+MASTER = """
+import sys
+from multiprocessing import active_children
+from pathlib import Path
+from scrubjay.backfill import pool
+from scrubjay.data.images import ImageOptions
+from scrubjay.types import Sample
+
+def chunks():
+    yield [Sample(Path(sys.argv[2]), 0)]
+    while True:
+        print(*(child.pid for child in active_children()), flush=True)
+        yield [Sample(Path(sys.argv[2]), 0)] * 64
+
+if __name__ == "__main__":
+    for _ in pool.embedded(Path(sys.argv[1]), ImageOptions(size=32, resize=36), chunks(), 2):
+        pass
+"""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_processes_end_with_what_started_them(
+    kind: signal.Signals, generation: Path, chunks: Chunks, tmp_path: Path
+) -> None:
+    script = tmp_path / "master.py"
+    script.write_text(MASTER)
+    command = [sys.executable, str(script), str(generation), str(chunks[0][0].path)]
+    master = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert master.stdout is not None
+    lines = [master.stdout.readline() for _ in range(6)]  # the first results are there: all have begun
+    pids = {int(pid) for line in lines for pid in line.split()}
+    assert len(pids) == 2, master.stderr.read() if master.stderr and master.poll() else lines
+    if kind == signal.SIGINT:
+        os.killpg(master.pid, kind)  # as a terminal does, workers and all
+    else:
+        master.kill()
+    _, told = master.communicate(timeout=60)
+    assert told.count("Traceback") <= 1, "the workers were not to be asked"
+    deadline = time.monotonic() + 60
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a process outlived its master"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_started(
+    generation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="jobs = 0"):
+        next(pool.embedded(generation, IMAGES, [], 0))
+    with pytest.raises(CatalogueError, match="no generation 'g7'"):
+        next(pool.embedded(generation.with_name("g7"), IMAGES, [], 2))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"pip install 'scrubjay\[ray\]'"):
+        next(pool.embedded(generation, IMAGES, [[]], ray="local"))
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Ray's own sockets and files, which it leaves to the garbage collector, and what it says of its future."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=ResourceWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")
+        warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+        yield
+
+
+@pytest.mark.slow  # Ray takes half a minute to start and to load torch
+def test_a_chunk_gives_the_same_bits_on_ray(generation: Path, chunks: Chunks, quiet: None) -> None:
+    ray = pytest.importorskip("ray", reason="needs ray")
+    found = sorted(pool.embedded(generation, IMAGES, chunks, 2, "local"), key=lambda each: each[0])
+    same(found, by_hand(generation, chunks), chunks)
+    assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+def test_a_machine_that_dies_costs_no_chunk(generation: Path, chunks: Chunks, quiet: None) -> None:
+    pytest.importorskip("ray", reason="needs ray")
+    from ray.cluster_utils import Cluster
+
+    many = [*chunks, *chunks, *chunks]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        second = cluster.add_node(num_cpus=1)
+        found = []
+        for each in pool.embedded(generation, IMAGES, many, 2, cluster.address):
+            found.append(each)
+            if len(found) == 1:
+                cluster.remove_node(second, allow_graceful=False)
+        same(sorted(found, key=lambda each: each[0]), by_hand(generation, many), many)
+    finally:
+        cluster.shutdown()
+
+
+def test_an_address_without_a_cluster_is_a_clear_error(generation: Path, chunks: Chunks, quiet: None) -> None:
+    pytest.importorskip("ray", reason="needs ray")
+    with pytest.raises(ConfigError, match=r"--ray 127.0.0.1:9: no cluster answers there"):
+        next(pool.embedded(generation, IMAGES, chunks, 2, "127.0.0.1:9"))

@@ -1,0 +1,305 @@
+"""Comparing methods: what runs, what does not run again, what goes on, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from scrubjay.errors import CatalogueError, ConfigError, ScrubjayError
+from scrubjay.experiments import compare as bench
+from scrubjay.experiments import run as experiment
+from scrubjay.experiments.recipe import Entry, entries, own_entry, resolve, seeds_in
+from scrubjay.io.locking import locked
+from scrubjay.methods import method
+from scrubjay.models.checkpoint import load_tensors
+from tiny import Call
+
+SCRIPT = Path(sys.executable).with_name("scrubjay")
+DIVERGES = "mmd:alpha=1e39"
+RECIPE = """
+[source]
+name = "folder"
+root = "{root}"
+[stream]
+initial = 2
+step = 1
+[images]
+size = 32
+resize = 36
+[network]
+backbone = "test_resnet"
+pretrained = false
+dim = 8
+[training]
+epochs = 1
+classes_per_batch = 2
+pictures_per_class = 2
+device = "cpu"
+checkpoint_every = 5
+[methods.l2]
+weight = 2.0
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("bench")
+    tiny.tree(root / "photos", classes=3)
+    (root / "recipe.toml").write_text(RECIPE.format(root=root / "photos"))
+    return root / "recipe.toml"
+
+
+@pytest.fixture(scope="module")
+def compared(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison by processes of their own, one at a time; one of its runs diverges."""
+    out = tmp_path_factory.mktemp("compared") / "out"
+    command = [SCRIPT, "compare", recipe, "--methods", f"finetune,{DIVERGES},l2", "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done
+    assert done.stderr.startswith(f"failed: {DIVERGES}, seed 0: session 2, step 0: ")
+    assert "is not finite" in done.stderr
+    assert done.stderr.count("\n") == 1
+    lines = done.stdout.splitlines()
+    assert [line.partition(": ")[0] for line in lines[:3]] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert lines[0].startswith("1 of 3: finetune, seed 0: ")
+    assert " s, seen mAP@R " in lines[0]
+    assert lines[1].endswith("failed")
+    return out
+
+
+class Inline:
+    """A worker in this process, which ends when it is first looked at."""
+
+    def __init__(self, options: experiment.ExperimentOptions, out: Path, start: Path | None, *_: Any) -> None:
+        self.problem: str | None = None
+        STARTED.append((out.name, None if start is None else start.name))
+        try:
+            experiment.run(options, out, start)
+        except ScrubjayError as error:
+            self.problem = str(error)
+
+    def ended(self) -> bool:
+        return True
+
+    def end(self) -> tuple[float, str | None]:
+        return 0.0, self.problem
+
+    def interrupt(self) -> None:
+        pass
+
+
+STARTED: list[tuple[str, str | None]] = []
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
+    """Folders of the runs that were started in this process, each with the one whose initial session it took."""
+    STARTED.clear()
+    monkeypatch.setattr(bench, "Worker", Inline)
+    return STARTED
+
+
+def result(out: Path, run: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "runs" / run / "result.json").read_text(encoding="utf-8"))
+    return {key: value for key, value in found.items() if key != "phases"}
+
+
+def stamps(out: Path) -> dict[Path, tuple[int, int]]:
+    files = [path for path in (out / "runs").rglob("*") if path.is_file()]
+    return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
+
+
+def board(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "leaderboard.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_leaderboard_names_those_that_finished_and_those_that_failed(compared: Path) -> None:
+    found = board(compared)
+    assert {row["label"] for row in found["rows"]} == {"finetune", "l2", "backbone, no training"}
+    assert [(each["label"], each["seed"]) for each in found["failed"]] == [(DIVERGES, 0)]
+    assert "is not finite" in (compared / "leaderboard.md").read_text(encoding="utf-8")
+    assert "is not finite" in (compared / "leaderboard.html").read_text(encoding="utf-8")
+
+
+def test_the_second_time_nothing_runs(compared: Path, recipe: Path, call: Call) -> None:
+    before = stamps(compared)
+    code, out, err = call("compare", str(recipe), "--methods", "finetune,l2", "--out", str(compared))
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "2 of 2 runs are finished already."
+    assert stamps(compared) == before
+    assert not board(compared)["failed"]
+
+
+def test_two_at_a_time_give_the_same_to_the_bit(compared: Path, recipe: Path, call: Call, tmp_path: Path) -> None:
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one core")
+    code, _, err = call("compare", str(recipe), "--methods", "finetune,l2", "--out", "two", "--jobs", "2")
+    assert (code, err) == (0, "")
+    for run in ("finetune-s0", "l2-s0"):
+        assert result(tmp_path / "two", run) == result(compared, run)
+        for generation in ("g0", "g1"):
+            file = Path("runs", run, "generations", generation, "network.safetensors")
+            assert (tmp_path / "two" / file).read_bytes() == (compared / file).read_bytes()
+
+
+def test_what_was_lost_is_made_again(
+    compared: Path, recipe: Path, call: Call, tmp_path: Path, started: list[tuple[str, str | None]]
+) -> None:
+    shutil.copytree(compared, tmp_path / "out")
+    lost = tmp_path / "out" / "runs" / "l2-s0"
+    shutil.rmtree(lost / "generations" / "g1")
+    for path in (lost / "result.json", *(lost / "measured").glob("g1.*")):
+        path.unlink()
+    kept = stamps(tmp_path / "out")
+    assert call("compare", str(recipe), "--methods", "finetune,l2", "--out", "out")[0] == 0
+    assert started == [("l2-s0", None)]
+    assert result(tmp_path / "out", "l2-s0") == result(compared, "l2-s0")
+    again = stamps(tmp_path / "out")
+    assert {path for path in kept if kept[path] != again[path]} <= {lost / "lock"}
+
+
+def test_what_was_killed_goes_on(recipe: Path, tmp_path: Path) -> None:
+    command = [SCRIPT, "compare", recipe, "--methods", "finetune", "--out", tmp_path, "--set", "training.epochs=3000"]
+    run, steps = tmp_path / "runs" / "finetune-s0", []
+    for stop, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as going:
+            before = (run / "session0.safetensors").stat().st_mtime_ns if (run / "session0.safetensors").exists() else 0
+            wait_for(lambda before=before: (run / "session0.safetensors").stat().st_mtime_ns > before)
+            going.send_signal(stop)
+            _, err = going.communicate(timeout=60)
+        assert going.returncode == code
+        wait_for(lambda: free(run))  # the worker of a master that is gone saves and ends too
+        assert not (run / "result.json").exists()
+        steps.append(load_tensors(run / "session0.safetensors", "")[1]["step"])
+        assert ("give the same command again" in err) == (stop == signal.SIGINT)
+    assert 5 < steps[0] < steps[1], "it began again"
+
+
+def wait_for(condition: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if condition():
+                return
+        except FileNotFoundError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def free(run: Path) -> bool:
+    try:
+        with locked(run):
+            return True
+    except CatalogueError:
+        return False
+
+
+def test_an_initial_session_is_learned_once_a_seed(
+    recipe: Path, call: Call, tmp_path: Path, started: list[tuple[str, str | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(method("lwf"), "own_start", True)
+    arguments = ("compare", str(recipe), "--methods", "lwf,finetune,frozen", "--seeds", "0,3", "--out", "out")
+    assert call(*arguments)[0] == 0
+    assert sorted(started) == [
+        *(("finetune-s0", None), ("finetune-s3", None)),
+        *(("frozen-s0", "finetune-s0"), ("frozen-s3", "finetune-s3")),
+        *(("lwf-s0", None), ("lwf-s3", None)),
+    ]
+    assert [row["seeds"] for row in board(tmp_path / "out")["rows"]] == [[0, 3]] * 4
+
+
+def test_where_the_first_fails_the_next_goes_ahead(
+    recipe: Path, call: Call, tmp_path: Path, started: list[tuple[str, str | None]]
+) -> None:
+    methods = "finetune:metric_weight=1e39,frozen,l2"
+    code, _, err = call("compare", str(recipe), "--methods", methods, "--out", "out")
+    assert (code, err.count("\n")) == (1, 1)
+    assert started == [("finetune_metric_weight=1e39-s0", None), ("frozen-s0", None), ("l2-s0", "frozen-s0")]
+    config = json.loads((tmp_path / "out/runs/l2-s0/config.json").read_text(encoding="utf-8"))
+    assert config["method"]["weight"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--methods", "finetune,nmd"), "unknown method 'nmd'"),
+        (("--methods", "mmd:alhpa=0"), "Did you mean 'alpha'"),
+        (("--methods", "mmd:alpha"), "write it as NAME or NAME:KEY=VALUE"),
+        (("--methods", "mmd,,l2"), "with commas between them"),
+        (("--methods", "mmd,mmd"), "would be one run"),
+        (("--methods", "mmd", "--seeds", "0,x"), "--seeds '0,x'"),
+        (("--methods", "mmd", "--seeds", "1,1"), "--seeds '1,1'"),
+        (("--methods", "mmd", "--jobs", "999"), "--jobs 999: this machine has"),
+        (("--methods", "mmd", "--jobs", "0"), "--jobs 0"),
+        (("--methods", "mmd", "--set", "method.alpha=0"), "options of a method as --methods"),
+        (("--methods", "mmd", "--set", "seed=3"), "give --seeds"),
+        (("--methods", "mmd", "--set", "stream.initial=99"), "99"),
+        (("--methods", "mmd", "--set", "methods.nmd.alpha=1"), "[methods.nmd]: there is no such method"),
+        (("--methods", "mmd", "--set", "methods.mmd=1"), "write a table of its options"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_is_written(
+    arguments: tuple[str, ...], message: str, recipe: Path, call: Call, tmp_path: Path
+) -> None:
+    code, out, err = call("compare", str(recipe), *arguments, "--out", "out")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_other_options_is_refused(compared: Path, recipe: Path, call: Call) -> None:
+    before = stamps(compared)
+    other = ("--set", "training.epochs=2")
+    code, out, err = call("compare", str(recipe), "--methods", "finetune", "--out", str(compared), *other)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "holds a run with another training.epochs (1, now 2)" in err
+    assert stamps(compared) == before
+
+
+def test_threads_are_shared_and_never_more_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert [bench.threads_each(jobs) for jobs in (1, 2, 3, 8)] == [8, 4, 2, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert [bench.threads_each(jobs) for jobs in (1, 2, 3, 8)] == [3, 3, 2, 1]
+    with pytest.raises(ConfigError, match="give 1 to 8"):
+        bench.threads_each(9)
+
+
+def test_entries_may_hold_lists_and_colons() -> None:
+    found = entries("a, b:metric=pml:ArcFaceLoss:weights=[1, 2],c:table={x = 1, y = 2}")
+    assert found == [
+        Entry("a"),
+        Entry("b", ("metric=pml:ArcFaceLoss", "weights=[1, 2]")),
+        Entry("c", ("table={x = 1, y = 2}",)),
+    ]
+    assert seeds_in("3, 1") == [3, 1]
+
+
+def test_the_options_of_a_method_come_in_order() -> None:
+    values = {"seed": 1, "method": {"name": "mmd", "a": 1, "b": 1, "c": 1}, "methods": {"mmd": {"b": 2, "c": 2}}}
+    assert resolve(values, Entry("mmd", ("c=3", "d.e=3"))) == {
+        "seed": 1,
+        "method": {"name": "mmd", "a": 1, "b": 2, "c": 3, "d": {"e": 3}},
+    }
+    assert resolve(values, Entry("l2"))["method"] == {"name": "l2"}
+    assert values["methods"] == {"mmd": {"b": 2, "c": 2}}
+
+
+def test_a_single_run_takes_its_methods_table_and_then_its_settings() -> None:
+    values = {"methods": {"moments": {"weight": 2, "budget": 2}}}
+    expected = {"name": "moments", "weight": 0, "budget": 2}
+    assert resolve(values, own_entry(values, ["method.weight=0"]))["method"] == expected
+    assert resolve({**values, "method": {}}, own_entry({"method": {}})) == {"method": {}}
