@@ -2,9 +2,9 @@
 
 Drawn birds and an untrained network. Images a second of whole backfills (loading the network, looking at the files,
 commits, journal, audit), in this process, in two and on a local Ray cluster, against a bare loop of `embed` over the
-same pictures in the same run; then the latency of searches in a process of their own, alone and beside a backfill.
+same images in the same run; then the latency of searches in a process of their own, alone and beside a backfill.
 
-    python benchmarks/backfill.py [--backbone test_resnet] [--pictures 1500] [--without-ray]
+    python benchmarks/backfill.py [--backbone test_resnet] [--images 1500] [--without-ray]
 """
 
 from __future__ import annotations
@@ -107,15 +107,15 @@ def latency(bench: Bench, limits: Limits | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--backbone", default="test_resnet")
-    parser.add_argument("--pictures", type=int, default=1500)
+    parser.add_argument("--images", type=int, default=1500)
     parser.add_argument("--without-ray", action="store_true")
     asked = parser.parse_args()
-    samples = Aviary(species=60, train=-(-asked.pictures // 60), test=0).load().samples[: asked.pictures]
+    samples = Aviary(species=60, train=-(-asked.images // 60), test=0).load().samples[: asked.images]
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), asked.backbone, list(samples))
         bench.bare()
         loop = bench.bare()
-        print(f"{len(samples)} pictures, {asked.backbone}; bare loop of embed(): {loop:.1f} images/s", flush=True)
+        print(f"{len(samples)} images, {asked.backbone}; bare loop of embed(): {loop:.1f} images/s", flush=True)
         kinds = {"jobs 1": Limits(), "jobs 2": Limits(jobs=2), "Ray local, 2 actors": Limits(jobs=2, ray="local")}
         for name, limits in kinds.items():
             if limits.ray is None or not asked.without_ray:

@@ -2,9 +2,9 @@
 
     python benchmarks/bridges.py --runs DIR [DIR …] [--out docs/results/bridges.md]
 
-DIR are folders of finished runs. Queries are test pictures as the newest generation sees them; the gallery is the
-training pictures as an older generation has left them, with the classes that it knew. Bridges are fitted from session
-to session, on that session's training pictures alone, and composed; "chosen, items" had 300 items of the gallery too.
+DIR are folders of finished runs. Queries are test images as the newest generation sees them; the gallery is the
+training images as an older generation has left them, with the classes that it knew. Bridges are fitted from session
+to session, on that session's training images alone, and composed; "chosen, items" had 300 items of the gallery too.
 100 % is what the newest generation finds in the same gallery embedded anew. Where it has forgotten, an old gallery is
 better than a new one, and more than 100 % are kept. Without folders a small run is made first.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crossed import Crossed, Pictures, crossed
+from crossed import Crossed, ImageLoader, crossed
 from scrubjay.bridges import Bridge, Choice, Judged, choose, compose, fit
 from scrubjay.config import read_json
 from scrubjay.evaluation.retrieval import evaluate_query_gallery
@@ -45,9 +45,9 @@ Score = tuple[float, float]
 """recall@1 and mAP@R."""
 
 
-def seen(pictures: Pictures, source: NDArray[np.float32], target: NDArray[np.float32], rows: NDArray) -> Judged:
-    """Some pictures as two networks see them."""
-    return Judged(source[rows], target[rows], pictures.labels[rows])
+def seen(loader: ImageLoader, source: NDArray[np.float32], target: NDArray[np.float32], rows: NDArray) -> Judged:
+    """Some images as two networks see them."""
+    return Judged(source[rows], target[rows], loader.labels[rows])
 
 
 def chosen(run: Crossed, session: int, items: int) -> Choice:
@@ -115,7 +115,7 @@ def unrelated(one: Crossed, other: Crossed) -> dict[tuple[str, int], Score]:
     return found
 
 
-def _both(one: Crossed, other: Crossed) -> Iterator[tuple[Pictures, NDArray[np.float32], NDArray[np.float32]]]:
+def _both(one: Crossed, other: Crossed) -> Iterator[tuple[ImageLoader, NDArray[np.float32], NDArray[np.float32]]]:
     for part in ("train", "test"):
         mine, theirs = getattr(one, part), getattr(other, part)
         yield mine, mine.vectors[0], theirs.vectors[0]

@@ -1,7 +1,7 @@
-"""Every generation of a finished run sees every picture of the stream: what questions across generations need.
+"""Every generation of a finished run sees every image of the stream: what questions across generations need.
 
-`crossed(folder)` opens the folder of a `scrubjay run`, or of one run of a `scrubjay compare`. Test pictures were
-embedded when the run was measured; training pictures of sessions that a generation had not learned yet are embedded
+`crossed(folder)` opens the folder of a `scrubjay run`, or of one run of a `scrubjay compare`. Test images were
+embedded when the run was measured; training images of sessions that a generation had not learned yet are embedded
 now, once, and kept in `crossed/gN.safetensors`: `python benchmarks/crossed.py DIR …` does that and says what is there.
 """
 
@@ -26,8 +26,8 @@ from scrubjay.models.embedding import embed
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The same pictures, seen by every generation.
+class ImageLoader:
+    """The same images, seen by every generation.
 
     Attributes:
         vectors: of generation t: float32 (N, d_t), unit rows.
@@ -42,7 +42,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Crossed:
-    """A run whose every generation has seen every picture.
+    """A run whose every generation has seen every image.
 
     Attributes:
         folder: of the run.
@@ -50,8 +50,8 @@ class Crossed:
         seed: of the run.
         generations: g0, g1, …, each the parent of the next.
         classes: the labels of each session.
-        test: test pictures of all classes.
-        train: training pictures of all sessions.
+        test: test images of all classes.
+        train: training images of all sessions.
     """
 
     folder: Path
@@ -59,15 +59,15 @@ class Crossed:
     seed: int
     generations: tuple[Generation, ...]
     classes: tuple[range, ...]
-    test: Pictures
-    train: Pictures
+    test: ImageLoader
+    train: ImageLoader
 
 
 def crossed(folder: Path) -> Crossed:
     """Open the folder of a run and embed what is missing.
 
     Raises:
-        UserError: there is no finished run in the folder, or its pictures are gone.
+        UserError: there is no finished run in the folder, or its images are gone.
         CheckpointError: a file in it is damaged.
     """
     options = ExperimentOptions.parse(read_json(folder / "config.json"), str(folder))
@@ -83,8 +83,10 @@ def crossed(folder: Path) -> Crossed:
         options.seed,
         generations,
         tuple(session.labels for session in stream.sessions),
-        Pictures(tuple(each.test.vectors for each in measured), kept.test.labels, _sessions(kept.test.labels, stream)),
-        Pictures(tuple(train), kept.gallery.labels, _sessions(kept.gallery.labels, stream)),
+        ImageLoader(
+            tuple(each.test.vectors for each in measured), kept.test.labels, _sessions(kept.test.labels, stream)
+        ),
+        ImageLoader(tuple(train), kept.gallery.labels, _sessions(kept.gallery.labels, stream)),
     )
 
 
@@ -96,7 +98,7 @@ def _all_training(
     options: ExperimentOptions,
     cache: Cache,
 ) -> NDArray[np.float32]:
-    """Training pictures of all sessions by one generation: of those learned as measured, of the others embedded now."""
+    """Training images of all sessions by one generation: of those learned as measured, of the others embedded now."""
     later = gallery_samples(stream, len(stream.sessions) - 1)[len(gallery_samples(stream, generation.number)) :]
     if not later:
         return measured.gallery.vectors
@@ -120,7 +122,7 @@ def _sessions(labels: NDArray[np.int64], stream: Stream) -> NDArray[np.int64]:
 def main() -> None:
     for name in sys.argv[1:]:
         run = crossed(Path(name))
-        shapes = ", ".join(str(len(pictures.labels)) for pictures in (run.test, run.train))
+        shapes = ", ".join(str(len(loader.labels)) for loader in (run.test, run.train))
         print(f"{name}: {run.method}, seed {run.seed}, {len(run.generations)} generations, test, training: {shapes}")
 
 

@@ -1,6 +1,6 @@
 """Seconds and peak memory of the retrieval figures against pytorch-metric-learning's `AccuracyCalculator`.
 
-N pictures search each other: random unit vectors of 1,000 overlapping classes. Two comparisons:
+N images search each other: random unit vectors of 1,000 overlapping classes. Two comparisons:
 
 * what a small neighbourhood can tell (recall@1, mAP@R): the peer looks at the largest class's number of neighbours
   (`k="max_bin_count"`, its cheapest way), with faiss, its default, and with its own `CustomKNN` in batches;

@@ -1,12 +1,12 @@
 """An embedder as ONNX: how near to torch, how large, how fast.
 
-Both sides get the same pictures as uint8 and one thread; torch runs in channels_last, its fastest layout here. Rounds
+Both sides get the same images as uint8 and one thread; torch runs in channels_last, its fastest layout here. Rounds
 alternate between the two, and the median of the rounds' ratios is printed.
 
-    python benchmarks/export.py [--run FOLDER] [--pictures 256] [--rounds 7]
+    python benchmarks/export.py [--run FOLDER] [--images 256] [--rounds 7]
 
 `FOLDER` holds `generations/` as a run or a catalogue does; its newest one is exported. Without it, an untrained network
-of the default backbone is. Pictures: grocery's (SCRUBJAY_GROCERY or ../shared/data/grocery), else drawn birds.
+of the default backbone is. Images: grocery's (SCRUBJAY_GROCERY or ../shared/data/grocery), else drawn birds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 
 from scrubjay.data.aviary import Album
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.loading import Cache, Pictures
+from scrubjay.data.loading import Cache, ImageLoader
 from scrubjay.generations.lineage import Generation, Lineage
 from scrubjay.generations.onnx_export import export, session
 from scrubjay.models.embedder import Embedder, Network, NetworkOptions
@@ -50,7 +50,7 @@ def image_options(run: Path | None) -> ImageOptions:
     return ImageOptions()
 
 
-def pictures(number: int, folder: Path) -> tuple[str, list[Sample]]:
+def sample_images(number: int, folder: Path) -> tuple[str, list[Sample]]:
     beside = Path(__file__).parents[2] / "shared" / "data" / "grocery"
     found = sorted(Path(os.environ.get("SCRUBJAY_GROCERY", beside)).glob("test/**/*.jpg"))
     if found:
@@ -71,7 +71,7 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", "--catalogue", type=Path)
-    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -79,13 +79,13 @@ def main() -> None:
         folder = Path(name)
         embedder, generation = network(arguments.run, folder)
         images = image_options(arguments.run)
-        source, samples = pictures(arguments.pictures, folder)
+        source, samples = sample_images(arguments.images, folder)
         made = export(embedder, generation, images, samples, folder / "embedder.onnx")
-        print(f"{embedder.kind}, {generation.name}, {images.size} px, {made.images} pictures of {source}")
+        print(f"{embedder.kind}, {generation.name}, {images.size} px, {made.images} images of {source}")
         print(f"largest difference {made.max_difference:.2g}, smallest cosine {made.min_cosine:.7f}")
         print(f"{made.bytes / 1e6:.1f} MB")
         run = session(made.path, threads=1)
-        loader = Pictures(samples, images, train=False, cache=Cache(0))
+        loader = ImageLoader(samples, images, train=False, cache=Cache(0))
         for batch in BATCHES:
             pixels = torch.stack([loader[index % len(samples)] for index in range(batch)])
             repeats = max(1, 32 // batch)
@@ -98,7 +98,7 @@ def main() -> None:
             ours, theirs = (statistics.median(column) for column in zip(*pairs[1:], strict=True))
             print(
                 f"batch {batch}: {statistics.median(ratios):.2f} times torch ({min(ratios):.2f} to {max(ratios):.2f}); "
-                f"{ours:.1f} and {theirs:.1f} pictures/s, one thread"
+                f"{ours:.1f} and {theirs:.1f} images/s, one thread"
             )
 
 

@@ -1,7 +1,7 @@
 """What does a step of each method cost, and what does it keep? `make docs` writes docs/methods.md with the answer.
 
 The network is that of recipes/grocery.toml: EfficientNet-Lite0, all but its last block frozen and its activations at
-hand; a batch is 16 x 5 pictures, of noise, for speed does not depend on what they show. Every method is timed in turn
+hand; a batch is 16 x 5 images, of noise, for speed does not depend on what they show. Every method is timed in turn
 with plain fine-tuning, the peer, so that both meet the same machine.
 """
 
@@ -24,13 +24,13 @@ from scrubjay.types import Batch, Session
 
 MEASURED = (
     "A step and what is kept: `make docs`, one thread, EfficientNet-Lite0 with all but its last block frozen, 80 "
-    "pictures a batch, median ratio to fine-tuning in the same run; bytes between the first two sessions, after 16 "
+    "images a batch, median ratio to fine-tuning in the same run; bytes between the first two sessions, after 16 "
     "classes, besides the network itself."
 )
 CLASSES, EACH, ROUNDS = 16, 5, 9
 
 
-def pictures(first: int, embedder: torch.nn.Module) -> Batch:
+def loader(first: int, embedder: torch.nn.Module) -> Batch:
     """A batch of noise, as the frozen part delivers it."""
     images = torch.randint(256, (CLASSES * EACH, 3, 96, 96), dtype=torch.uint8)
     labels = torch.arange(first, first + CLASSES).repeat_interleave(EACH)
@@ -43,7 +43,7 @@ def in_second_session(name: str) -> tuple[Method, Batch, int]:
     kind = method(name)
     learner = kind(Network(NetworkOptions(frozen="blocks.5")), kind.Options())
     learner.network.freeze_batchnorm(True)
-    first, second = (pictures(label, learner.network.embedder) for label in (0, CLASSES))
+    first, second = (loader(label, learner.network.embedder) for label in (0, CLASSES))
     names = tuple(map(str, range(2 * CLASSES)))
     learner.begin(Session(0, names[:CLASSES], 0, ()))
     learner.eval()

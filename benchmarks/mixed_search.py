@@ -1,8 +1,8 @@
 """What is a gallery worth during a backfill, and which items first? `python benchmarks/mixed_search.py --runs DIR …`
 
-The last generation answers (of longer runs, g3). The gallery holds every session's training pictures, embedded by the
+The last generation answers (of longer runs, g3). The gallery holds every session's training images, embedded by the
 generation that was newest when they came ("as they came"), or those of all older sessions by g0 ("all by g0"). A part
-of the older ones is embedded again, in some order. Half of the test pictures of each class are the probe pictures, by
+of the older ones is embedded again, in some order. Half of the test images of each class are the probe images, by
 which legs are calibrated and items are ordered; the other half are the queries. Bridges are ridge maps fitted to the
 new classes of each session. Without folders a small run is made first. `--out FILE` keeps the tables.
 """
@@ -59,7 +59,7 @@ class Study:
         labels: int64 (N,), of the items.
         carried: queries of `last` in the space of generation g: (Q, d).
         asked: int64 (Q,), their labels.
-        probe: bool (Q,), which are probe pictures.
+        probe: bool (Q,), which are probe images.
         errors: float64 (N,), what the bridge is expected to leave.
         new: bool (N,), which items are of the last session's classes.
     """
@@ -128,7 +128,7 @@ def _errors(
     sessions: NDArray[np.int64],
     up: dict[int, Bridge],
 ) -> NDArray[np.float64]:
-    """Expected of the last bridge, from the pictures that it was fitted to."""
+    """Expected of the last bridge, from the images that it was fitted to."""
     rows = sessions == last
     known = 1 - np.vecdot(up[last](vectors[last - 1][rows]), vectors[last][rows])
     found = np.zeros(len(before))
@@ -149,7 +149,7 @@ def apart(one: Study, at: NDArray[np.int64]) -> Lines:
 
 
 def by_new_classes(one: Study, at: NDArray[np.int64]) -> Lines:
-    """From the last session alone: its training pictures, which every network has seen, dealt out to the legs."""
+    """From the last session alone: its training images, which every network has seen, dealt out to the legs."""
     legs = [int(g) for g in np.unique(at)[::-1]]
     asking = one.probe & np.isin(one.asked, one.labels[one.new])
     deal = np.where(one.new, np.random.default_rng(0).choice(legs, len(at)), -1)

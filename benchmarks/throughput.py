@@ -1,6 +1,6 @@
-"""Pictures a second: our loop against a bare PyTorch loop, our embedding against the bare forward pass.
+"""Images a second: our loop against a bare PyTorch loop, our embedding against the bare forward pass.
 
-Both sides have the same network, optimizer, memory format, threads and decoded pictures in memory. Rounds alternate
+Both sides have the same network, optimizer, memory format, threads and decoded images in memory. Rounds alternate
 between the two sides, and the median of the rounds' ratios is printed.
 
     python benchmarks/throughput.py [--source grocery] [--rounds 5]
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.loading import Cache, Pictures, batches, eval_batches
+from scrubjay.data.loading import Cache, ImageLoader, batches, eval_batches
 from scrubjay.data.sampler import PKSampler
 from scrubjay.data.sources import source
 from scrubjay.data.stream import StreamOptions, split
@@ -33,7 +33,7 @@ IMAGES = ImageOptions(size=96, resize=112, scale=(0.4, 1.0))
 TRAINING = TrainingOptions(epochs=1, schedule="constant", checkpoint_every=10_000)
 
 
-def bare_training(network: Network, pictures: Pictures, session: Session) -> int:
+def bare_training(network: Network, loader: ImageLoader, session: Session) -> int:
     network.head.grow(len(session.classes))
     network.train()
     fast = list(network.embedder.backbone.parameters())
@@ -44,7 +44,7 @@ def bare_training(network: Network, pictures: Pictures, session: Session) -> int
     )
     plan = PKSampler([sample.label for sample in session.train], 16, 5, 0).epoch(0)
     images = 0
-    for batch in batches(pictures, plan):
+    for batch in batches(loader, plan):
         z, logits = network(batch.images)
         loss = cross_entropy(logits, batch.labels) + triplet(z, batch.labels)
         optimizer.zero_grad()
@@ -54,8 +54,8 @@ def bare_training(network: Network, pictures: Pictures, session: Session) -> int
     return images
 
 
-def our_training(network: Network, pictures: Pictures, session: Session, checkpoint: Path) -> int:
-    return learn(Finetune(network), session, pictures, TRAINING, 0, checkpoint).images
+def our_training(network: Network, loader: ImageLoader, session: Session, checkpoint: Path) -> int:
+    return learn(Finetune(network), session, loader, TRAINING, 0, checkpoint).images
 
 
 def bare_embedding(network: Network, session: Session, cache: Cache) -> int:
@@ -94,22 +94,22 @@ def main() -> None:
     given = parser.parse_args()
     dataset = source(given.source).parse({}).load()
     session = split(dataset, StreamOptions(initial=41, step=10)).sessions[0]
-    pictures = Pictures(session.train, IMAGES, train=True)
-    print(f"{given.source}: {len(session.train)} pictures, 96 px, {torch.get_num_threads()} threads")
+    loader = ImageLoader(session.train, IMAGES, train=True)
+    print(f"{given.source}: {len(session.train)} images, 96 px, {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "session.safetensors"
         compare(
             "training",
             given.rounds,
-            lambda: speed(our_training, Network(NetworkOptions()), pictures, session, checkpoint),
-            lambda: speed(bare_training, Network(NetworkOptions()), pictures, session),
+            lambda: speed(our_training, Network(NetworkOptions()), loader, session, checkpoint),
+            lambda: speed(bare_training, Network(NetworkOptions()), loader, session),
         )
     network = Network(NetworkOptions())
     compare(
         "embedding",
         given.rounds,
-        lambda: speed(our_embedding, network, session, pictures.cache),
-        lambda: speed(bare_embedding, network, session, pictures.cache),
+        lambda: speed(our_embedding, network, session, loader.cache),
+        lambda: speed(bare_embedding, network, session, loader.cache),
     )
 
 

@@ -19,17 +19,17 @@ settings.load_profile("scrubjay")
 
 @pytest.fixture(scope="session")
 def grocery() -> Path:
-    """The Grocery Store pictures: `SCRUBJAY_GROCERY`, else beside the repository; skipped where neither is."""
+    """The Grocery Store images: `SCRUBJAY_GROCERY`, else beside the repository; skipped where neither is."""
     beside = Path(__file__).parents[2] / "shared" / "data" / "grocery"
     root = Path(os.environ.get("SCRUBJAY_GROCERY", beside))
     if not (root / "train.txt").is_file():
-        pytest.skip(f"no Grocery Store pictures in {root}: set SCRUBJAY_GROCERY")
+        pytest.skip(f"no Grocery Store images in {root}: set SCRUBJAY_GROCERY")
     return root
 
 
 @pytest.fixture(scope="session")
 def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures and the catalogue `shop` of two generations; work on copies: `killing.fresh`."""
+    """A folder with images and the catalogue `shop` of two generations; work on copies: `killing.fresh`."""
     import killing
 
     return killing.template(tmp_path_factory.mktemp("template"))

@@ -18,8 +18,8 @@ OPTIONS = CatalogueOptions(
 )
 
 
-def pictures(root: Path, *names: str, train: int = 5, test: int = 3) -> Path:
-    """A folder with train and test pictures of every class."""
+def images(root: Path, *names: str, train: int = 5, test: int = 3) -> Path:
+    """A folder with train and test images of every class."""
     for name in names:
         for split, number, first in (("train", train, 0), ("test", test, 100)):
             for seed in range(first, first + number):
@@ -32,9 +32,9 @@ def _template() -> Path:
     """g0 (apples and pears), of which g1 (figs) and g2 (plums) are children; g0 answers and has embedded 10 items."""
     root = Path(tempfile.mkdtemp(prefix="scrubjay-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
-    pictures(root / "spring", "apple", "pear")
-    pictures(root / "summer", "fig")
-    pictures(root / "autumn", "plum")
+    images(root / "spring", "apple", "pear")
+    images(root / "summer", "fig")
+    images(root / "autumn", "plum")
     shop = Catalogue.init(root / "shop", OPTIONS)
     shop.learn(root / "spring", "l2")
     shop.add([root / "spring" / "train"])
@@ -44,8 +44,8 @@ def _template() -> Path:
 
 
 def copied(root: Path) -> Catalogue:
-    """The template's catalogue and its pictures in a folder of their own."""
+    """The template's catalogue and its images in a folder of their own."""
     shutil.copytree(_template(), root, dirs_exist_ok=True)
     shop = Catalogue(root / "shop")
-    shop.add([root / "spring" / "train"])  # the same items, where their pictures are now
+    shop.add([root / "spring" / "train"])  # the same items, where their images are now
     return shop

@@ -92,7 +92,7 @@ def test_scores_are_cosines_of_what_the_generation_embeds(shop: Catalogue, sprin
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
-def test_the_same_picture_twice_is_one_item_that_keeps_its_label(shop: Catalogue, spring: Path, tmp_path: Path) -> None:
+def test_the_same_image_twice_is_one_item_that_keeps_its_label(shop: Catalogue, spring: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.png"
     shutil.copy(spring / "apple/0.png", copy)
     assert shop.add([spring, spring, copy]).items == 8
@@ -147,7 +147,7 @@ def test_what_cannot_be_decoded_is_named_and_the_rest_is_added(shop: Catalogue, 
     assert added.items == 8
     assert {path for path, _ in added.failures} == {str(broken), str(dangling)}
     other = tmp_path / "other.jpg"
-    other.write_bytes(b"no picture")
+    other.write_bytes(b"no image")
     for selection in ([broken], [broken, other]):
         added = shop.add(selection)
         assert added.items == 0
@@ -157,21 +157,21 @@ def test_what_cannot_be_decoded_is_named_and_the_rest_is_added(shop: Catalogue, 
         shop.add([spring, tmp_path / "gone"])
 
 
-def test_strict_catalogues_stop_at_a_broken_picture(tmp_path: Path, spring: Path) -> None:
+def test_strict_catalogues_stop_at_a_broken_image(tmp_path: Path, spring: Path) -> None:
     options = OPTIONS.model_copy(update={"images": IMAGES.model_copy(update={"on_error": "raise"})})
     shop = Catalogue.init(tmp_path / "strict", options)
     shop.learn(spring)
-    (spring / "pear/broken.jpg").write_bytes(b"no picture")
+    (spring / "pear/broken.jpg").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"broken\.jpg"):
         shop.add([spring])
     with pytest.raises(ImageError, match=r"broken\.jpg"):
         shop.add([spring / "pear/broken.jpg"])
 
 
-def test_held_out_pictures_that_are_broken_cost_no_learning(shop: Catalogue, tmp_path: Path) -> None:
+def test_held_out_images_that_are_broken_cost_no_learning(shop: Catalogue, tmp_path: Path) -> None:
     root = photos(tmp_path / "summer" / "train", "fig").parent
     (root / "test" / "fig").mkdir(parents=True)
-    (root / "test/fig/broken.png").write_bytes(b"no picture")
+    (root / "test/fig/broken.png").write_bytes(b"no image")
     generation = Catalogue(shop.folder).learn(root)
     assert generation.info["measured"] == {"new": None, "new_before": None}
     assert [path for path, _ in generation.info["broken"]] == [str(root / "test/fig/broken.png")]
@@ -251,7 +251,7 @@ def test_what_other_generations_left_of_interrupted_work_goes(shop: Catalogue, t
     assert not shop.interrupted()
 
 
-def test_old_pictures_are_never_needed(shop: Catalogue, tmp_path: Path) -> None:
+def test_old_images_are_never_needed(shop: Catalogue, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="joint"):
         shop.learn(photos(tmp_path / "summer", "fig"), "joint")
     assert shop.lineage.newest == shop.lineage.get("g0")

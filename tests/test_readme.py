@@ -28,7 +28,7 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert len(example.strip().splitlines()) <= 20
     exec(compile(example, "README.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "12 items, 0 broken pictures"
+    assert printed[0] == "12 items, 0 broken images"
     assert len(printed) == 4
     assert all(line.endswith("(g1)") for line in printed[1:])
 

@@ -61,17 +61,17 @@ def options(**changes: Any) -> TrainingOptions:
 
 
 def train(learner: Method, session: Session, training: TrainingOptions = tiny.TRAINING, **more: Any) -> Learned:
-    return learn(learner, session, tiny.pictures(session.train), training, more.pop("seed", 0), **more)
+    return learn(learner, session, tiny.loader(session.train), training, more.pop("seed", 0), **more)
 
 
 @pytest.fixture
 def first(tmp_path: Path) -> Session:
-    return tiny.session(tmp_path / "pictures", 0, 0)
+    return tiny.session(tmp_path / "images", 0, 0)
 
 
 @pytest.fixture
 def second(tmp_path: Path) -> Session:
-    return tiny.session(tmp_path / "pictures", 1, 2)
+    return tiny.session(tmp_path / "images", 1, 2)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
@@ -123,7 +123,7 @@ def test_learns_the_same_with_workers(first: Session) -> None:
     alone, helped = tiny.learner(), tiny.learner()
     train(alone, first)
     images = tiny.IMAGES.model_copy(update={"workers": 1})
-    learn(helped, first, tiny.pictures(first.train, images), tiny.TRAINING, 0)
+    learn(helped, first, tiny.loader(first.train, images), tiny.TRAINING, 0)
     assert tiny.same(tiny.weights(alone), tiny.weights(helped))
 
 
@@ -177,7 +177,7 @@ def test_stops_at_a_term_that_is_not_finite(first: Session, tmp_path: Path) -> N
     assert not checkpoint.exists(), "weights that are not finite must not be gone on from"
 
 
-def test_a_broken_picture_is_left_out_and_named(first: Session) -> None:
+def test_a_broken_image_is_left_out_and_named(first: Session) -> None:
     broken = first.train[1].path
     broken.write_bytes(broken.read_bytes()[:60])
     learned = train(tiny.learner(), first)
@@ -186,17 +186,17 @@ def test_a_broken_picture_is_left_out_and_named(first: Session) -> None:
     assert learned.curves["ce"]
 
 
-def test_a_broken_picture_stops_where_that_was_asked_for(first: Session) -> None:
-    first.train[1].path.write_text("no picture")
+def test_a_broken_image_stops_where_that_was_asked_for(first: Session) -> None:
+    first.train[1].path.write_text("no image")
     images = tiny.IMAGES.model_copy(update={"on_error": "raise"})
     with pytest.raises(ImageError, match=str(first.train[1].path)):
-        learn(tiny.learner(), first, tiny.pictures(first.train, images), tiny.TRAINING, 0)
+        learn(tiny.learner(), first, tiny.loader(first.train, images), tiny.TRAINING, 0)
 
 
-def test_a_class_of_broken_pictures_alone_cannot_be_learned(first: Session) -> None:
+def test_a_class_of_broken_images_alone_cannot_be_learned(first: Session) -> None:
     for sample in first.train[:4]:
-        sample.path.write_text("no picture")
-    with pytest.raises(DataError, match=r"no picture of the class of .*class0"):
+        sample.path.write_text("no image")
+    with pytest.raises(DataError, match=r"no image of the class of .*class0"):
         train(tiny.learner(), first)
 
 
@@ -230,7 +230,7 @@ def moved(learner: Method, session: Session, training: TrainingOptions) -> dict[
 
 
 def test_the_rates_of_backbone_head_and_increments(first: Session, second: Session) -> None:
-    plain = {"optimizer": "sgd", "epochs": 1, "pictures_per_class": 4, "weight_decay": 0.0, "warmup": 0}
+    plain = {"optimizer": "sgd", "epochs": 1, "images_per_class": 4, "weight_decay": 0.0, "warmup": 0}
     plain |= {"freeze_batchnorm": "always", "lr": 1e-3, "head_lr": 1e-3, "increment_lr": 1.0}
     full = moved(tiny.learner(), second, options(**plain))
     assert full["embedder.backbone.conv1.0.weight"].any()

@@ -1,4 +1,4 @@
-"""Pictures, sessions and networks small enough to learn in milliseconds, and retrieval figures by plain loops."""
+"""Images, sessions and networks small enough to learn in milliseconds, and retrieval figures by plain loops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.loading import Pictures
+from scrubjay.data.loading import ImageLoader
 from scrubjay.methods import Method, method
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.training import TrainingOptions, seeded
@@ -20,7 +20,7 @@ from scrubjay.types import Batch, Sample, Session
 
 IMAGES = ImageOptions(size=32, resize=36, scale=(0.5, 1.0))
 NETWORK = NetworkOptions(backbone="test_resnet", pretrained=False, dim=8)
-TRAINING = TrainingOptions(epochs=2, classes_per_batch=2, pictures_per_class=2, device="cpu", lr=1e-3, warmup=1)
+TRAINING = TrainingOptions(epochs=2, classes_per_batch=2, images_per_class=2, device="cpu", lr=1e-3, warmup=1)
 
 TINY = [
     *("--set", "network.backbone=test_resnet", "--set", "network.pretrained=false", "--set", "network.dim=8"),
@@ -31,7 +31,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 def paint(path: Path, hue: int, seed: int, side: int = 40) -> Path:
-    """A noisy picture whose stripes tell its class."""
+    """A noisy image whose stripes tell its class."""
     noise = np.random.default_rng([hue, seed]).integers(0, 120, (side, side, 3))
     noise[:: 2 + hue, :, hue % 3] += 120
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def paint(path: Path, hue: int, seed: int, side: int = 40) -> Path:
 
 
 def photos(root: Path, *names: str, each: int = 4) -> Path:
-    """A folder with a sub-folder of pictures for every name."""
+    """A folder with a sub-folder of images for every name."""
     for name in names:
         for number in range(each):
             paint(root / name / f"{number}.png", sum(os.fsencode(name)) % 13, number)
@@ -48,7 +48,7 @@ def photos(root: Path, *names: str, each: int = 4) -> Path:
 
 
 def session(root: Path, index: int, first: int, classes: int = 2, each: int = 4, tests: int = 0) -> Session:
-    """Pictures on disk of new classes with the labels from `first` on."""
+    """Images on disk of new classes with the labels from `first` on."""
 
     def samples(split: Literal["train", "test"], number: int) -> tuple[Sample, ...]:
         return tuple(
@@ -66,7 +66,7 @@ def two_sessions(root: Path) -> tuple[Session, Session]:
 
 
 def tree(root: Path, classes: int, train: int = 4, test: int = 3) -> Path:
-    """A folder source with train and test pictures."""
+    """A folder source with train and test images."""
     for label in range(classes):
         for split, number, offset in (("train", train, 0), ("test", test, 100)):
             for seed in range(number):
@@ -81,12 +81,12 @@ def learner(name: str | type[Method] = "finetune", network: NetworkOptions = NET
         return kind(Network(network), kind.Options.parse(options))
 
 
-def pictures(samples: Sequence[Sample], images: ImageOptions = IMAGES) -> Pictures:
-    return Pictures(samples, images, train=True)
+def loader(samples: Sequence[Sample], images: ImageOptions = IMAGES) -> ImageLoader:
+    return ImageLoader(samples, images, train=True)
 
 
 def batch(samples: Sequence[Sample]) -> Batch:
-    return Pictures(samples, IMAGES, train=False).__getitems__(range(len(samples)))
+    return ImageLoader(samples, IMAGES, train=False).__getitems__(range(len(samples)))
 
 
 def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:

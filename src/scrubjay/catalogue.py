@@ -3,7 +3,7 @@
     shop/catalogue.json        the options it was made with
     shop/serving.json          which generation answers queries, and how that came
     shop/generations/g0 …      what was learned
-    shop/probe/                held-out pictures by which new generations are judged
+    shop/probe/                held-out images by which new generations are judged
     shop/gallery/              the store: items, and a table of vectors for each embedding space
     shop/session-g1.safetensors   learning that was interrupted, by the generation it was to become
 
@@ -118,10 +118,10 @@ class Catalogue:
         settings: Mapping[str, Any] | None = None,
         start: str | None = None,
     ) -> Generation:
-        """Learn the classes of a folder or table, all of them new; no older picture is needed.
+        """Learn the classes of a folder or table, all of them new; no older image is needed.
 
         The new generation answers queries only when it is promoted; the first one does at once. Interrupted, the same
-        call goes on where it stopped. A part of the pictures (the test split, or about one in seven) is held out: it is
+        call goes on where it stopped. A part of the images (the test split, or about one in seven) is held out: it is
         measured on, and some of it becomes part of the probe set.
 
         Args:
@@ -132,7 +132,7 @@ class Catalogue:
             start: generation to train further; none: the newest that was not rolled back from.
 
         Raises:
-            UserError: the pictures are not as needed, a class is known already, or there is no such generation.
+            UserError: the images are not as needed, a class is known already, or there is no such generation.
         """
         with locked(self.folder):
             parent = self._parent(start)
@@ -145,10 +145,10 @@ class Catalogue:
             return generation
 
     def add(self, photos: Iterable[Path]) -> Added:
-        """Put pictures into the gallery: of folders, tables or single files. The same picture twice is one item.
+        """Put images into the gallery: of folders, tables or single files. The same image twice is one item.
 
         They are embedded by the generation that answers queries. A single file has no label; it leaves that of the
-        same picture as it is. Cut short, the same call goes on.
+        same image as it is. Cut short, the same call goes on.
 
         Raises:
             CatalogueError: nothing was learned yet.
@@ -169,35 +169,35 @@ class Catalogue:
 
     def search(
         self,
-        picture: Path,
+        image: Path,
         k: int = 10,
         labels: Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> list[Hit]:
-        """The k items most like a picture, best first; see `answer`."""
-        return list(self.answer(picture, k, labels, where).hits)
+        """The k items most like an image, best first; see `answer`."""
+        return list(self.answer(image, k, labels, where).hits)
 
     def answer(
         self,
-        picture: Path,
+        image: Path,
         k: int = 10,
         labels: Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """The k items most like a picture, and whether the best of them is likely to be a match at all.
+        """The k items most like an image, and whether the best of them is likely to be a match at all.
 
         Args:
-            picture: the query.
+            image: the query.
             k: at least 1.
             labels: consider items with one of these labels only.
             where: consider items only whose metadata have all these values.
 
         Raises:
-            ImageError: the query is no picture.
+            ImageError: the query is no image.
             CatalogueError: nothing was learned or added yet.
             SpaceError: the options were changed so that its vectors would be of another space.
         """
-        return self._answering.answer(picture, k, labels, where)
+        return self._answering.answer(image, k, labels, where)
 
     def gate(self, name: str) -> dict[str, Any]:
         """Measure what would change if a generation answered; the report that `scrubjay gate` shows.
@@ -253,7 +253,7 @@ class Catalogue:
         Args:
             limits: when to stop before the end.
             order: see `plan`.
-            until_recall: stop when the probe pictures have this recall@1 in the gallery.
+            until_recall: stop when the probe images have this recall@1 in the gallery.
 
         Raises:
             CatalogueError: another backfill is at work.

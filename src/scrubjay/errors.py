@@ -8,7 +8,7 @@
     └── UserError                 exit code 2: the caller can mend it
         ├── ConfigError           an option is unknown or out of range
         ├── DataError             a folder, table, class or stream is not as needed
-        │   └── ImageError        a file is no picture, or one we refuse to decode
+        │   └── ImageError        a file is no image, or one we refuse to decode
         ├── SpaceError            vectors of two embedding spaces were to be compared
         └── CatalogueError        a catalogue is missing, empty, or busy
 """
@@ -43,7 +43,7 @@ class DataError(UserError):
 
 
 class ImageError(DataError):
-    """A file is no picture, is truncated, or is larger than the limit."""
+    """A file is no image, is truncated, or is larger than the limit."""
 
 
 class SpaceError(UserError):

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from scrubjay.config import Config
-from scrubjay.data.loading import Pictures, batches, in_order, readable
+from scrubjay.data.loading import ImageLoader, batches, in_order, readable
 from scrubjay.data.sampler import PKSampler
 from scrubjay.errors import DataError, ScrubjayError, UserError
 from scrubjay.methods import Method
@@ -35,20 +35,20 @@ logger = logging.getLogger(__name__)
 
 
 SHOWN = 64
-"""Pictures in a batch of the pass that `Method.end` may make."""
+"""Images in a batch of the pass that `Method.end` may make."""
 
 
 class TrainingOptions(Config):
     """How a session is learned."""
 
     epochs: int = Field(10, ge=0)
-    """Passes over the pictures of the initial session."""
+    """Passes over the images of the initial session."""
     increment_epochs: int | None = Field(None, ge=0)
-    """Passes over the pictures of every later session; none: as many as in the initial one."""
+    """Passes over the images of every later session; none: as many as in the initial one."""
     classes_per_batch: int = Field(16, ge=2)
     """P: classes in a batch."""
-    pictures_per_class: int = Field(5, ge=1)
-    """K: pictures of each."""
+    images_per_class: int = Field(5, ge=1, validation_alias=AliasChoices("images_per_class", "pictures_per_class"))
+    """K: images of each."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     """Update rule; sgd has momentum 0.9."""
     lr: float = Field(3e-4, gt=0)
@@ -79,8 +79,8 @@ class Learned:
 
     Attributes:
         curves: every term of the objective and every one of the method's figures by name, a value a step.
-        images: pictures shown, with repeats, by this process.
-        failures: pictures that could not be decoded: path and reason.
+        images: images shown, with repeats, by this process.
+        failures: images that could not be decoded: path and reason.
     """
 
     curves: dict[str, list[float]]
@@ -91,7 +91,7 @@ class Learned:
 def learn(
     method: Method,
     session: Session,
-    pictures: Pictures,
+    loader: ImageLoader,
     options: TrainingOptions,
     seed: int,
     checkpoint: Path | None = None,
@@ -102,7 +102,7 @@ def learn(
     Args:
         method: holds the network as the previous session left it.
         session: what is new.
-        pictures: what to learn from: of `session.train`, or of all sessions for a method that needs old pictures.
+        loader: what to learn from: of `session.train`, or of all sessions for a method that needs old images.
         options: how.
         seed: of everything random.
         checkpoint: file to save to now and then and on Ctrl-C, and to go on from when it is there.
@@ -118,34 +118,34 @@ def learn(
     frozen = options.freeze_batchnorm == "always" or (options.freeze_batchnorm == "after_first" and session.index > 0)
     method.network.freeze_batchnorm(frozen)
     method.begin(session)
-    samples, failures = readable(pictures)  # so that a plan of batches is never short of a picture
-    _check_classes(pictures, samples)
+    samples, failures = readable(loader)  # so that a plan of batches is never short of an image
+    _check_classes(loader, samples)
     curves: dict[str, list[float]] = {}
     images = 0
     if any(parameter.requires_grad for parameter in method.parameters()):
-        whole = pictures.of(samples, train=True)
+        whole = loader.of(samples, train=True)
         fit = _Fit(method, whole, options, _derived(seed, session.index), key, session)
         curves, images = fit.run(checkpoint)
-    _end(method, session, pictures.of(samples, train=False))
+    _end(method, session, loader.of(samples, train=False))
     return Learned(curves, images, failures)
 
 
-def adopt(method: Method, session: Session, pictures: Pictures, seed: int) -> None:
+def adopt(method: Method, session: Session, loader: ImageLoader, seed: int) -> None:
     """Take a session that was learned elsewhere for one's own: `method.begin` and `method.end`, and no step.
 
     Args:
         method: holds the network as it was after the session.
         session: what was learned.
-        pictures: what it was learned from.
+        loader: what it was learned from.
         seed: of everything random.
     """
     torch.manual_seed(_derived(seed, session.index))
     method.begin(session)
-    samples, _ = readable(pictures)
-    _end(method, session, pictures.of(samples, train=False))
+    samples, _ = readable(loader)
+    _end(method, session, loader.of(samples, train=False))
 
 
-def _end(method: Method, session: Session, shown: Pictures) -> None:
+def _end(method: Method, session: Session, shown: ImageLoader) -> None:
     device = next(method.parameters()).device
     method.eval()
     method.end(session, lambda: (batch.to(device) for batch in in_order(shown, SHOWN)))
@@ -167,11 +167,11 @@ class _Fit:
     """One session's steps, with all the state that a checkpoint holds."""
 
     def __init__(
-        self, method: Method, pictures: Pictures, options: TrainingOptions, seed: int, key: str, session: Session
+        self, method: Method, loader: ImageLoader, options: TrainingOptions, seed: int, key: str, session: Session
     ) -> None:
-        self.method, self.pictures, self.options, self.key, self.session = method, pictures, options, key, session
-        labels = [sample.label for sample in pictures.samples]
-        sampler = PKSampler(labels, options.classes_per_batch, options.pictures_per_class, seed)
+        self.method, self.loader, self.options, self.key, self.session = method, loader, options, key, session
+        labels = [sample.label for sample in loader.samples]
+        sampler = PKSampler(labels, options.classes_per_batch, options.images_per_class, seed)
         later = session.index > 0 and options.increment_epochs is not None
         epochs = options.increment_epochs if later else options.epochs
         self.plan = [batch for epoch in range(epochs or 0) for batch in sampler.epoch(epoch)]
@@ -189,7 +189,7 @@ class _Fit:
             self._load(checkpoint)
         start, images = self.step, 0
         self.model.train()
-        todo = batches(self.pictures, self.plan[start:])
+        todo = batches(self.loader, self.plan[start:])
         with _noticing_interrupts() as interrupted:
             for batch in track(todo, f"learn session {self.session.index + 1}", len(self.plan), start):
                 for group, full in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -260,11 +260,11 @@ def _optimizer(method: Method, options: TrainingOptions) -> torch.optim.Optimize
     return rule(filled, weight_decay=options.weight_decay)
 
 
-def _check_classes(pictures: Pictures, good: Sequence[Sample]) -> None:
-    lost = {sample.label for sample in pictures.samples} - {sample.label for sample in good}
+def _check_classes(loader: ImageLoader, good: Sequence[Sample]) -> None:
+    lost = {sample.label for sample in loader.samples} - {sample.label for sample in good}
     if lost:
-        example = next(sample.path for sample in pictures.samples if sample.label in lost)
-        raise DataError(f"no picture of the class of {example} can be decoded; mend the pictures or leave it out.")
+        example = next(sample.path for sample in loader.samples if sample.label in lost)
+        raise DataError(f"no image of the class of {example} can be decoded; mend the images or leave it out.")
 
 
 @contextmanager

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture on disk and what it shows.
+    """One image on disk and what it shows.
 
     Attributes:
         path: the image file.
         label: index into the `classes` of the dataset or stream that holds the sample.
-        split: "train" pictures are learned from; "test" pictures are only ever evaluated on.
-        box: crop in pixels after EXIF rotation: left, top, right, bottom; None for the whole picture.
-        query: may be a query when the test pictures are searched among themselves.
-        gallery: may be in the gallery when the test pictures are searched among themselves.
+        split: "train" images are learned from; "test" images are only ever evaluated on.
+        box: crop in pixels after EXIF rotation: left, top, right, bottom; None for the whole image.
+        query: may be a query when the test images are searched among themselves.
+        gallery: may be in the gallery when the test images are searched among themselves.
     """
 
     path: Path
@@ -55,8 +55,8 @@ class Session:
         index: 0 for the initial session.
         classes: names of the classes that are new in this session.
         first_label: label of the first of them; also the number of classes learned before.
-        train: pictures to learn from, of the new classes only.
-        test: pictures to evaluate on, of the new classes only.
+        train: images to learn from, of the new classes only.
+        test: images to evaluate on, of the new classes only.
     """
 
     index: int
@@ -73,13 +73,13 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures as the network takes them.
+    """Images as the network takes them.
 
     Attributes:
         images: uint8 (B, 3, H, W), RGB, not normalised: the embedder normalises.
         labels: int64 (B,).
-        indices: int64 (B,), the positions of the pictures in the list of samples that was loaded.
-        failures: pictures of this batch that could not be decoded: path and reason.
+        indices: int64 (B,), the positions of the images in the list of samples that was loaded.
+        failures: images of this batch that could not be decoded: path and reason.
     """
 
     images: Tensor
@@ -105,8 +105,8 @@ class Embeddings:
         vectors: float32 (N, d), unit rows.
         labels: int64 (N,).
         fingerprint: of the space; vectors of two fingerprints must not be compared.
-        indices: int64 (N,), positions in the list of samples that was embedded (undecodable pictures are missing).
-        failures: pictures that could not be decoded: path and reason.
+        indices: int64 (N,), positions in the list of samples that was embedded (undecodable images are missing).
+        failures: images that could not be decoded: path and reason.
     """
 
     vectors: NDArray[np.float32]
@@ -132,7 +132,7 @@ class Hit:
 
     Attributes:
         id: of the item in the gallery.
-        uri: where its picture is, or was.
+        uri: where its image is, or was.
         label: name of its class, or None.
         score: cosine similarity to the query, −1 … 1, in the space of `generation`.
         generation: the generation whose vectors were compared.

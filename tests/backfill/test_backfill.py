@@ -93,7 +93,7 @@ def opened(folder: Path, number: int) -> Shop:
         fingerprint = space_fingerprint(method.network.embedder, IMAGES)
         name = lineage.add(method, {"fingerprint": fingerprint, "classes": []}).name
         spaces.append(Space(name, dim, fingerprint, name))
-    samples = [Sample(paint(folder / "pictures" / f"{index}.png", index % 7, index), 0) for index in range(number)]
+    samples = [Sample(paint(folder / "images" / f"{index}.png", index % 7, index), 0) for index in range(number)]
     samples[3] = replace(samples[3], box=(4, 4, 30, 30))
     names = [content_hash(sample) for sample in samples]
     items = [
@@ -137,11 +137,11 @@ def test_all_is_embedded_in_the_order_that_was_asked(shop: Shop) -> None:
     assert (again.done, again.complete) == (0, True)
 
 
-def test_pictures_that_cannot_be_had_are_listed_and_nothing_else_is_lost(shop: Shop) -> None:
+def test_images_that_cannot_be_had_are_listed_and_nothing_else_is_lost(shop: Shop) -> None:
     gone, changed, broken, box = (shop.items[index] for index in (0, 17, 39, 3))
     Path(gone.uri).unlink()
     paint(Path(changed.uri), 3, 999)
-    Path(broken.uri).write_bytes(b"no picture")
+    Path(broken.uri).write_bytes(b"no image")
     text = content_hash(Sample(Path(broken.uri), 0))
     broken = Item(text, broken.uri, text)
     odd = replace(box, metadata={"box": "left"})
@@ -153,7 +153,7 @@ def test_pictures_that_cannot_be_had_are_listed_and_nothing_else_is_lost(shop: S
     assert {name: (uri, reason) for name, uri, reason in done.skipped} == {
         gone.id: (gone.uri, "the file is gone or cannot be read"),
         changed.id: (changed.uri, "the file has changed since it was added"),
-        broken.id: (broken.uri, "not a picture; save it again as JPEG or PNG."),
+        broken.id: (broken.uri, "not an image; save it again as JPEG or PNG."),
         odd.id: (odd.uri, f"item {odd.id!r}: its box is 'left'; needed are four whole numbers: left,top,…"),
     }
     assert (done.done, done.missing, done.complete) == (36, 4, True)
@@ -162,12 +162,12 @@ def test_pictures_that_cannot_be_had_are_listed_and_nothing_else_is_lost(shop: S
     assert (told.state, told.done, set(told.skipped)) == ("complete", 36, set(done.skipped))
 
     paint(Path(gone.uri), 0, 0)
-    limited = shop.run(items=1)  # what was left out comes last: broken pictures do not use up the limit
+    limited = shop.run(items=1)  # what was left out comes last: broken images do not use up the limit
     assert (limited.done, limited.missing) == (1, 3)
     assert gone.id in shop.vectors()
 
 
-def test_a_gallery_of_nothing_but_broken_pictures_is_gone_through(shop: Shop) -> None:
+def test_a_gallery_of_nothing_but_broken_images_is_gone_through(shop: Shop) -> None:
     for item in shop.items:
         Path(item.uri).unlink()
     done = shop.run()
@@ -176,7 +176,7 @@ def test_a_gallery_of_nothing_but_broken_pictures_is_gone_through(shop: Shop) ->
     assert shop.run([]).complete is False, "items that were not even looked at are not complete"
 
 
-def test_a_picture_that_changes_while_it_is_embedded_is_not_taken_for_what_it_was(
+def test_a_image_that_changes_while_it_is_embedded_is_not_taken_for_what_it_was(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     victim, removed = shop.items[20], shop.items[21]
@@ -236,7 +236,7 @@ def test_a_rate_is_kept_to_by_many_short_pauses(shop: Shop, monkeypatch: pytest.
             now[0] += seconds
 
     monkeypatch.setattr(backfill, "time", Clock())
-    assert shop.run(rate=8, jobs=1).seconds == pytest.approx(5)  # 40 pictures
+    assert shop.run(rate=8, jobs=1).seconds == pytest.approx(5)  # 40 images
     assert slept == pytest.approx([2, 2, 1])
     shop.store.drop_space("g1")
     assert shop.run(rate=2, seconds=12).limit == "seconds"
@@ -265,7 +265,7 @@ def test_limits_out_of_range_are_refused(wrong: dict[str, float]) -> None:
         Limits(**wrong)  # type: ignore[arg-type]
 
 
-def test_other_options_for_pictures_are_refused_before_anything_is_written(shop: Shop) -> None:
+def test_other_options_for_images_are_refused_before_anything_is_written(shop: Shop) -> None:
     work = replace(shop.work(), images=IMAGES.model_copy(update={"resize": 40}))
     with pytest.raises(SpaceError, match=r"not be those of g1: images.size or images.resize"):
         work.run(shop.order, Limits())
@@ -366,7 +366,9 @@ def killed(shop: Shop, jobs: int, batches: int, delay: float) -> bool:
     command = [sys.executable, str(script), str(shop.folder), str(jobs), str(shop.new.dim), shop.new.fingerprint]
     before = count(shop)
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        command,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
     ) as process:
         while process.poll() is None and count(shop) < before + batches:
             time.sleep(0.002)

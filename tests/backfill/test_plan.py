@@ -65,11 +65,11 @@ def test_an_unknown_order_is_one_line(shop: Catalogue) -> None:
         shop.plan("best")
 
 
-def test_recall_of_the_probe_pictures_stops_it(shop: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recall_of_the_probe_images_stops_it(shop: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scrubjay.promotion.gate_report.CHECKED", 1)
     monkeypatch.setattr("scrubjay.backfill.limits.BATCH", 4, raising=False)
     done = shop.backfill(until_recall=0.0)
     assert done.limit in ("until", None)
     shutil.rmtree(shop.folder / "probe")
-    with pytest.raises(CatalogueError, match="no probe pictures"):
+    with pytest.raises(CatalogueError, match="no probe images"):
         shop.backfill(until_recall=0.5)

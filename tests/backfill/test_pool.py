@@ -32,18 +32,18 @@ def generation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chunks(tmp_path_factory: pytest.TempPathFactory) -> Chunks:
-    """Five chunks, the last one smaller; one picture is cropped, one broken, and of one chunk all are."""
-    root = tmp_path_factory.mktemp("pictures")
+    """Five chunks, the last one smaller; one image is cropped, one broken, and of one chunk all are."""
+    root = tmp_path_factory.mktemp("images")
     samples = [Sample(paint(root / f"{number}.png", number % 7, number), 0) for number in range(76)]
     samples[5] = Sample(samples[5].path, 0, box=(4, 4, 30, 30))
     for number in (21, *range(36, 54)):
-        samples[number].path.write_bytes(b"no picture")
+        samples[number].path.write_bytes(b"no image")
     return [samples[start : start + 18] for start in range(0, 76, 18)]
 
 
 def by_hand(generation: Path, chunks: Chunks) -> list[Embeddings]:
     network = Lineage(generation.parent).network(Lineage(generation.parent).get(generation.name))
-    good = [[sample for sample in chunk if sample.path.read_bytes() != b"no picture"] for chunk in chunks]
+    good = [[sample for sample in chunk if sample.path.read_bytes() != b"no image"] for chunk in chunks]
     return [embed(network.embedder, chunk, IMAGES) for chunk in good if chunk]
 
 
@@ -54,7 +54,7 @@ def same(found: Sequence[tuple[int, Embeddings]], expected: list[Embeddings], ch
     for mine, theirs in zip(vectors, expected, strict=True):
         np.testing.assert_array_equal(mine, theirs.vectors)
     for (_, each), chunk in zip(found, chunks, strict=True):
-        broken = {str(sample.path) for sample in chunk if sample.path.read_bytes() == b"no picture"}
+        broken = {str(sample.path) for sample in chunk if sample.path.read_bytes() == b"no image"}
         assert {path for path, _ in each.failures} == broken
         assert each.vectors.shape == (len(each.indices), NETWORK.dim)
         assert {str(chunk[index].path) for index in each.indices} == {str(one.path) for one in chunk} - broken

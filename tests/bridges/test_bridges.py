@@ -38,7 +38,7 @@ def rotation(dim: int, size: float = 0.3) -> NDArray[np.float64]:
 
 
 def moved(z: NDArray[np.float32], seed: int = 5) -> NDArray[np.float32]:
-    """As another network sees the same pictures: turned and a little noisy."""
+    """As another network sees the same images: turned and a little noisy."""
     noise = 0.1 * np.random.default_rng(seed).standard_normal(z.shape)
     return unit(z @ rotation(z.shape[1]).T + noise)
 
@@ -80,7 +80,7 @@ def test_procrustes_recovers_a_rotation() -> None:
     np.testing.assert_allclose(W, R, atol=0.01)  # drawn a little to the identity
 
 
-def test_directions_that_no_picture_shows_stay() -> None:
+def test_directions_that_no_image_shows_stay() -> None:
     s, t = np.zeros((30, 6), np.float32), np.zeros((30, 6), np.float32)
     s[:, :3] = vectors(30, 3)
     t[:, :3] = s[:, :3] @ rotation(3).T.astype(np.float32)
@@ -126,7 +126,7 @@ def test_mlp_learns_what_no_matrix_can_do_and_leaves_the_global_generator_alone(
     assert cosine(mlp(s[500:]), t[500:]) > cosine(fit("ridge", s[:500], t[:500])(s[500:]), t[500:]) + 0.05
 
 
-def test_mlp_is_the_identity_where_pictures_kept_aside_gain_nothing() -> None:
+def test_mlp_is_the_identity_where_images_kept_aside_gain_nothing() -> None:
     z = vectors(40, 6)
     np.testing.assert_allclose(fit("mlp", z, z)(z), z, atol=1e-6)
 
@@ -147,7 +147,7 @@ def test_each_kind_is_nearer_than_the_identity(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_fewer_pictures_than_dimensions(kind: str, count: int) -> None:
+def test_fewer_images_than_dimensions(kind: str, count: int) -> None:
     s = vectors(count, 12)
     carried = fit(kind, s, moved(s))(vectors(9, 12, 2))
     np.testing.assert_allclose(np.linalg.norm(carried, axis=1), 1, atol=1e-5)

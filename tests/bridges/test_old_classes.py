@@ -1,4 +1,4 @@
-"""Which bridge is chosen, and that it protects classes of which no picture is at hand."""
+"""Which bridge is chosen, and that it protects classes of which no image is at hand."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def unit(vectors: NDArray[np.floating]) -> Vectors:
 def world(
     W: NDArray[np.floating], *, classes: int = 6, each: int = 6, noise: float = 0.05, seed: int = 0, first: int = 0
 ) -> Judged:
-    """Pictures of the classes from `first` on by two networks; the second sees what W makes of what the first sees."""
+    """Images of the classes from `first` on by two networks; the second sees what W makes of what the first sees."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(first, first + classes), each)
     centres = np.random.default_rng(99).standard_normal((100, D))
@@ -38,8 +38,8 @@ def rotation(seed: int = 3) -> NDArray[np.float64]:
     return np.linalg.qr(np.random.default_rng(seed).standard_normal((D, D)))[0]
 
 
-def none_of(pictures: Judged) -> Judged:
-    return pictures.where(np.zeros(len(pictures.labels), dtype=bool))
+def none_of(images: Judged) -> Judged:
+    return images.where(np.zeros(len(images.labels), dtype=bool))
 
 
 def map_at_r(carried: Vectors, asked: Judged, gallery: Judged) -> float:
@@ -51,13 +51,13 @@ def map_at_r(carried: Vectors, asked: Judged, gallery: Judged) -> float:
     return tiny.retrieval_by_loops(queries, found)["map_at_r"]
 
 
-def cosine(bridge: Bridge, pictures: Judged) -> float:
-    return float((bridge(pictures.source).astype(np.float64) * pictures.target).sum(1).mean())
+def cosine(bridge: Bridge, images: Judged) -> float:
+    return float((bridge(images.source).astype(np.float64) * images.target).sum(1).mean())
 
 
 def test_networks_that_see_alike_need_no_bridge() -> None:
-    pictures = world(np.eye(D), noise=0)
-    assert choose(pictures, world(np.eye(D), noise=0, seed=1)).bridge.kind == "identity"
+    images = world(np.eye(D), noise=0)
+    assert choose(images, world(np.eye(D), noise=0, seed=1)).bridge.kind == "identity"
 
 
 def test_a_turned_space_is_turned_back_for_classes_that_nothing_was_fitted_to() -> None:
@@ -68,7 +68,7 @@ def test_a_turned_space_is_turned_back_for_classes_that_nothing_was_fitted_to() 
 
 
 def test_what_wrecks_old_classes_is_not_chosen() -> None:
-    """Two new classes change places; a map that does that to all pictures of their plane harms the others."""
+    """Two new classes change places; a map that does that to all images of their plane harms the others."""
     old = world(np.eye(D), noise=0.02, seed=5, first=20)
     swapped = world(np.eye(D), classes=2, noise=0.02)
     new = Judged(swapped.source, np.concatenate([swapped.target[6:], swapped.target[:6]]), swapped.labels)
@@ -116,29 +116,29 @@ def test_spaces_of_other_sizes_have_no_identity(dim: int) -> None:
     assert cosine(choice.bridge, world(W, seed=1)) > 0.7
 
 
-def of_pictures(classes: int, each: int) -> Choice:
-    pictures = world(rotation(), classes=classes, each=each)
-    return choose(pictures, none_of(pictures))
+def of_images(classes: int, each: int) -> Choice:
+    images = world(rotation(), classes=classes, each=each)
+    return choose(images, none_of(images))
 
 
 @pytest.mark.parametrize(("classes", "each"), [(1, 1), (1, 3), (2, 1), (3, 1), (2, 2)])
-def test_few_pictures_and_none_held_out(classes: int, each: int) -> None:
-    choice = of_pictures(classes, each)
+def test_few_images_and_none_held_out(classes: int, each: int) -> None:
+    choice = of_images(classes, each)
     carried = choice.bridge(world(rotation(), seed=4).source)
     np.testing.assert_allclose(np.linalg.norm(carried, axis=1), 1, atol=1e-5)
     json.dumps(choice.figures, allow_nan=False)
 
 
 def test_a_single_class_tells_nothing_about_others_so_the_simplest_is_taken() -> None:
-    assert of_pictures(1, 3).bridge.kind == "identity"
+    assert of_images(1, 3).bridge.kind == "identity"
 
 
-def test_no_picture_is_said() -> None:
-    with pytest.raises(DataError, match="no picture to fit them to"):
-        of_pictures(0, 0)
+def test_no_image_is_said() -> None:
+    with pytest.raises(DataError, match="no image to fit them to"):
+        of_images(0, 0)
 
 
-def test_the_same_pictures_give_the_same_choice() -> None:
+def test_the_same_images_give_the_same_choice() -> None:
     one, other = (choose(world(rotation()), world(rotation(), seed=1)) for _ in range(2))
     assert one.figures == other.figures
     assert one.bridge.kind == other.bridge.kind

@@ -1,4 +1,4 @@
-"""What the command line prints, where, and with which exit code; mistakes with pictures are in test_mistakes."""
+"""What the command line prints, where, and with which exit code; mistakes with images are in test_mistakes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ LONG = "a folder with [bold]a long[/bold] name and brackets " * 3
 
 @pytest.fixture
 def shop(call: Call, tmp_path: Path) -> Path:
-    """A catalogue with eight pictures."""
+    """A catalogue with eight images."""
     assert call("init", "shop", *TINY) == (0, "made shop. Next: scrubjay learn shop PHOTOS\n", "")
     photos(tmp_path / "spring", "apple", "pear")
     code, out, err = call("learn", "shop", "spring", "--add")
     assert (code, err) == (0, "")
-    assert out.splitlines()[-1] == "8 items of these pictures are in the gallery, which holds 8."
+    assert out.splitlines()[-1] == "8 items of these images are in the gallery, which holds 8."
     return tmp_path / "shop"
 
 
@@ -121,10 +121,10 @@ def test_names_that_are_no_text_lose_nothing(call: Call, shop: Path, tmp_path: P
     photos(tmp_path / "summer", "fig")
     bad = tmp_path / "summer" / "fig" / os.fsdecode(b"\xff.png")
     paint(bad.with_name("x.png"), 1, 99).rename(bad)
-    (tmp_path / "summer" / "fig" / os.fsdecode(b"\xfe.png")).write_bytes(b"no picture")
+    (tmp_path / "summer" / "fig" / os.fsdecode(b"\xfe.png")).write_bytes(b"no image")
     code, out, err = call("learn", "shop", "summer", "--add")
     assert code == 0, err
-    assert "4 items of these pictures" in out
+    assert "4 items of these images" in out
     assert r"\udcff.png" in err
     assert r"\udcfe.png" in err
     code, out, err = call("learn", "shop", os.fspath(photos(tmp_path / "autumn", os.fsdecode(b"lime\xff"))))

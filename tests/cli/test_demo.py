@@ -38,7 +38,7 @@ def test_the_story_is_told_and_told_again(tmp_path: Path, monkeypatch: pytest.Mo
     first, again = printed
     for row in ("backbone, no training", "frozen", "finetune", "mmd", "joint", "new queries", "recall@1", "mAP@R"):
         assert row in first
-    assert "The gallery holds 20 pictures." in first
+    assert "The gallery holds 20 images." in first
     commands = [line for line in first.splitlines() if line.strip().startswith(".venv/bin/scrubjay ")]
     assert len(commands) == 3
     figures = [line for line in first.splitlines() if "→" in line]

@@ -67,7 +67,7 @@ def test_from_learning_to_pruning(shop: Catalogue, call: Call, tmp_path: Path) -
     assert "7 items are still found by older vectors" in out
     code, out, _ = call("backfill", "shop", "--budget", "60s", "--until-recall", "1.0", "--rate", "1000")
     assert (code, out.startswith("embedded 7 items in ")) == (0, True)
-    assert "audited: every item whose picture can be had is embedded" in out
+    assert "audited: every item whose image can be had is embedded" in out
     assert call("backfill", "shop", "--plan") == (0, "nothing to do: every item is embedded by g1.\n", "")
 
     assert call("rollback", "shop") == (0, "g0 answers queries again; before: g1.\n", "")
@@ -96,8 +96,8 @@ def test_a_shadow_answers_and_is_compared(shop: Catalogue, call: Call, tmp_path:
         "",
     )
     assert "no query was answered by both yet" in call("shadow", "shop")[1]
-    for picture in ("apple/100.png", "pear/101.png"):
-        Catalogue(shop.folder).search(tmp_path / "spring/test" / picture)
+    for image in ("apple/100.png", "pear/101.png"):
+        Catalogue(shop.folder).search(tmp_path / "spring/test" / image)
     call("search", "shop", "spring/test/pear/101.png", "--label", "pear")
     code, out, err = call("shadow", "shop")
     assert (code, err) == (0, "")
@@ -130,7 +130,7 @@ def test_what_is_probably_unknown_is_called_so(shop: Catalogue, call: Call, tmp_
 
 def test_unknown_classes_are_told_and_grouped(shop: Catalogue, call: Call, tmp_path: Path) -> None:
     code, out, err = call("novel", "shop")
-    assert (code, out, err.count("\n")) == (2, "", 1), "six probe pictures say nothing about one in twenty"
+    assert (code, out, err.count("\n")) == (2, "", 1), "six probe images say nothing about one in twenty"
     options(shop, false_match_rate=0.2)
     assert call("novel", "shop") == (0, "nothing to learn: 0 of the last 0 queries found no match.\n", "")
     path = shop.folder / "calibration" / "g0.json"
@@ -185,7 +185,7 @@ def test_a_generation_is_exported(shop: Catalogue, call: Call) -> None:
         pytest.skip("the extra onnx is not installed")
     code, out, err = call("export", "shop", "g1", "--out", "g1.onnx")
     assert code == 0, err
-    assert re.match(r"g1\.onnx: .* MiB; on \d+ pictures at most .* from what torch gives\.", out)
+    assert re.match(r"g1\.onnx: .* MiB; on \d+ images at most .* from what torch gives\.", out)
     assert Path("g1.onnx").is_file()
 
 

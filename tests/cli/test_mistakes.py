@@ -69,7 +69,7 @@ def test_a_missing_folder(call: Call, shop: Path) -> None:
 def test_an_empty_class(call: Call, shop: Path, tmp_path: Path) -> None:
     photos(tmp_path / "summer", "fig")
     (tmp_path / "summer" / "lime").mkdir()
-    refused(call("learn", "shop", "summer"), "'lime'", "no picture")
+    refused(call("learn", "shop", "summer"), "'lime'", "no image")
 
 
 def test_one_class_only(call: Call, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_an_unknown_key(call: Call, shop: Path, tmp_path: Path) -> None:
 def test_unknown_names(call: Call, shop: Path, tmp_path: Path) -> None:
     photos(tmp_path / "summer", "fig")
     refused(call("learn", "shop", "summer", "--method", "mmmd"), "mmmd", "mmd")
-    refused(call("learn", "shop", "summer", "--method", "joint"), "joint", "old pictures")
+    refused(call("learn", "shop", "summer", "--method", "joint"), "joint", "old images")
     refused(call("init", "other", "--backbone", "tf_efficientnet_light0"), "tf_efficientnet_lite0")
     assert not (tmp_path / "other").exists()
 
@@ -146,10 +146,10 @@ def test_a_full_disk_while_saving(shop: Path, tmp_path: Path, call: Call) -> Non
     assert call("learn", "shop", "summer")[0] == 0
 
 
-def test_a_query_that_is_no_picture(call: Call, shop: Path, tmp_path: Path) -> None:
+def test_a_query_that_is_no_image(call: Call, shop: Path, tmp_path: Path) -> None:
     call("add", "shop", "spring")
-    (tmp_path / "query.jpg").write_text("no picture")
-    refused(call("search", "shop", "query.jpg"), "query.jpg", "not a picture")
+    (tmp_path / "query.jpg").write_text("no image")
+    refused(call("search", "shop", "query.jpg"), "query.jpg", "not an image")
     refused(call("search", "shop", "gone.jpg"), "gone.jpg", "no such file")
     refused(call("search", "shop", "spring/apple/0.png", "-k", "0"), "k = 0")
 
@@ -165,7 +165,7 @@ def test_a_folder_that_is_no_catalogue(call: Call, shop: Path, tmp_path: Path) -
     refused(call("init", "spring"), "spring", "empty folder")
 
 
-def test_broken_pictures_are_named_and_left_out(call: Call, shop: Path, tmp_path: Path) -> None:
+def test_broken_images_are_named_and_left_out(call: Call, shop: Path, tmp_path: Path) -> None:
     (tmp_path / "spring" / "apple" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     code, out, err = call("add", "shop", "spring")
     assert code == 0

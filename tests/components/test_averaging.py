@@ -86,7 +86,7 @@ def test_the_share_at_its_ends() -> None:
     z = units(5, 0)
     assert keep_share([]) == 1
     assert keep_share([(z, z)]) == 1
-    assert keep_share([(z[:1], -z[:1])]) == 1, "a picture alone has all of its affinity before and after"
+    assert keep_share([(z[:1], -z[:1])]) == 1, "an image alone has all of its affinity before and after"
     near, far = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]]), torch.tensor([[1.0, 0], [0, 1], [1, 0], [0, 1]])
     assert keep_share([(near, far)]) == pytest.approx(0)
     assert keep_share([(torch.ones(3, 2), torch.eye(3)[:, :2])], 1e-3) >= 0
@@ -106,11 +106,11 @@ def test_any_method_averages_after_a_session(chosen: float | str, tmp_path: Path
             parameter.add_(0.02 * torch.randn_like(parameter))
     batches = [tiny.batch(second.train[:5]), tiny.batch(second.train[5:])]
 
-    def pictures() -> Iterator[Batch]:
+    def images() -> Iterator[Batch]:
         yield from batches
 
     before = copy.deepcopy(learner.network)
-    learner.end(second, pictures)
+    learner.end(second, images)
     with torch.no_grad():
         measured = keep_share((learner.teacher(b.images)[0], before(b.images)[0]) for b in batches)
     assert measured < 1

@@ -24,7 +24,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 class Space:
-    """An embedder whose picture is its embedding, but for what it does to it."""
+    """An embedder whose image is its embedding, but for what it does to it."""
 
     def __init__(self, do: Callable[[Tensor], Tensor]) -> None:
         self.do = do
@@ -57,7 +57,7 @@ def stored() -> Memory:
     return memory
 
 
-PICTURES = passing(normalize(draw(40, D), dim=1), 2 + torch.arange(40) % 3)
+IMAGES = passing(normalize(draw(40, D), dim=1), 2 + torch.arange(40) % 3)
 KEEPS = Space(lambda x: x)
 
 
@@ -67,7 +67,7 @@ def test_a_common_translation_or_none_is_recovered(kind: str) -> None:
     for shift in (torch.zeros(D), draw(D, seed=9)) if kind in ("sdc", "adc") else (torch.zeros(D),):
         memory = stored()
         means, vectors = memory.means.clone(), memory.vectors.clone()
-        remember(memory, kind, KEEPS, Space(lambda x, by=shift: x + by), PICTURES)  # type: ignore[arg-type]
+        remember(memory, kind, KEEPS, Space(lambda x, by=shift: x + by), IMAGES)  # type: ignore[arg-type]
         torch.testing.assert_close(memory.means[:2], means + shift, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(memory.vectors[:6], normalize(vectors + shift, dim=1), rtol=1e-4, atol=1e-5)
 
@@ -76,7 +76,7 @@ def test_ridge_recovers_a_linear_map() -> None:
     A = draw(D, D, seed=1)
     memory = stored()
     means, vectors = memory.means.clone(), memory.vectors.clone()
-    remember(memory, "ridge", KEEPS, Space(lambda x: x @ A.T), PICTURES)
+    remember(memory, "ridge", KEEPS, Space(lambda x: x @ A.T), IMAGES)
     torch.testing.assert_close(memory.means[:2], means @ A.T, rtol=1e-2, atol=1e-2)
     torch.testing.assert_close(memory.vectors[:6], normalize(vectors @ A.T, dim=1), rtol=1e-2, atol=1e-2)
     z = normalize(draw(40, D), dim=1)
@@ -97,7 +97,7 @@ def test_ldc_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_ridge_leaves_directions_that_no_picture_shows() -> None:
+def test_ridge_leaves_directions_that_no_image_shows() -> None:
     z = draw(20, D)
     z[:, -2:] = 0
     A = ridge_map(z, 2 * z)
@@ -117,8 +117,8 @@ def test_sdc_is_the_papers_step_in_blocks() -> None:
 def test_adversarial_drift_is_the_mean_over_those_that_arrive() -> None:
     images, means = normalize(draw(30, D), dim=1), 0.9 * normalize(draw(3, D, seed=3), dim=1)
     network, known = Space(lambda x: x @ turned(0.5).T), torch.tensor([0, 2])
-    pictures = passing(images, torch.zeros(30, dtype=torch.int64))
-    found = adversarial_drift(KEEPS, network, pictures, images, means, known, nearest=8, size=3)
+    batches = passing(images, torch.zeros(30, dtype=torch.int64))
+    found = adversarial_drift(KEEPS, network, batches, images, means, known, nearest=8, size=3)
     assert (found[1] == 0).all()
     for c in (0, 2):
         order = sorted(range(30), key=lambda i: float((images[i] - means[c]).norm()))[:8]
@@ -134,15 +134,15 @@ def test_adversarial_drift_is_the_mean_over_those_that_arrive() -> None:
 def test_where_none_arrives_the_nearest_counts() -> None:
     images = torch.tensor([[1.0] + [0] * (D - 1), [0.9, 0.1] + [0] * (D - 2)])
     means = torch.zeros(2, D)
-    means[0, 0], means[1, 1] = 1, 1  # both pictures stay nearest to the first
+    means[0, 0], means[1, 1] = 1, 1  # both images stay nearest to the first
     network = Space(lambda x: x * 2)
-    pictures = passing(images, torch.zeros(2, dtype=torch.int64))
-    found = adversarial_drift(KEEPS, network, pictures, images, means, torch.tensor([0, 1]))
+    batches = passing(images, torch.zeros(2, dtype=torch.int64))
+    found = adversarial_drift(KEEPS, network, batches, images, means, torch.tensor([0, 1]))
     nearest = pushed(KEEPS, images, means[1].expand(2, D))[1]
     torch.testing.assert_close(found[1], nearest)
 
 
-def test_pushing_brings_pictures_nearer_to_the_mean() -> None:
+def test_pushing_brings_images_nearer_to_the_mean() -> None:
     """On a network of convolutions, with pixels, and with the activations of a frozen part."""
     for frozen in (None, "stem"):
         options = tiny.NETWORK if frozen is None else tiny.NETWORK.model_copy(update={"frozen": "layer1"})
@@ -166,14 +166,14 @@ def test_pushing_brings_pictures_nearer_to_the_mean() -> None:
 def test_the_first_session_and_an_empty_memory_only_keep(kind: str) -> None:
     for teacher in (None, KEEPS):
         memory = Memory(D)
-        remember(memory, kind, teacher, KEEPS, PICTURES)  # type: ignore[arg-type]
+        remember(memory, kind, teacher, KEEPS, IMAGES)  # type: ignore[arg-type]
         assert memory.known.tolist() == [2, 3, 4]
-        z, labels = seen(None, KEEPS, PICTURES)[1:]
+        z, labels = seen(None, KEEPS, IMAGES)[1:]
         torch.testing.assert_close(memory.means[3], z[labels == 3].mean(0))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_session_without_pictures_moves_nothing(kind: str) -> None:
+def test_a_session_without_images_moves_nothing(kind: str) -> None:
     memory = stored()
     before = tiny.weights(memory)
     remember(memory, kind, KEEPS, Space(lambda x: -x), lambda: iter(()))  # type: ignore[arg-type]
@@ -183,13 +183,13 @@ def test_a_session_without_pictures_moves_nothing(kind: str) -> None:
 def test_none_leaves_what_is_stored() -> None:
     memory = stored()
     before = memory.vectors.clone()
-    remember(memory, "none", KEEPS, Space(lambda x: -x), PICTURES)
+    remember(memory, "none", KEEPS, Space(lambda x: -x), IMAGES)
     assert torch.equal(memory.vectors[:6], before)
     assert memory.known.tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_single_picture_is_enough(kind: str) -> None:
+def test_a_single_image_is_enough(kind: str) -> None:
     memory = stored()
     network = Space(lambda x: x @ turned(0.1).T)
     remember(memory, kind, KEEPS, network, passing(normalize(draw(1, D), dim=1), torch.tensor([2])))  # type: ignore[arg-type]

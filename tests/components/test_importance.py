@@ -137,22 +137,22 @@ def batches(number: int, size: int) -> list[Batch]:
         (0, 5, []),
     ],
 )
-def test_pictures_are_taken_evenly_from_all_batches(number: int, limit: int, expected: list[int]) -> None:
+def test_images_are_taken_evenly_from_all_batches(number: int, limit: int, expected: list[int]) -> None:
     shown = list(one_by_one(batches(number, 3), embedder(), number, limit))
     assert [label for _, label in shown] == expected
     for image, label in shown:
         torch.testing.assert_close(image, torch.full((1, 3, 4, 4), label / 255))
 
 
-def test_mean_slope_is_a_loop_over_pictures() -> None:
+def test_mean_slope_is_a_loop_over_images() -> None:
     theta = {"w": nn.Parameter(draw(3, seed=1)), "unused": nn.Parameter(draw(2))}
-    pictures, weights = draw(4, 3, seed=2), [0.5, 1.0, 2.0, 0.25]
-    terms = ((weight, (theta["w"] @ x).square()) for weight, x in zip(weights, pictures, strict=True))
+    batches, weights = draw(4, 3, seed=2), [0.5, 1.0, 2.0, 0.25]
+    terms = ((weight, (theta["w"] @ x).square()) for weight, x in zip(weights, batches, strict=True))
     found = mean_slope(terms, theta, torch.abs)
     w = theta["w"].tolist()
     for i in range(3):
         total = 0.0
-        for weight, x in zip(weights, pictures.tolist(), strict=True):
+        for weight, x in zip(weights, batches.tolist(), strict=True):
             total += weight * abs(2 * sum(p * q for p, q in zip(w, x, strict=True)) * x[i])
         assert found["w"][i].item() == pytest.approx(total / sum(weights), rel=1e-9)
     assert (found["unused"] == 0).all()

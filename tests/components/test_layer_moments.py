@@ -81,7 +81,7 @@ def test_moments_of_a_linear_layer_by_loops() -> None:
     for i in range(2):
         for j in range(2):
             assert G[0, i, j].item() == pytest.approx(c * sum(v[i] * v[j] for v in slopes) / 5, rel=1e-5)
-    assert watch.pictures == 5
+    assert watch.images == 5
     assert not layer._forward_hooks
 
 
@@ -99,7 +99,7 @@ def test_the_charge_is_what_the_output_would_move() -> None:
 
 @pytest.mark.parametrize(("channels", "groups", "size"), [(3, 1, 4), (4, 4, 6), (2, 2, 2)])
 def test_the_charge_has_the_trace_of_what_a_convolution_does(channels: int, groups: int, size: int) -> None:
-    """Summed over a basis of changes it is the mean of (Σ_p gᵀ_p ΔW x_p)², by loops over pictures and positions."""
+    """Summed over a basis of changes it is the mean of (Σ_p gᵀ_p ΔW x_p)², by loops over images and positions."""
     layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False, groups=groups)
     x, weight = draw(5, channels, size, size, seed=5), draw(channels, size, size, seed=6)
     with Watch({"only": layer}) as watch:
@@ -109,12 +109,12 @@ def test_the_charge_has_the_trace_of_what_a_convolution_does(channels: int, grou
     direction = torch.randn(5, channels)
     ((_, A, G),) = watch.means()
     patches, per_group, total = inputs(layer, x, layer(x)), channels // groups, 0.0
-    for picture in range(5):
+    for image in range(5):
         for channel in range(channels):
             change = torch.zeros(patches.shape[2])
             for position in range(size * size):
-                slope = direction[picture, channel] * weight[channel].flatten()[position]
-                change += slope * patches[picture, channel // per_group, :, position]
+                slope = direction[image, channel] * weight[channel].flatten()[position]
+                change += slope * patches[image, channel // per_group, :, position]
             total += sum(value * value for value in change.tolist()) / 5
     traces = A.diagonal(dim1=1, dim2=2).sum(1) * G.diagonal(dim1=1, dim2=2).sum(1)
     assert traces.sum().item() == pytest.approx(total, rel=1e-4)

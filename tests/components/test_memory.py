@@ -59,7 +59,7 @@ def test_a_covariance_of_each_class() -> None:
     assert memory.covariance.shape == (4, D, D)
     for label in (0, 1, 3):
         torch.testing.assert_close(memory.covariance[label], torch.tensor(covariance_by_loops(rows_of(z, label))))
-    assert (memory.covariance[1] == 0).all(), "one picture has no spread"
+    assert (memory.covariance[1] == 0).all(), "one image has no spread"
 
 
 def test_a_shared_covariance_is_pooled_over_sessions() -> None:

@@ -113,7 +113,7 @@ def test_the_options_of_the_peer_reach_it() -> None:
 
 
 @pytest.mark.parametrize("name", [*(name for name in FUNCTIONS), "pml:CircleLoss", "pml:TripletMarginLoss"])
-def test_one_picture_and_one_class_are_no_trouble(name: str) -> None:
+def test_one_image_and_one_class_are_no_trouble(name: str) -> None:
     made = metric(name)
     for labels in (LABELS[:1], LABELS[:3]):
         z = units(len(labels)).requires_grad_()

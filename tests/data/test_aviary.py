@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from scrubjay.data.aviary import Album, name, picture
+from scrubjay.data.aviary import Album, bird_image, name
 from scrubjay.data.aviary.species import PER_GENUS, species
 from scrubjay.data.sources import source
 from scrubjay.data.sources.aviary import Aviary
@@ -28,7 +28,7 @@ def digests(root: Path) -> dict[str, str]:
 
 
 def pixels(seed: int, index: int, split: Literal["train", "test"], number: int) -> np.ndarray:
-    return np.asarray(picture(seed, index, split, number, 48), dtype=np.int16)
+    return np.asarray(bird_image(seed, index, split, number, 48), dtype=np.int16)
 
 
 def test_dataset_lists_files_that_exist_in_label_order(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_same_options_give_the_same_bytes(tmp_path: Path) -> None:
     assert len(digests(tmp_path / "a")) == 9
 
 
-def test_more_species_and_pictures_leave_the_earlier_ones_as_they_were(tmp_path: Path) -> None:
+def test_more_species_and_images_leave_the_earlier_ones_as_they_were(tmp_path: Path) -> None:
     aviary(tmp_path / "few").load()
     aviary(tmp_path / "many", species=30, train=3, test=2).load()
     few, many = digests(tmp_path / "few"), digests(tmp_path / "many")
@@ -78,7 +78,7 @@ def test_interrupted_drawing_is_continued(tmp_path: Path) -> None:
     kept, *lost = [sample.path for sample in complete.samples]
     for path in lost:
         path.unlink()
-    lost[0].with_name(f".{lost[0].name}.1").write_bytes(b"half a picture")
+    lost[0].with_name(f".{lost[0].name}.1").write_bytes(b"half an image")
     before = kept.stat().st_mtime_ns
     assert aviary(tmp_path).load() == complete
     assert digests(tmp_path) == expected
@@ -119,7 +119,7 @@ def test_a_genus_shares_its_build_and_its_members_differ() -> None:
     assert len({species(0, index * PER_GENUS).plan.nouns for index in range(5)}) == 5
 
 
-def test_pictures_of_a_species_differ_from_each_other_and_between_the_splits() -> None:
+def test_images_of_a_species_differ_from_each_other_and_between_the_splits() -> None:
     birds = [pixels(0, 4, "train", number) for number in range(5)] + [pixels(0, 4, "test", n) for n in range(5)]
     for first, bird in enumerate(birds):
         assert bird.std() > 5
@@ -129,8 +129,8 @@ def test_pictures_of_a_species_differ_from_each_other_and_between_the_splits() -
 
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 99), index=st.integers(0, 5000), number=st.integers(0, 999), size=st.integers(32, 160))
-def test_any_picture_can_be_drawn(seed: int, index: int, number: int, size: int) -> None:
-    image = picture(seed, index, "train", number, size)
+def test_any_image_can_be_drawn(seed: int, index: int, number: int, size: int) -> None:
+    image = bird_image(seed, index, "train", number, size)
     assert (image.size, image.mode) == ((size, size), "RGB")
 
 

@@ -42,7 +42,7 @@ def test_formats(tmp_path: Path, suffix: str) -> None:
 def test_exif_orientation_turns_every_way(tmp_path: Path) -> None:
     corners = np.zeros((16, 32, 3), np.uint8)
     corners[:8, :16], corners[:8, 16:], corners[8:, :16] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-    upright = {  # where row 0 and column 0 of the stored picture belong, by the EXIF standard
+    upright = {  # where row 0 and column 0 of the stored image belong, by the EXIF standard
         1: corners,
         2: corners[:, ::-1],
         3: corners[::-1, ::-1],
@@ -153,7 +153,7 @@ def test_box_is_cut_after_turning_and_clamped(tmp_path: Path) -> None:
 def test_box_outside_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     halves().save(path)
-    with pytest.raises(ImageError, match=r"x\.png: box \(50, 0, 60, 10\) lies outside of the 40 x 20 picture; correct"):
+    with pytest.raises(ImageError, match=r"x\.png: box \(50, 0, 60, 10\) lies outside of the 40 x 20 image; correct"):
         decode(path, box=(50, 0, 60, 10))
 
 
@@ -202,18 +202,18 @@ def noise_jpeg() -> bytes:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "not a picture"),
-        (b"this is a letter, not a picture", "not a picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+        (b"", "not an image"),
+        (b"this is a letter, not an image", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
         (noise_jpeg()[:1500], "truncated"),
-        (noise_jpeg()[:100], r"not a picture|cannot be decoded"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, r"not a picture|cannot be decoded"),
-        (b"GIF89a\xff\xff\xff\xff\xff", r"not a picture|cannot be decoded"),
-        (b"II*\0" + b"\xff" * 60, r"not a picture|cannot be decoded"),
-        (b"RIFF\xff\xff\xff\xffWEBPVP8 " + b"\0" * 60, r"not a picture|cannot be decoded"),
+        (noise_jpeg()[:100], r"not an image|cannot be decoded"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, r"not an image|cannot be decoded"),
+        (b"GIF89a\xff\xff\xff\xff\xff", r"not an image|cannot be decoded"),
+        (b"II*\0" + b"\xff" * 60, r"not an image|cannot be decoded"),
+        (b"RIFF\xff\xff\xff\xffWEBPVP8 " + b"\0" * 60, r"not an image|cannot be decoded"),
     ],
 )
-def test_what_is_no_picture_is_refused_by_name(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_what_is_no_image_is_refused_by_name(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=reason) as caught:
@@ -224,7 +224,7 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path: Path, content: bytes, r
     assert "\n" not in message
 
 
-def test_random_damage_is_an_image_error_or_a_picture(tmp_path: Path) -> None:
+def test_random_damage_is_an_image_error_or_a_image(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     outcomes, suffixes = set(), ("png", "gif", "tif", "webp", "bmp", "jpg")
     for suffix in suffixes:

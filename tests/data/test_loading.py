@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.loading import Cache, Pictures, batches, eval_batches
+from scrubjay.data.loading import Cache, ImageLoader, batches, eval_batches
 from scrubjay.data.sampler import PKSampler
 from scrubjay.data.sources.grocery import Grocery
 from scrubjay.errors import ImageError
@@ -31,7 +31,7 @@ def make(tmp_path: Path) -> Make:
         for index in range(count):
             path = tmp_path / f"{index}.png"
             if index in broken:
-                path.write_text("no picture")
+                path.write_text("no image")
             elif index not in missing:
                 Image.fromarray(rng.integers(0, 256, (48, 60, 3), np.uint8)).save(path)
             made.append(Sample(path, index % 3))
@@ -73,18 +73,18 @@ def test_box_is_cut(tmp_path: Path) -> None:
 def test_training_needs_a_seed_and_evaluation_has_none(make: Make) -> None:
     samples = make(1)
     with pytest.raises(TypeError, match="needs the key"):
-        Pictures(samples, OPTIONS, train=True)[0]
-    assert Pictures(samples, OPTIONS, train=False)[0].shape == (3, 32, 32)
+        ImageLoader(samples, OPTIONS, train=True)[0]
+    assert ImageLoader(samples, OPTIONS, train=False)[0].shape == (3, 32, 32)
 
 
 def test_a_batch_depends_on_its_keys_alone(make: Make) -> None:
     samples = make(12)
     plan = PKSampler([sample.label for sample in samples], 2, 3, 0).epoch(0)
-    whole = list(batches(Pictures(samples, OPTIONS, train=True), plan))
-    resumed = list(batches(Pictures(samples, OPTIONS.model_copy(update={"cache_mb": 0}), train=True), plan[2:]))
+    whole = list(batches(ImageLoader(samples, OPTIONS, train=True), plan))
+    resumed = list(batches(ImageLoader(samples, OPTIONS.model_copy(update={"cache_mb": 0}), train=True), plan[2:]))
     assert same(whole[2:], resumed)
     index, seed = plan[0][0]
-    views = Pictures(samples, OPTIONS, train=True).__getitems__([(index, seed), (index, seed), (index, seed + 1)])
+    views = ImageLoader(samples, OPTIONS, train=True).__getitems__([(index, seed), (index, seed), (index, seed + 1)])
     assert torch.equal(views.images[0], views.images[1])
     assert not torch.equal(views.images[0], views.images[2])
 
@@ -92,7 +92,7 @@ def test_a_batch_depends_on_its_keys_alone(make: Make) -> None:
 def test_loading_leaves_the_random_state(make: Make) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    list(batches(Pictures(make(4), OPTIONS, train=True), [[(0, 1), (1, 2)], [(2, 3), (3, 4)]]))
+    list(batches(ImageLoader(make(4), OPTIONS, train=True), [[(0, 1), (1, 2)], [(2, 3), (3, 4)]]))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -100,18 +100,18 @@ def test_workers_serve_the_same(make: Make) -> None:
     samples = make(12, broken=(4,), missing=(7,))
     sampler = PKSampler([sample.label for sample in samples], 2, 3, 0)
     plan = [batch for epoch in range(2) for batch in sampler.epoch(epoch)]
-    alone = list(batches(Pictures(samples, OPTIONS, train=True), plan))
+    alone = list(batches(ImageLoader(samples, OPTIONS, train=True), plan))
     shared = OPTIONS.model_copy(update={"workers": 2})
-    assert same(alone, list(batches(Pictures(samples, shared, train=True), iter(plan))))
+    assert same(alone, list(batches(ImageLoader(samples, shared, train=True), iter(plan))))
 
 
-def test_pictures_can_be_sent_to_a_spawned_worker(make: Make) -> None:
-    pictures = Pictures(make(4), OPTIONS, train=True)
-    expected = pictures.__getitems__([(2, 7), (3, 8)])
-    arrived = pickle.loads(pickle.dumps(pictures))
+def test_images_can_be_sent_to_a_spawned_worker(make: Make) -> None:
+    loader = ImageLoader(make(4), OPTIONS, train=True)
+    expected = loader.__getitems__([(2, 7), (3, 8)])
+    arrived = pickle.loads(pickle.dumps(loader))
     assert same([arrived.__getitems__([(2, 7), (3, 8)])], [expected])
     loader = DataLoader(
-        pictures, batch_sampler=[[(2, 7), (3, 8)]], num_workers=1, multiprocessing_context="spawn", collate_fn=_as_is
+        loader, batch_sampler=[[(2, 7), (3, 8)]], num_workers=1, multiprocessing_context="spawn", collate_fn=_as_is
     )
     assert same(list(loader), [expected])
 
@@ -128,7 +128,7 @@ def test_what_cannot_be_decoded_is_left_out_and_named(make: Make, workers: int) 
     assert batch.indices.tolist() == [0, 2, 4]
     assert batch.labels.tolist() == [0, 2, 1]
     assert batch.failures == (
-        (str(samples[1].path), "not a picture; save it again as JPEG or PNG."),
+        (str(samples[1].path), "not an image; save it again as JPEG or PNG."),
         (str(samples[3].path), "no such file; restore it or take it off the list."),
     )
 
@@ -140,11 +140,11 @@ def test_or_stops_the_run(make: Make, workers: int) -> None:
     served = eval_batches(samples, options, 2)
     with pytest.raises(ImageError) as caught:
         list(served)
-    assert str(caught.value) == f"{samples[3].path}: not a picture; save it again as JPEG or PNG."
+    assert str(caught.value) == f"{samples[3].path}: not an image; save it again as JPEG or PNG."
 
 
 @pytest.mark.parametrize("broken", [(0, 1), (2, 3), (4, 5), (0, 1, 4, 5), (0, 1, 2, 3), (2, 3, 4, 5), (1,), (0, 1, 3)])
-def test_a_batch_of_broken_pictures_goes_but_not_its_failures(make: Make, broken: tuple[int, ...]) -> None:
+def test_a_batch_of_broken_images_goes_but_not_its_failures(make: Make, broken: tuple[int, ...]) -> None:
     samples = make(6, broken=broken)
     served = list(eval_batches(samples, OPTIONS, 2))
     assert all(len(batch.labels) for batch in served)
@@ -153,17 +153,17 @@ def test_a_batch_of_broken_pictures_goes_but_not_its_failures(make: Make, broken
     assert failed == [str(samples[index].path) for index in broken]
 
 
-def test_nothing_but_broken_pictures(make: Make) -> None:
+def test_nothing_but_broken_images(make: Make) -> None:
     samples = make(3, broken=(0, 1, 2))
-    with pytest.raises(ImageError, match=r"not one of 3 pictures can be decoded; the first is .*0\.png: not a picture"):
+    with pytest.raises(ImageError, match=r"not one of 3 images can be decoded; the first is .*0\.png: not an image"):
         list(eval_batches(samples, OPTIONS, 2))
 
 
-def test_elongated_picture_is_refused_before_it_is_blown_up(tmp_path: Path) -> None:
+def test_elongated_image_is_refused_before_it_is_blown_up(tmp_path: Path) -> None:
     path = tmp_path / "line.png"
     Image.new("RGB", (60_000, 1)).save(path)
     with pytest.raises(ImageError, match=r"line\.png: 60000 x 1 is too elongated to resize; crop it"):
-        Pictures([Sample(path, 0)], ImageOptions(), train=False)[0]
+        ImageLoader([Sample(path, 0)], ImageOptions(), train=False)[0]
 
 
 def test_cache_serves_what_it_has_and_respects_its_room(make: Make) -> None:
@@ -198,6 +198,6 @@ def test_real_photographs_through_sampler_and_workers(grocery: Path) -> None:
     samples = [sample for sample in dataset.samples if sample.split == "train" and sample.label < 3][:40]
     plan = PKSampler([sample.label for sample in samples], 2, 4, 0).epoch(0)
     options = ImageOptions(size=96, resize=112, workers=1, on_error="raise")
-    served = list(batches(Pictures(samples, options, train=True), plan))
+    served = list(batches(ImageLoader(samples, options, train=True), plan))
     assert sorted({index for batch in served for index in batch.indices.tolist()}) == list(range(len(samples)))
     assert all(batch.images.float().std() > 10 for batch in served)

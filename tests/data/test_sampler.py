@@ -16,7 +16,7 @@ SEED = st.integers(0, 2**40)
 
 @settings(deadline=None)
 @given(LABELS, P, K, SEED)
-def test_every_picture_is_served(labels: list[int], p: int, k: int, seed: int) -> None:
+def test_every_image_is_served(labels: list[int], p: int, k: int, seed: int) -> None:
     served = Counter(index for batch in PKSampler(labels, p, k, seed).epoch(0) for index, _ in batch)
     assert set(served) == set(range(len(labels)))
 
@@ -103,10 +103,10 @@ def test_labels_are_any_integers() -> None:
 
 @pytest.mark.parametrize(("p", "k", "seed"), [(1, 4, 0), (4, 0, 0), (4, 4, -1)])
 def test_out_of_range(p: int, k: int, seed: int) -> None:
-    with pytest.raises(ConfigError, match=rf"classes_per_batch = {p}, pictures_per_class = {k}, seed = {seed}: take"):
+    with pytest.raises(ConfigError, match=rf"classes_per_batch = {p}, images_per_class = {k}, seed = {seed}: take"):
         PKSampler([0, 1], p, k, seed)
 
 
-def test_no_pictures() -> None:
-    with pytest.raises(DataError, match="no picture to learn from; add some"):
+def test_no_images() -> None:
+    with pytest.raises(DataError, match="no image to learn from; add some"):
         PKSampler([], 4, 4, 0)

@@ -92,13 +92,13 @@ def test_list_that_is_missing(tree: Path, lists: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("image_class_labels.txt", "1 1\n2 1\n", "picture 3 is not in all lists; restore them"),
-        ("image_class_labels.txt", "1 1\n2 1\n3 9\n", "picture 3 is not in all lists"),
-        ("train_test_split.txt", "1 0\n4 1\n", "picture 4 is not in all lists"),
-        ("bounding_boxes.txt", "1 60.0 27.0 325.0\n", r"bounding_boxes\.txt: picture 1 has the box"),
-        ("bounding_boxes.txt", "1 1 1 1 1\n", "picture 2 is not in all lists"),
+        ("image_class_labels.txt", "1 1\n2 1\n", "image 3 is not in all lists; restore them"),
+        ("image_class_labels.txt", "1 1\n2 1\n3 9\n", "image 3 is not in all lists"),
+        ("train_test_split.txt", "1 0\n4 1\n", "image 4 is not in all lists"),
+        ("bounding_boxes.txt", "1 60.0 27.0 325.0\n", r"bounding_boxes\.txt: image 1 has the box"),
+        ("bounding_boxes.txt", "1 1 1 1 1\n", "image 2 is not in all lists"),
         ("classes.txt", "1\n", r"classes\.txt, line 1: expected a number and a value"),
-        ("images.txt", "1 ../../x.jpg\n2 a.jpg\n3 b.jpg\n", r"images\.txt, picture 1: path '\.\./\.\./x\.jpg' leads"),
+        ("images.txt", "1 ../../x.jpg\n2 a.jpg\n3 b.jpg\n", r"images\.txt, image 1: path '\.\./\.\./x\.jpg' leads"),
     ],
 )
 def test_files_that_are_not_as_published(tree: Path, name: str, text: str, message: str) -> None:

@@ -61,7 +61,7 @@ def test_published_layout(tree: Path) -> None:
     assert all(sample.path.is_file() for sample in dataset.samples)
 
 
-def test_lists_beside_the_pictures(tree: Path) -> None:
+def test_lists_beside_the_images(tree: Path) -> None:
     expected = StanfordDogs(root=tree).load()
     for path in (tree / "lists").iterdir():
         path.rename(tree / path.name)
@@ -113,7 +113,7 @@ def test_what_is_missing(tree: Path) -> None:
     (tree / "lists" / "train_list.mat").unlink()
     with pytest.raises(DataError, match=r"no train_list\.mat in it; give the folder of Stanford Dogs with its lists"):
         StanfordDogs(root=tree).load()
-    (tree / "Images").rename(tree / "Pictures")
+    (tree / "Images").rename(tree / "Elsewhere")
     with pytest.raises(DataError, match="no Images in it; give the folder of Stanford Dogs"):
         StanfordDogs(root=tree).load()
 

@@ -97,10 +97,10 @@ def test_whole_floats_of_parquet_are_whole_numbers(tmp_path: Path) -> None:
     [
         ({"path": ["1.jpg"], "klass": ["a"]}, "no column 'label' among path, klass; add or rename one"),
         ({"file": ["1.jpg"], "label": ["a"]}, "no column 'path' among file, label"),
-        ({"path": [], "label": []}, "the table is empty; add a row for every picture"),
-        ({"path": ["1.jpg", "2.jpg"], "label": ["a", None]}, "row 2: no label; name what the picture shows"),
+        ({"path": [], "label": []}, "the table is empty; add a row for every image"),
+        ({"path": ["1.jpg", "2.jpg"], "label": ["a", None]}, "row 2: no label; name what the image shows"),
         ({"path": ["1.jpg", "2.jpg"], "label": [1.0, float("nan")]}, "row 2: no label"),
-        ({"path": ["1.jpg", None], "label": ["a", "b"]}, "row 2: no path; name the picture"),
+        ({"path": ["1.jpg", None], "label": ["a", "b"]}, "row 2: no path; name the image"),
         ({"path": ["1.jpg", "../2.jpg"], "label": ["a", "b"]}, r"row 2: path '\.\./2\.jpg' leads out of .*; keep it"),
         ({"path": ["a/../../2.jpg"], "label": ["a"]}, "row 1: path .* leads out of"),
         ({"path": ["/etc/passwd"], "label": ["a"]}, "row 1: path '/etc/passwd' leads out of"),

@@ -143,16 +143,16 @@ def test_options_out_of_range(values: dict[str, Any]) -> None:
         options(**values)
 
 
-def test_class_without_training_pictures() -> None:
+def test_class_without_training_images() -> None:
     broken = replace(LETTERS, samples=tuple(s for s in LETTERS.samples if s.label != 4 or s.split == "test"))
-    with pytest.raises(DataError, match="toys: class 'e' has no training picture; add some or leave it out"):
+    with pytest.raises(DataError, match="toys: class 'e' has no training image; add some or leave it out"):
         split(broken, options(initial=4, step=2))
     assert len(split(broken, options(initial=4, step=2, sessions=0)).sessions) == 1
     assert len(split(broken, options(initial=["a", "b"], step=[["c"]])).sessions) == 2
 
 
-def test_unseen_class_without_test_pictures() -> None:
-    with pytest.raises(DataError, match="class 'j' is kept unseen but has no test picture"):
+def test_unseen_class_without_test_images() -> None:
+    with pytest.raises(DataError, match="class 'j' is kept unseen but has no test image"):
         split(dataset(*"abcdefghij", test=0), options(initial=4, step=2, unseen=1))
 
 
@@ -170,7 +170,7 @@ def test_what_a_stream_cannot_go_on_with() -> None:
         extend(("a", "b"), dataset("c", "b"), 1)
     with pytest.raises(DataError, match=r"the initial session has 1 class \(a\); it needs two"):
         extend((), dataset("a"), 0)
-    with pytest.raises(DataError, match="class 'a' has no training picture"):
+    with pytest.raises(DataError, match="class 'a' has no training image"):
         extend(("x", "y"), dataset("a", train=0), 1)
     with pytest.raises(DataError, match="no class to learn"):
         extend(("x", "y"), dataset(), 1)

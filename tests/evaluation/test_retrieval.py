@@ -201,7 +201,7 @@ def test_agrees_with_pytorch_metric_learning(own_gallery: bool) -> None:
 
 def test_any_block_gives_the_same_bits_and_equal_vectors_tie() -> None:
     vectors, labels = clusters(501, 3, dim=131)
-    vectors[250:] = vectors[:251]  # every picture twice, at places that a matrix product treats differently
+    vectors[250:] = vectors[:251]  # every image twice, at places that a matrix product treats differently
     whole_at_once = evaluate_self(vectors, labels, map_ks=(5,), block=501)
     best = top_k(vectors, vectors, 9, block=501)
     for block in (1, 2, 7, 64, 500):

@@ -43,7 +43,7 @@ dim = 8
 [training]
 epochs = 1
 classes_per_batch = 2
-pictures_per_class = 2
+images_per_class = 2
 device = "cpu"
 checkpoint_every = 5
 [methods.l2]

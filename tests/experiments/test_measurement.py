@@ -45,7 +45,7 @@ def embeddings(of: list[Sample], seed: int, failures: tuple[tuple[str, str], ...
 def measured(stream: Stream) -> list[Measured]:
     return [
         Measured(
-            embeddings(measurement.test_samples(stream), step, (("a.png", "not a picture"),)),
+            embeddings(measurement.test_samples(stream), step, (("a.png", "not an image"),)),
             embeddings(measurement.gallery_samples(stream, step), step + 10),
         )
         for step in range(2)
@@ -57,7 +57,7 @@ def items(of: Embeddings, labels: Any = range(7), ids: int = 0) -> list[tuple[An
     return [item for item in triples if item[1] in labels]
 
 
-def test_which_pictures_are_measured(stream: Stream) -> None:
+def test_which_images_are_measured(stream: Stream) -> None:
     assert [sample.label for sample in measurement.test_samples(stream)] == [n for n in range(7) for _ in range(3)]
     assert [sample.label for sample in measurement.gallery_samples(stream, 0)] == [n for n in range(3) for _ in "1234"]
     assert [sample.label for sample in measurement.gallery_samples(stream, 1)] == [n for n in range(5) for _ in "1234"]
@@ -100,7 +100,7 @@ def test_groups_are_searched_among_themselves(measured: list[Measured], stream: 
                 assert math.isclose(figures[name]["recall"][str(k)], expected[f"recall@{k}"])
 
 
-def test_pictures_that_may_not_ask_do_not(stream: Stream, measured: list[Measured]) -> None:
+def test_images_that_may_not_ask_do_not(stream: Stream, measured: list[Measured]) -> None:
     first = stream.sessions[0]
     shy = replace(first, test=tuple(replace(sample, query=sample.label != 0) for sample in first.test))
     scores = measurement.groups(measured[0].test, replace(stream, sessions=(shy, *stream.sessions[1:])), 0)

@@ -29,7 +29,7 @@ def recipe(root: Path, **changes: Any) -> dict[str, Any]:
         "images": {"size": 32, "resize": 36},
         "network": {"backbone": "test_resnet", "pretrained": False, "dim": 8},
         "method": {"name": "mmd"},
-        "training": {"epochs": 1, "classes_per_batch": 2, "pictures_per_class": 2, "device": "cpu"},
+        "training": {"epochs": 1, "classes_per_batch": 2, "images_per_class": 2, "device": "cpu"},
         **changes,
     }
 
@@ -169,7 +169,7 @@ def test_activations_that_other_runs_left_change_nothing(
 
 @pytest.mark.parametrize("precision", ["bf16"])
 def test_crops_without_end_and_mixed_precision_are_the_same_too(precision: str, photos: Path, tmp_path: Path) -> None:
-    training = {"epochs": 1, "classes_per_batch": 2, "pictures_per_class": 2, "device": "cpu", "precision": precision}
+    training = {"epochs": 1, "classes_per_batch": 2, "images_per_class": 2, "device": "cpu", "precision": precision}
     chosen = options(photos, **FROZEN, training=training)
     run(chosen, tmp_path / "plain")
     run(chosen, tmp_path / "kept", activations=tmp_path / "activations")
@@ -210,7 +210,7 @@ def test_an_interrupted_run_goes_on(finished: Path, photos: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(("name", "same"), [("mmd", True), ("joint", False)])
-def test_old_pictures_are_looked_at_only_by_methods_that_need_them(name: str, same: bool, tmp_path: Path) -> None:
+def test_old_images_are_looked_at_only_by_methods_that_need_them(name: str, same: bool, tmp_path: Path) -> None:
     photos = tiny.tree(tmp_path / "photos", classes=3)
     chosen = options(photos, method={"name": name}, stream={"initial": 2, "step": 1})
     run(chosen, tmp_path / "whole")
@@ -256,11 +256,11 @@ def test_another_method_starts_from_the_same_initial_session(finished: Path, pho
         run(options(photos, seed=1), tmp_path / "third", start=finished)
 
 
-def test_broken_pictures_are_in_the_result(tmp_path: Path) -> None:
+def test_broken_images_are_in_the_result(tmp_path: Path) -> None:
     photos = tiny.tree(tmp_path / "photos", classes=2)
     broken = [photos / "train" / "class0" / "1.png", photos / "test" / "class1" / "2.png"]
     for path in broken:
-        path.write_text("no picture")
+        path.write_text("no image")
     result = run(options(photos, stream={"initial": 2, "step": 1}), tmp_path / "run")
     assert sorted(path for path, _ in result["data"]["broken"]) == sorted(map(str, broken))
     assert result["groups"][0]["seen"]["queries"] == 5

@@ -1,4 +1,4 @@
-"""Weights chosen by the new pictures: what is held out, what is thinned out, and how the choice is judged."""
+"""Weights chosen by the new images: what is held out, what is thinned out, and how the choice is judged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GRID = ["weight=1,5,25"]
 
 
 def table(root: Path) -> Path:
-    """A table of pictures, which stays when its pictures go."""
+    """A table of images, which stays when its images go."""
     tiny.tree(root, OLD + NEW, train=TRAIN, test=2)
     with (root / "all.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
@@ -44,7 +44,7 @@ def table(root: Path) -> Path:
 
 
 def options(path: Path, name: str = "l2", **changes: Any) -> ExperimentOptions:
-    training = {"epochs": 1, "increment_epochs": 2, "classes_per_batch": 2, "pictures_per_class": 2, "device": "cpu"}
+    training = {"epochs": 1, "increment_epochs": 2, "classes_per_batch": 2, "images_per_class": 2, "device": "cpu"}
     return ExperimentOptions.parse(
         {
             "name": "tiny",
@@ -80,23 +80,23 @@ def labels(rows: Iterable[dict[str, Any]]) -> list[str]:
     return [row["label"] for row in rows]
 
 
-@pytest.mark.parametrize("pictures", [2, 3, 4, 8, 13])
-def test_a_quarter_of_each_class_is_held_out_and_nothing_is_in_both(pictures: int) -> None:
-    samples = [Sample(Path(f"{label}/{index}"), label) for label in (5, 6, 7) for index in range(pictures)]
+@pytest.mark.parametrize("images", [2, 3, 4, 8, 13])
+def test_a_quarter_of_each_class_is_held_out_and_nothing_is_in_both(images: int) -> None:
+    samples = [Sample(Path(f"{label}/{index}"), label) for label in (5, 6, 7) for index in range(images)]
     kept, held = hold_out(samples, seed=3)
     assert sorted(map(str, (sample.path for sample in (*kept, *held)))) == sorted(str(each.path) for each in samples)
     for label in (5, 6, 7):
-        assert sum(sample.label == label for sample in held) == max(1, round(pictures / 4))
+        assert sum(sample.label == label for sample in held) == max(1, round(images / 4))
     assert hold_out(samples, seed=3) == (kept, held)
-    if pictures >= 8:
+    if images >= 8:
         assert hold_out(samples, seed=4) != (kept, held)
 
 
-def test_a_class_of_one_picture_is_learned_and_not_judged_by() -> None:
+def test_a_class_of_one_image_is_learned_and_not_judged_by() -> None:
     kept, held = hold_out([Sample(Path("a"), 0), Sample(Path("b"), 1), Sample(Path("c"), 1)], seed=0)
     assert [sample.label for sample in kept] == [0, 1]
     assert [sample.label for sample in held] == [1]
-    with pytest.raises(DataError, match="two training pictures"):
+    with pytest.raises(DataError, match="two training images"):
         hold_out([Sample(Path("a"), 0), Sample(Path("b"), 1)], seed=0)
 
 
@@ -107,10 +107,10 @@ def test_what_is_learned_and_what_is_judged_by_are_of_new_classes_and_disjoint(
     embedded: set[Path] = set()
     learn, embed = trial.learn, trial.embed
 
-    def watched_learn(learner: Any, session: Any, pictures: Any, *rest: Any) -> Any:
-        assert {sample.path for sample in session.train} == {sample.path for sample in pictures.samples}
-        learned.update(sample.path for sample in pictures.samples)
-        return learn(learner, session, pictures, *rest)
+    def watched_learn(learner: Any, session: Any, images: Any, *rest: Any) -> Any:
+        assert {sample.path for sample in session.train} == {sample.path for sample in images.samples}
+        learned.update(sample.path for sample in images.samples)
+        return learn(learner, session, images, *rest)
 
     def watched_embed(embedder: Any, samples: Any, *rest: Any) -> Any:
         embedded.update(sample.path for sample in samples)
@@ -121,17 +121,17 @@ def test_what_is_learned_and_what_is_judged_by_are_of_new_classes_and_disjoint(
     found = tuning.tune(options(photos), tmp_path / "out", GRID, start=tuned / "start")
     new = {path for path in photos.parent.glob("train/*/*.png") if path.parent.name in ("class2", "class3")}
     assert embedded == new
-    assert len(learned) == NEW * TRAIN * 3 // 4 == found["pictures"]["learned"]
+    assert len(learned) == NEW * TRAIN * 3 // 4 == found["images"]["learned"]
     assert learned < new
-    assert found["pictures"]["held_out"] == len(new - learned)
+    assert found["images"]["held_out"] == len(new - learned)
 
 
-def test_old_and_test_pictures_may_be_gone(tmp_path: Path) -> None:
+def test_old_and_test_images_may_be_gone(tmp_path: Path) -> None:
     path = table(tmp_path / "photos")
     experiment.run(options(path, stream={"initial": OLD, "step": NEW, "sessions": 0}), tmp_path / "run")
-    for picture in path.parent.glob("*/*/*.png"):
-        if picture.parent.parent.name == "test" or picture.parent.name in ("class0", "class1"):
-            picture.unlink()
+    for image in path.parent.glob("*/*/*.png"):
+        if image.parent.parent.name == "test" or image.parent.name in ("class0", "class1"):
+            image.unlink()
     found = tuning.tune(options(path), tmp_path / "out", GRID, start=tmp_path / "run")
     assert found["chosen"].keys() == {"weight"}
     assert found["peek"] is None
@@ -249,7 +249,7 @@ def test_the_oracle_on_a_table() -> None:
     assert found["spearman"] == pytest.approx(0.8)
 
 
-def test_an_oracle_without_old_test_pictures_is_refused() -> None:
+def test_an_oracle_without_old_test_images_is_refused() -> None:
     with pytest.raises(DataError, match="leave --peek out"):
         tuning.oracle([{"label": "a", "score": 0.5}], [{**old(1, 1, 1), "old": None}], "a")
 
@@ -316,7 +316,7 @@ def test_what_all_methods_share_is_no_weight_of_one() -> None:
     [
         ("nothing", [], 5, "unknown method 'nothing'"),
         ("finetune", [], 5, "no weight above 0"),
-        ("joint", [], 5, "old pictures"),
+        ("joint", [], 5, "old images"),
         ("l2", ["wieght=1,2"], 5, "Did you mean 'weight'"),
         ("l2", ["weight=-1,2"], 5, "weight = -1"),
         ("l2", ["weight"], 5, "--grid weight: write it as"),
@@ -350,7 +350,7 @@ def test_the_command_line(tmp_path: Path, photos: Path, tuned: Path, call: tiny.
     given = {"source.name": "table", "source.path": str(photos), "stream.initial": OLD, "stream.step": NEW}
     sets = [f"{key}={value}" for key, value in given.items()]
     sets += [f"training.{key}={resolved['training'][key]}" for key in ("epochs", "increment_epochs")]
-    sets += ["training.pictures_per_class=2"]
+    sets += ["training.images_per_class=2"]
     (tmp_path / "r.toml").write_text("seed = 0\n", encoding="utf-8")
     known = (*TINY, *(part for each in sets for part in ("--set", each)))
     arguments = ("tune", "r.toml", "--out", "out", "--start", str(tuned / "start"), "--grid", "weight=1,50", *known)

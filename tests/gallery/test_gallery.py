@@ -68,11 +68,11 @@ def test_a_refused_addition_leaves_no_item(gallery: Gallery) -> None:
 
 
 def test_an_empty_gallery_and_k(gallery: Gallery) -> None:
-    with pytest.raises(CatalogueError, match="add pictures first"):
+    with pytest.raises(CatalogueError, match="add images first"):
         gallery.search(AXES[0], G0)
     gallery.add(items("apple"), AXES[:1], G0)
     gallery.delete(["apple"])
-    with pytest.raises(CatalogueError, match="add pictures first"):
+    with pytest.raises(CatalogueError, match="add images first"):
         gallery.search(AXES[0], G0)
     with pytest.raises(ConfigError, match="k = 0"):
         gallery.search(AXES[0], G0, k=0)

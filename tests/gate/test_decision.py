@@ -45,7 +45,7 @@ def test_groups_retention_flips_and_gain_by_hand() -> None:
     assert found["groups"]["seen"]["queries"] == 3
     assert (found["old_retention"], found["negative_flips"], found["new_gain"]) == (0.5, 0.5, 1.0)
     (flip,) = found["flips"]
-    assert (flip["picture"], flip["label"]) == ("1.jpg", "apple")
+    assert (flip["image"], flip["label"]) == ("1.jpg", "apple")
     assert (flip["before"]["label"], flip["after"]["label"], flip["after"]["uri"]) == ("apple", "pear", "item2.jpg")
     assert flip["after"]["score"] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-4)
     assert not found["passed"]
@@ -61,7 +61,7 @@ def test_old_classes_are_searched_among_old_items_only() -> None:
     assert found["negative_flips"] == 1, "a flip is what the user sees: among all items"
 
 
-def test_a_probe_picture_never_finds_itself() -> None:
+def test_a_probe_image_never_finds_itself() -> None:
     asked = probes("apple")
     labels: list[str | None] = ["apple", "pear", "apple"]
     gallery = standing([[1.0, 0.9, 0.8]], labels, ["probe0", "x", "y"])
@@ -77,12 +77,12 @@ def test_items_without_a_label_distract_and_are_never_right() -> None:
     assert evaluated(asked, standing([[0.5]], [None])) is None
 
 
-def test_without_old_probe_pictures_it_fails(tmp_path: Path) -> None:
+def test_without_old_probe_images_it_fails(tmp_path: Path) -> None:
     labels: list[str | None] = ["fig"]
     found = measure(probes("fig"), ["apple"], standing([[0.1]], labels), standing([[0.2]], labels), GateOptions())
     assert found["groups"]["old"] is None
     assert (found["old_retention"], found["negative_flips"], found["unjudged"]) == (None, None, ["apple"])
-    assert found["reasons"] == ["no probe picture of an old class in the gallery: nothing says whether they are kept"]
+    assert found["reasons"] == ["no probe image of an old class in the gallery: nothing says whether they are kept"]
 
 
 def test_thresholds_are_inclusive() -> None:

@@ -23,7 +23,7 @@ Vectors = NDArray[np.float32]
 
 
 def held(root: Path, **classes: int) -> list[tuple[Sample, str]]:
-    """Held-out pictures: so many of each class."""
+    """Held-out images: so many of each class."""
     return [
         (Sample(paint(root / label / f"{number}.png", len(label), number, 8), 0), label)
         for label, count in classes.items()
@@ -32,11 +32,11 @@ def held(root: Path, **classes: int) -> list[tuple[Sample, str]]:
 
 
 def no_crops(samples: Sequence[Sample], number: int) -> Vectors:
-    raise AssertionError("no embeddings are asked for where pictures are kept")
+    raise AssertionError("no embeddings are asked for where images are kept")
 
 
 def crops(samples: Sequence[Sample], number: int) -> Vectors:
-    """Of the picture in row r, crop c: (r, c)."""
+    """Of the image in row r, crop c: (r, c)."""
     rows, columns = np.mgrid[: len(samples), : 1 + number]
     return np.stack([rows, columns], axis=-1).astype(np.float32)
 
@@ -50,42 +50,42 @@ def not_asked(*_: object) -> Vectors:
 
 
 @settings(max_examples=20)
-@given(counts=st.dictionaries(st.sampled_from(["apple", "pear", "fig"]), st.integers(0, 5)), images=st.integers(0, 4))
-def test_the_first_of_each_class_are_kept_as_far_as_there_are_any(counts: dict[str, int], images: int) -> None:
+@given(counts=st.dictionaries(st.sampled_from(["apple", "pear", "fig"]), st.integers(0, 5)), kept=st.integers(0, 4))
+def test_the_first_of_each_class_are_kept_as_far_as_there_are_any(counts: dict[str, int], kept: int) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         root, probe = Path(folder), ProbeSet(Path(folder) / "probe")
-        pictures = held(root / "pictures", **counts)
-        probe.keep("g0", pictures, ProbeOptions(images=images), no_crops)
+        images = held(root / "images", **counts)
+        probe.keep("g0", images, ProbeOptions(images=kept), no_crops)
         found = probe.probes(["g0"])
-        expected = [(str(sample.path), label) for sample, label in pictures if int(sample.path.stem) < images]
+        expected = [(str(sample.path), label) for sample, label in images if int(sample.path.stem) < kept]
         assert [(each.original, each.label) for each in found] == expected
         assert [each.id for each in found] == [content_hash(Sample(Path(path), 0)) for path, _ in expected]
         assert len(list((root / "probe" / "g0").iterdir())) == 1 + len(expected)
 
 
 def test_copies_outlive_what_they_are_copies_of(tmp_path: Path) -> None:
-    pictures = held(tmp_path / "pictures", apple=2)
-    content = [sample.path.read_bytes() for sample, _ in pictures]
-    ProbeSet(tmp_path / "probe").keep("g0", pictures, ProbeOptions(), no_crops)
-    for sample, _ in pictures:
+    images = held(tmp_path / "images", apple=2)
+    content = [sample.path.read_bytes() for sample, _ in images]
+    ProbeSet(tmp_path / "probe").keep("g0", images, ProbeOptions(), no_crops)
+    for sample, _ in images:
         sample.path.unlink()
     probes = ProbeSet(tmp_path / "probe").probes(["g0"])
     assert [each.sample.path.read_bytes() for each in probes if each.sample] == content
     assert {each.generation for each in probes} == {"g0"}
 
 
-def test_a_box_stays_with_its_picture(tmp_path: Path) -> None:
+def test_a_box_stays_with_its_image(tmp_path: Path) -> None:
     path = paint(tmp_path / "two.png", 1, 1, 20)
-    pictures = [(Sample(path, 0, "test", (0, 0, 9, 9)), "apple"), (Sample(path, 0, "test", (9, 9, 20, 20)), "pear")]
+    images = [(Sample(path, 0, "test", (0, 0, 9, 9)), "apple"), (Sample(path, 0, "test", (9, 9, 20, 20)), "pear")]
     probe = ProbeSet(tmp_path / "probe")
-    probe.keep("g0", pictures, ProbeOptions(), no_crops)
+    probe.keep("g0", images, ProbeOptions(), no_crops)
     one, other = probe.probes(["g0"])
     assert one.sample is not None
     assert other.sample is not None
     assert (one.sample.box, other.sample.box) == ((0, 0, 9, 9), (9, 9, 20, 20))
-    assert [one.id, other.id] == [content_hash(sample) for sample, _ in pictures]
+    assert [one.id, other.id] == [content_hash(sample) for sample, _ in images]
     assert content_hash(other.sample) == other.id
 
 
@@ -113,12 +113,12 @@ def test_what_was_embedded_once_is_kept_by_the_fingerprint(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_where_pictures_may_not_be_kept_their_crops_stand_for_them(tmp_path: Path, number: int) -> None:
+def test_where_images_may_not_be_kept_their_crops_stand_for_them(tmp_path: Path, number: int) -> None:
     probe = ProbeSet(tmp_path / "probe")
-    pictures = held(tmp_path / "a", apple=1, pear=2)
-    probe.keep("g0", pictures, ProbeOptions(keep="embeddings", crops=number), crops)
+    images = held(tmp_path / "a", apple=1, pear=2)
+    probe.keep("g0", images, ProbeOptions(keep="embeddings", crops=number), crops)
     names = {path.name for path in (tmp_path / "probe" / "g0").iterdir()}
-    assert names == {"index.json", "crops.safetensors"}, "no picture is kept"
+    assert names == {"index.json", "crops.safetensors"}, "no image is kept"
     carried: list[str] = []
 
     def carry(name: str, vectors: Vectors) -> Vectors:
@@ -129,11 +129,11 @@ def test_where_pictures_may_not_be_kept_their_crops_stand_for_them(tmp_path: Pat
     assert carried == ["g0"]
     assert found.labels == ["apple"] * (1 + number) + ["pear"] * 2 * (1 + number)
     assert found.vectors.tolist() == [[2 * row, 2 * crop] for row in range(3) for crop in range(1 + number)]
-    assert [each.id for each in found.probes[:: 1 + number]] == [content_hash(sample) for sample, _ in pictures]
+    assert [each.id for each in found.probes[:: 1 + number]] == [content_hash(sample) for sample, _ in images]
     assert all(each.sample is None for each in found.probes)
 
 
-def test_pictures_and_crops_of_different_generations_stand_side_by_side(tmp_path: Path) -> None:
+def test_images_and_crops_of_different_generations_stand_side_by_side(tmp_path: Path) -> None:
     """The option was changed between two sessions."""
     probe = ProbeSet(tmp_path / "probe")
     probe.keep("g0", held(tmp_path / "a", apple=1), ProbeOptions(), no_crops)
@@ -144,7 +144,7 @@ def test_pictures_and_crops_of_different_generations_stand_side_by_side(tmp_path
 
 
 def test_the_same_generation_again_replaces_what_was_kept(tmp_path: Path) -> None:
-    """Learning was cut short after its probe pictures were kept, and begun anew with others."""
+    """Learning was cut short after its probe images were kept, and begun anew with others."""
     probe = ProbeSet(tmp_path / "probe")
     probe.keep("g0", held(tmp_path / "a", apple=3), ProbeOptions(), no_crops)
     probe.queries(["g0"], "print", by_name, not_asked)
@@ -156,21 +156,21 @@ def test_the_same_generation_again_replaces_what_was_kept(tmp_path: Path) -> Non
 
 def test_what_cannot_be_kept_leaves_nothing(tmp_path: Path) -> None:
     probe = ProbeSet(tmp_path / "probe")
-    pictures = held(tmp_path / "a", apple=2)
-    pictures[1][0].path.unlink()
+    images = held(tmp_path / "a", apple=2)
+    images[1][0].path.unlink()
     with pytest.raises(ImageError, match=r"1\.png: no such file"):
-        probe.keep("g0", pictures, ProbeOptions(), no_crops)
+        probe.keep("g0", images, ProbeOptions(), no_crops)
     assert list(probe.folder.iterdir()) == []
 
     def broken(samples: Sequence[Sample], number: int) -> Vectors:
         raise ImageError("cannot be decoded")
 
     with pytest.raises(ImageError, match="cannot be decoded"):
-        probe.keep("g0", pictures[:1], ProbeOptions(keep="embeddings"), broken)
+        probe.keep("g0", images[:1], ProbeOptions(keep="embeddings"), broken)
     assert list(probe.folder.iterdir()) == []
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(StorageError, match="the probe set could not be kept"):
-        ProbeSet(tmp_path / "file").keep("g0", pictures[:1], ProbeOptions(), no_crops)
+        ProbeSet(tmp_path / "file").keep("g0", images[:1], ProbeOptions(), no_crops)
 
 
 def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(tmp_pat
     assert not left.exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"pictures": 3}', '{"pictures": [{"label": "apple"}]}', "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"images": 3}', '{"images": [{"label": "apple"}]}', "\x00"])
 def test_a_damaged_index_is_one_line_with_the_cure(tmp_path: Path, content: str) -> None:
     probe = ProbeSet(tmp_path / "probe")
     probe.keep("g0", held(tmp_path / "a", apple=1), ProbeOptions(), no_crops)
@@ -195,7 +195,7 @@ def test_a_damaged_index_is_one_line_with_the_cure(tmp_path: Path, content: str)
     assert probe.probes(["g1"]) == []
 
 
-def test_damaged_embeddings_are_one_line_and_pictures_are_embedded_again(tmp_path: Path) -> None:
+def test_damaged_embeddings_are_one_line_and_images_are_embedded_again(tmp_path: Path) -> None:
     probe = ProbeSet(tmp_path / "probe")
     probe.keep("g0", held(tmp_path / "a", apple=1), ProbeOptions(), no_crops)
     probe.queries(["g0"], "print", by_name, not_asked)
@@ -209,15 +209,15 @@ def test_damaged_embeddings_are_one_line_and_pictures_are_embedded_again(tmp_pat
 
 def test_the_index_is_readable(tmp_path: Path) -> None:
     probe = ProbeSet(tmp_path / "probe")
-    pictures = held(tmp_path / "a", apple=1)
-    probe.keep("g0", pictures, ProbeOptions(), no_crops)
+    images = held(tmp_path / "a", apple=1)
+    probe.keep("g0", images, ProbeOptions(), no_crops)
     index = json.loads((probe.folder / "g0" / "index.json").read_text())
-    assert index["kind"] == "pictures"
-    (row,) = index["pictures"]
+    assert index["kind"] == "images"
+    (row,) = index["images"]
     assert row == {
-        "hash": content_hash(pictures[0][0]),
+        "hash": content_hash(images[0][0]),
         "label": "apple",
-        "original": str(pictures[0][0].path),
+        "original": str(images[0][0].path),
         "file": "0000.png",
         "box": None,
     }

@@ -105,7 +105,7 @@ def test_every_pair_of_a_tree_is_joined_by_what_lies_between(choices: list[int],
 
 @pytest.mark.parametrize(("source", "target", "angle"), [("g1", "g0", 1), ("g0", "g1", -3), ("g2", "g0", 8)])
 def test_a_pruned_end_is_reached_and_left(tmp_path: Path, source: str, target: str, angle: float) -> None:
-    """Probe pictures of a pruned generation may be kept as its vectors only: these must be carried on."""
+    """Probe images of a pruned generation may be kept as its vectors only: these must be carried on."""
     lineage = grown(tmp_path, {"g0": None, "g1": "g0", "g2": "g1"})
     shutil.rmtree(tmp_path / "g0")
     assert np.allclose(Routes(lineage).bridge(source, target)(VECTORS), turn(angle)(VECTORS), atol=1e-5)

@@ -51,7 +51,7 @@ class Remembering(Finetune):
 
 @pytest.fixture
 def first(tmp_path: Path) -> Session:
-    return tiny.session(tmp_path / "pictures", 0, 0)
+    return tiny.session(tmp_path / "images", 0, 0)
 
 
 def described(learner: Method, classes: int = 2) -> dict[str, object]:
@@ -65,7 +65,7 @@ def described(learner: Method, classes: int = 2) -> dict[str, object]:
 def line(tmp_path: Path, first: Session) -> Lineage:
     """Two generations of one learner."""
     line, learner = Lineage(tmp_path / "line"), tiny.learner("mmd")
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     line.add(learner, described(learner))
     line.add(learner, described(learner))
     return line
@@ -74,7 +74,7 @@ def line(tmp_path: Path, first: Session) -> Lineage:
 def test_a_generation_comes_back_to_the_bit(tmp_path: Path, first: Session) -> None:
     line, learner = Lineage(tmp_path / "line"), tiny.learner("mmd")
     assert line.newest is None
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     expected = embed(learner.network.embedder, first.train, tiny.IMAGES)
     made = line.add(learner, described(learner))
 
@@ -92,7 +92,7 @@ def test_a_generation_comes_back_to_the_bit(tmp_path: Path, first: Session) -> N
 
 def test_a_method_goes_on_from_a_generation(tmp_path: Path, first: Session) -> None:
     line, learner = Lineage(tmp_path / "line"), tiny.learner(Remembering)
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     learner.get_buffer("seen").copy_(torch.tensor([3.0, 4.0]))
     generation = line.add(learner, described(learner))
     other = tiny.learner(Remembering)

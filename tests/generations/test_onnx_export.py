@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.loading import Cache, Pictures
+from scrubjay.data.loading import Cache, ImageLoader
 from scrubjay.errors import ConfigError, DataError, StorageError
 from scrubjay.generations import onnx_export as exporting
 from scrubjay.generations.lineage import Generation
@@ -27,14 +27,14 @@ BACKBONES = [("test_vit", "avg", None, 160), ("test_convnext", "max", None, 64),
 class Case:
     """A network with everything that an export takes."""
 
-    def __init__(self, folder, backbone="test_resnet", pooling="avg", frozen=None, size=32, pictures=4):
+    def __init__(self, folder, backbone="test_resnet", pooling="avg", frozen=None, size=32, number=4):
         options = NetworkOptions(backbone=backbone, pretrained=False, dim=8, pooling=pooling, frozen=frozen)
         torch.manual_seed(0)
         self.embedder = Network(options).embedder.eval()
         info = {"fingerprint": "abc", "network": options.model_dump(mode="json")}
         self.generation = Generation(folder / "g3", info)
         self.images = ImageOptions(size=size, resize=size + 8)
-        self.samples = [Sample(paint(folder / f"{i}.png", i, i, side=size + 20), 0) for i in range(pictures)]
+        self.samples = [Sample(paint(folder / f"{i}.png", i, i, side=size + 20), 0) for i in range(number)]
         self.path = folder / "out" / "g3.onnx"
 
     def export(self, **changed):
@@ -45,8 +45,8 @@ class Case:
 
 
 def _loaded(samples, images):
-    pictures = Pictures(samples, images, train=False, cache=Cache(0))
-    return [pictures[index] for index in range(len(samples))]
+    loader = ImageLoader(samples, images, train=False, cache=Cache(0))
+    return [loader[index] for index in range(len(samples))]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_what_goes_in_and_what_the_file_says_of_itself(exported):
     assert {each.domain: each.version for each in model.opset_import}[""] == exporting.OPSET
 
 
-def test_batches_have_every_size_even_of_one_picture():
+def test_batches_have_every_size_even_of_one_image():
     one = torch.arange(3, dtype=torch.uint8).view(1, 3, 1, 1)
     assert [len(part) for size in exporting.SIZES for part in exporting._split(one, size)] == [1, 3, 17]
     many = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1)
@@ -137,14 +137,14 @@ def test_other_weights_are_noticed(exported, tmp_path):
     assert cosine < 0.99
 
 
-def test_broken_pictures_are_left_out_and_none_at_all_is_an_error(ready, tmp_path):
+def test_broken_images_are_left_out_and_none_at_all_is_an_error(ready, tmp_path):
     case = ready
     case.samples = case.samples[:2]
-    case.samples[0].path.write_bytes(b"no picture")
+    case.samples[0].path.write_bytes(b"no image")
     assert case.export().images == 1
     case.samples[1].path.unlink()
     for samples in (case.samples, []):
-        with pytest.raises(DataError, match="no picture to compare"):
+        with pytest.raises(DataError, match="no image to compare"):
             export(case.embedder, case.generation, case.images, samples, tmp_path / "other.onnx")
     assert not (tmp_path / "other.onnx").exists()
 

@@ -13,7 +13,7 @@ from scrubjay.errors import CatalogueError, DataError
 from scrubjay.gate.probe_set import ProbeOptions
 from scrubjay.generations.lineage import Lineage
 from scrubjay.learning import session as learning
-from shops import OPTIONS, copied, pictures
+from shops import OPTIONS, copied, images
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def shop(tmp_path: Path) -> Catalogue:
 
 @pytest.fixture
 def winter(tmp_path: Path) -> Path:
-    return pictures(tmp_path / "winter", "medlar")
+    return images(tmp_path / "winter", "medlar")
 
 
 def test_a_sibling_knows_its_own_line_only(shop: Catalogue) -> None:
@@ -53,7 +53,7 @@ def test_what_was_rolled_back_from_is_not_trained_further(shop: Catalogue, winte
     made = shop.learn(winter)
     assert (made.parent, made.classes) == ("g1", ("apple", "pear", "fig", "medlar"))
     shop.promote("g2")
-    assert shop.learn(pictures(winter.parent / "more", "quince")).parent == "g3"
+    assert shop.learn(images(winter.parent / "more", "quince")).parent == "g3"
 
 
 def test_a_class_is_new_on_its_line_or_refused(shop: Catalogue, tmp_path: Path) -> None:
@@ -82,24 +82,24 @@ def test_the_bridges_of_a_generation_lead_to_its_parent_and_back(shop: Catalogue
     assert shop.lineage.bridges(shop.lineage.get("g0")) == {}
 
 
-def test_the_pictures_that_were_held_out_become_probes(shop: Catalogue) -> None:
+def test_the_images_that_were_held_out_become_probes(shop: Catalogue) -> None:
     for name, labels in (("g0", ["apple"] * 3 + ["pear"] * 3), ("g1", ["fig"] * 3)):
         index = json.loads((shop.folder / "probe" / name / "index.json").read_text())
-        assert [row["label"] for row in index["pictures"]] == labels
-        assert all("/test/" in row["original"] for row in index["pictures"])
+        assert [row["label"] for row in index["images"]] == labels
+        assert all("/test/" in row["original"] for row in index["images"])
 
 
-def test_no_probe_picture_is_kept_where_none_is_wanted_or_held_out(tmp_path: Path) -> None:
+def test_no_probe_image_is_kept_where_none_is_wanted_or_held_out(tmp_path: Path) -> None:
     shop = Catalogue.init(tmp_path / "shop", OPTIONS.model_copy(update={"probe": ProbeOptions(images=0)}))
-    shop.learn(pictures(tmp_path / "spring", "apple", "pear"))
-    made = shop.learn(pictures(tmp_path / "summer", "fig", test=0))
+    shop.learn(images(tmp_path / "spring", "apple", "pear"))
+    made = shop.learn(images(tmp_path / "summer", "fig", test=0))
     assert made.info["measured"] == {"new": None, "new_before": None}
     assert not list((shop.folder / "probe").rglob("*.png"))
     shop.add([tmp_path / "spring/train"])
-    assert "no probe pictures" in shop.gate("g1")["reasons"][0]
+    assert "no probe images" in shop.gate("g1")["reasons"][0]
 
 
-@pytest.mark.parametrize("moment", ["before the probe pictures", "before the generation"])
+@pytest.mark.parametrize("moment", ["before the probe images", "before the generation"])
 def test_learning_that_is_cut_short_leaves_nothing_half_and_goes_on(
     shop: Catalogue, winter: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -117,12 +117,12 @@ def test_learning_that_is_cut_short_leaves_nothing_half_and_goes_on(
     assert not list((shop.folder / "probe").glob(".g3*"))
     assert (shop.folder / "probe" / "g3").exists() == (moment == "before the generation")
     report = shop.gate("g2")
-    assert report["probe"]["pictures"] == 9, "what is not made yet does not judge"
+    assert report["probe"]["images"] == 9, "what is not made yet does not judge"
 
     made = shop.learn(winter)
     assert made.name == "g3"
     assert not shop.interrupted()
-    probes = json.loads((shop.folder / "probe" / "g3" / "index.json").read_text())["pictures"]
+    probes = json.loads((shop.folder / "probe" / "g3" / "index.json").read_text())["images"]
     assert [row["label"] for row in probes] == ["medlar"] * 3
 
 
@@ -136,13 +136,13 @@ def test_something_else_may_be_learned_instead_of_what_was_cut_short(
         patched.setattr(Lineage, "add", killed)
         with pytest.raises(KeyboardInterrupt):
             shop.learn(winter)
-    made = shop.learn(pictures(tmp_path / "late", "quince"), start="g1")
+    made = shop.learn(images(tmp_path / "late", "quince"), start="g1")
     assert (made.name, made.classes[-1]) == ("g3", "quince")
-    probes = json.loads((shop.folder / "probe" / "g3" / "index.json").read_text())["pictures"]
+    probes = json.loads((shop.folder / "probe" / "g3" / "index.json").read_text())["images"]
     assert {row["label"] for row in probes} == {"quince"}, "those of what was cut short are gone"
 
 
-def test_many_pictures_are_thinned_class_by_class(shop: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_images_are_thinned_class_by_class(shop: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     from scrubjay.types import Sample
 
     monkeypatch.setattr(learning, "KEPT", 7)

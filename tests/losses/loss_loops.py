@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 Vector = Sequence[float]
-Y = [0, 1, 0, 2, 1, 0, 3]  # three, two, and two classes of one picture
+Y = [0, 1, 0, 2, 1, 0, 3]  # three, two, and two classes of one image
 B, D = len(Y), 4
 
 

@@ -184,7 +184,7 @@ def test_two_vectors_of_one_item(shop: Catalogue, cured: Callable[[Finding], Non
     assert len(Catalogue(shop.folder).search(tmp_path / "spring/train/apple/0.png", 20)) == 10
 
 
-def test_vectors_of_no_item_and_of_an_older_picture(shop: Catalogue, cured: Callable[[Finding], None]) -> None:
+def test_vectors_of_no_item_and_of_an_older_image(shop: Catalogue, cured: Callable[[Finding], None]) -> None:
     write(shop, [("nobody", "nobody", UNIT[0])])
     (finding,) = found(shop)
     assert (finding.kind, "1 of no item; no search finds them" in finding.what) == ("note", True)
@@ -193,7 +193,7 @@ def test_vectors_of_no_item_and_of_an_older_picture(shop: Catalogue, cured: Call
     names = ids(shop)
     write(shop, [(names[0], "an older content", UNIT[0])], gone=True)
     note, error = sorted(found(shop), key=lambda finding: finding.kind, reverse=True)
-    assert "1 of an older picture" in note.what
+    assert "1 of an older image" in note.what
     assert "1 items have no vector" in error.what
     cured(note)
     cured(Finding("error", "", error.cure.partition(", or")[0]))
@@ -208,14 +208,14 @@ def test_items_without_vectors(shop: Catalogue, cured: Callable[[Finding], None]
     assert found(shop) == []
 
 
-def test_items_without_vectors_or_pictures(shop: Catalogue, cured: Callable[[Finding], None], tmp_path: Path) -> None:
+def test_items_without_vectors_or_images(shop: Catalogue, cured: Callable[[Finding], None], tmp_path: Path) -> None:
     """No backfill can help these: the cure must not be one."""
     first, second, *_ = shop.gallery.store.items()
     shop.gallery.store.drop_embeddings(served(shop).id, [first.id, second.id])
     Path(first.uri).unlink()
     told = [finding.what for finding in errors(shop)]
     assert any(what.startswith("1 items have no vector and are never found: adding") for what in told)
-    (hopeless,) = (finding for finding in errors(shop) if "their pictures are gone" in finding.what)
+    (hopeless,) = (finding for finding in errors(shop) if "their images are gone" in finding.what)
     cured(hopeless)
     assert found(shop) == []
     assert shop.gallery.count() == 9
@@ -317,10 +317,10 @@ def test_damaged_calibrations(shop: Catalogue, cured: Callable[[Finding], None])
     assert (shop.folder / "calibration" / "g0.json").is_file()
 
 
-def test_probe_pictures_that_are_gone(shop: Catalogue) -> None:
+def test_probe_images_that_are_gone(shop: Catalogue) -> None:
     (shop.folder / "probe/g0/0000.png").rename(shop.folder.parent / "kept.png")
     (finding,) = errors(shop)
-    assert "1 probe pictures are gone" in finding.what
+    assert "1 probe images are gone" in finding.what
     (shop.folder.parent / "kept.png").rename(shop.folder / "probe/g0/0000.png")
     assert found(shop) == []
 

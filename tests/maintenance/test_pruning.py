@@ -15,7 +15,7 @@ from scrubjay.catalogue import Catalogue
 from scrubjay.gate.probe_set import ProbeOptions
 from scrubjay.generations.serving import Shadow
 from scrubjay.types import Hit
-from shops import OPTIONS, copied, pictures
+from shops import OPTIONS, copied, images
 from tiny import Call
 
 
@@ -65,7 +65,7 @@ def test_vectors_of_neither_this_nor_the_generation_before_go(shop: Catalogue) -
 
 
 def test_an_ancestor_goes_and_its_classes_are_still_judged(shop: Catalogue, tmp_path: Path) -> None:
-    shop.learn(pictures(tmp_path / "winter", "medlar"), start="g1")
+    shop.learn(images(tmp_path / "winter", "medlar"), start="g1")
     for name in ("g1", "g3"):
         shop.promote(name)
         shop.backfill()
@@ -73,20 +73,20 @@ def test_an_ancestor_goes_and_its_classes_are_still_judged(shop: Catalogue, tmp_
     pruned(shop)
     assert [each.name for each in shop.lineage.generations()] == ["g1", "g3"]
     again = Catalogue(shop.folder)
-    assert again.learn(pictures(tmp_path / "spring again", "quince")).name == "g4"
+    assert again.learn(images(tmp_path / "spring again", "quince")).name == "g4"
     report = again.gate("g4")
     assert report["unjudged"] == []
     assert report["groups"]["old"]["queries"] == 6, "of apples and pears, which the gallery holds"
     assert not again.upkeep.examine()
 
 
-def test_where_no_pictures_are_kept_the_vectors_of_a_pruned_generation_still_judge(tmp_path: Path) -> None:
+def test_where_no_images_are_kept_the_vectors_of_a_pruned_generation_still_judge(tmp_path: Path) -> None:
     options = OPTIONS.model_copy(update={"probe": ProbeOptions(keep="embeddings", crops=2)})
     shop = Catalogue.init(tmp_path / "shop", options)
-    shop.learn(pictures(tmp_path / "spring", "apple", "pear"), "l2")
+    shop.learn(images(tmp_path / "spring", "apple", "pear"), "l2")
     shop.add([tmp_path / "spring/train"])
     for number, season in enumerate(("summer", "autumn"), 1):
-        shop.learn(pictures(tmp_path / season, season))
+        shop.learn(images(tmp_path / season, season))
         shop.promote(f"g{number}")
         shop.backfill()
     before = searched_for(shop, tmp_path)
@@ -104,8 +104,8 @@ def searched_for(shop: Catalogue, root: Path) -> list[Hit]:
     return Catalogue(shop.folder).search(root / "spring/test/apple/100.png", 50)
 
 
-def test_after_a_rollback_to_the_oldest_that_is_left_pictures_are_added(shop: Catalogue, tmp_path: Path) -> None:
-    shop.learn(pictures(tmp_path / "winter", "medlar"), start="g1")
+def test_after_a_rollback_to_the_oldest_that_is_left_images_are_added(shop: Catalogue, tmp_path: Path) -> None:
+    shop.learn(images(tmp_path / "winter", "medlar"), start="g1")
     for name in ("g1", "g3"):
         shop.promote(name)
         shop.backfill()

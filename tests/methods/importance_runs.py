@@ -17,7 +17,7 @@ from scrubjay.types import Session
 
 def run(learner: Method, session: Session, **changes: Any) -> Learned:
     training = tiny.TRAINING.model_copy(update=changes)
-    return learn(learner, session, tiny.pictures(session.train), training, 0)
+    return learn(learner, session, tiny.loader(session.train), training, 0)
 
 
 def importances(learner: Method) -> dict[str, Tensor]:

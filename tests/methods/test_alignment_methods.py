@@ -32,7 +32,7 @@ def past(name: str, tmp_path: Path, **options: Any) -> tuple[Method, Batch]:
     """A method in its second session, its network away from its teacher's place, and a batch."""
     first, second = tiny.two_sessions(tmp_path)
     learner = tiny.learner(name, **options)
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     learner.begin(second)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -80,7 +80,7 @@ def test_layerwise_learns_with_any_kind_of_backbone(backbone: str, tmp_path: Pat
     images = tiny.IMAGES.model_copy(update={"size": 160, "resize": 160}) if backbone == "test_vit" else tiny.IMAGES
     training = tiny.TRAINING.model_copy(update={"epochs": 1})
     for session in (first, second):
-        curves = learn(learner, session, tiny.pictures(session.train, images), training, 0).curves
+        curves = learn(learner, session, tiny.loader(session.train, images), training, 0).curves
     assert curves["spatial"][0] == pytest.approx(0, abs=1e-5)
     assert curves["spatial"][-1] > 1e-5
 
@@ -150,11 +150,11 @@ def test_a_discriminator_is_drawn_anew_in_later_sessions(tmp_path: Path) -> None
     first, second = tiny.two_sessions(tmp_path)
     one, other = tiny.learner("adversarial"), tiny.learner("adversarial")
     at_first = tiny.weights(one.D)  # type: ignore[arg-type]
-    curves = [learn(one, session, tiny.pictures(session.train), tiny.TRAINING, 0).curves for session in (first, second)]
+    curves = [learn(one, session, tiny.loader(session.train), tiny.TRAINING, 0).curves for session in (first, second)]
     assert "D accuracy" not in curves[0]
     assert len(curves[1]["D accuracy"]) == len(curves[1]["adversarial"])
     assert all(0 <= value <= 1 for value in curves[1]["D accuracy"])
-    learn(other, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(other, first, tiny.loader(first.train), tiny.TRAINING, 0)
     assert tiny.same(tiny.weights(other.D), at_first)  # type: ignore[arg-type]
     one.begin(second)
     assert not torch.equal(one.D.stack[0].weight, at_first["stack.0.weight"])  # type: ignore[union-attr, index]

@@ -42,7 +42,7 @@ def past(name: str, tmp_path: Path, **options: object) -> tuple[Method, Batch, t
     """A method in its second session with a network that has moved, a batch, z_o, l_o, z_n and l_n."""
     first, second = tiny.two_sessions(tmp_path)
     learner = tiny.learner(name, **options)
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     learner.begin(second)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -133,10 +133,10 @@ def test_roots_give_the_shrunk_covariance() -> None:
     assert flat.abs().max() < 1e-5
 
 
-def test_the_feature_matrix_is_that_of_the_sessions_pictures(tmp_path: Path) -> None:
+def test_the_feature_matrix_is_that_of_the_sessions_images(tmp_path: Path) -> None:
     first, _ = tiny.two_sessions(tmp_path)
     learner = tiny.learner("feature_replay", elastic=1.0)
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     with torch.no_grad():
         _, logits = learner.network(tiny.batch(first.train).images)
     head = learner.network.head
@@ -158,13 +158,13 @@ def test_any_method_keeps_means_and_moves_them(name: str, kind: str, tmp_path: P
     learner = tiny.learner(name, drift=kind)
     assert learner.memory is not None
     keys = list(learner.state_dict())
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     before = learner.memory.means.clone()
     with torch.no_grad():
         z, _ = learner.network(tiny.batch(first.train).images)
     for label in (0, 1):
         torch.testing.assert_close(before[label], z[tiny.batch(first.train).labels == label].mean(0))
-    learn(learner, second, tiny.pictures(second.train), tiny.TRAINING, 0)
+    learn(learner, second, tiny.loader(second.train), tiny.TRAINING, 0)
     assert list(learner.state_dict()) == keys
     after, images = learner.memory.means, tiny.batch(second.train).images
     with torch.no_grad():
@@ -186,7 +186,7 @@ def test_without_drift_nothing_is_kept() -> None:
 def test_the_memory_is_in_the_generation(tmp_path: Path) -> None:
     first, _ = tiny.two_sessions(tmp_path)
     learner = tiny.learner("feature_replay", mode="gaussian")
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     line = Lineage(tmp_path / "line")
     line.add(learner, {"fingerprint": "", "classes": first.classes})
     fresh = tiny.learner("feature_replay", mode="gaussian")
@@ -227,17 +227,17 @@ def test_resumes_to_the_bit_with_a_memory(name: str, options: dict[str, object],
         return learner
 
     once = tiny.learner(name, **options)
-    learn(once, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(once, first, tiny.loader(first.train), tiny.TRAINING, 0)
     if once.uses_teacher:
         once.teacher.load_state_dict(once.network.state_dict())
     before = tiny.weights(once)
     whole = start(kind)
-    expected = learn(whole, second, tiny.pictures(second.train), tiny.TRAINING, 0)
+    expected = learn(whole, second, tiny.loader(second.train), tiny.TRAINING, 0)
     checkpoint = tmp_path / "cut.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        learn(start(Cut), second, tiny.pictures(second.train), tiny.TRAINING, 0, checkpoint)
+        learn(start(Cut), second, tiny.loader(second.train), tiny.TRAINING, 0, checkpoint)
     resumed = start(kind)
-    found = learn(resumed, second, tiny.pictures(second.train), tiny.TRAINING, 0, checkpoint)
+    found = learn(resumed, second, tiny.loader(second.train), tiny.TRAINING, 0, checkpoint)
     assert found.curves == expected.curves
     assert tiny.same(tiny.weights(resumed), tiny.weights(whole))
 
@@ -269,11 +269,11 @@ def test_a_rotation_follows_the_batches(tmp_path: Path) -> None:
     torch.testing.assert_close(losses["projection"].detach(), 10 * l2(z_o, z_n @ (U @ Vh).T))
 
 
-def test_the_kept_rotation_is_that_of_all_pictures(tmp_path: Path) -> None:
+def test_the_kept_rotation_is_that_of_all_images(tmp_path: Path) -> None:
     """A network that has turned by a rotation R is turned back: the bridge is Rᵀ."""
     first, second = tiny.two_sessions(tmp_path)
     learner = tiny.learner("projection", form="orthogonal")
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     learner.begin(second)
     learner.eval()
     R = torch.linalg.qr(draw(8, 8, seed=3)).Q.float()
@@ -306,9 +306,9 @@ def test_rotation_recovers_a_rotation_and_leaves_what_it_does_not_see() -> None:
 def test_the_bridge_learns_and_starts_anew(tmp_path: Path) -> None:
     first, second = tiny.two_sessions(tmp_path)
     learner = tiny.learner("projection")
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     assert torch.equal(learner.bridge.weight, torch.eye(8)), "there is nothing to go back to"
-    learn(learner, second, tiny.pictures(second.train), tiny.TRAINING, 0)
+    learn(learner, second, tiny.loader(second.train), tiny.TRAINING, 0)
     assert not torch.equal(learner.bridge.weight, torch.eye(8))
     learner.begin(tiny.session(tmp_path, 2, 4))
     assert torch.equal(learner.bridge.weight, torch.eye(8))
@@ -329,10 +329,10 @@ def test_cvs_is_the_sum_of_its_terms(tmp_path: Path) -> None:
 def test_cvs_leaves_the_stored_gallery_where_it_was(tmp_path: Path) -> None:
     first, second = tiny.two_sessions(tmp_path)
     learner = tiny.learner("cvs")
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     assert learner.memory is not None
     before = learner.memory.vectors.clone()
-    learn(learner, second, tiny.pictures(second.train), tiny.TRAINING, 0)
+    learn(learner, second, tiny.loader(second.train), tiny.TRAINING, 0)
     assert torch.equal(learner.memory.vectors[: len(before)], before)
     assert learner.memory.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
 

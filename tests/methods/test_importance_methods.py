@@ -106,13 +106,13 @@ def test_a_later_session_that_was_cut_goes_on_to_the_bit(name: str, tmp_path: Pa
     run(learner, first)
     line.add(learner, {"fingerprint": "", "classes": first.classes})
     training = tiny.TRAINING.model_copy(update={"epochs": 4})
-    expected = learn(learner, second, tiny.pictures(second.train), training, 0)
+    expected = learn(learner, second, tiny.loader(second.train), training, 0)
 
     def go_on(of: type[Method]) -> tuple[Method, Learned]:
         later = tiny.learner(of)
         line.restore(line.get("g0"), later)
         checkpoint = tmp_path / "cut.safetensors"
-        return later, learn(later, second, tiny.pictures(second.train), training, 0, checkpoint)
+        return later, learn(later, second, tiny.loader(second.train), training, 0, checkpoint)
 
     with pytest.raises(KeyboardInterrupt):
         go_on(Cut)
@@ -134,7 +134,7 @@ def test_bfloat16_learns(name: str, tmp_path: Path) -> None:
 
 
 def fisher_by_loops(learner: Method, session: Session, labels: Callable[[Tensor, int], dict[int, float]]) -> Slopes:
-    """Mean over pictures of the weighted squared slopes of log p(y|x), for the labels that are asked for."""
+    """Mean over images of the weighted squared slopes of log p(y|x), for the labels that are asked for."""
     learner.network.eval()
     parameters = trained(learner.network.embedder)
     total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
@@ -159,7 +159,7 @@ def true_label(p: Tensor, label: int) -> dict[int, float]:
 
 
 @pytest.mark.parametrize(("fisher", "labels"), [("expected", expected_labels), ("empirical", true_label)])
-def test_fisher_is_a_loop_over_pictures(fisher: str, labels: Any, tmp_path: Path) -> None:
+def test_fisher_is_a_loop_over_images(fisher: str, labels: Any, tmp_path: Path) -> None:
     first, _ = tiny.two_sessions(tmp_path)
     learner = tiny.learner("ewc", fisher=fisher)
     run(learner, first)
@@ -179,9 +179,9 @@ def test_sampled_fisher_is_one_of_the_labels_and_the_same_in_every_run(tmp_path:
     assert all((bound[name] * 1.001 + 1e-6 >= F).all() for name, F in importances(one).items())
 
 
-def test_fisher_is_clipped_mixed_and_of_few_pictures(tmp_path: Path) -> None:
+def test_fisher_is_clipped_mixed_and_of_few_images(tmp_path: Path) -> None:
     first, second = tiny.two_sessions(tmp_path)
-    learner = tiny.learner("ewc", clip=1e-3, mix=0.25, fisher="empirical", pictures=2)
+    learner = tiny.learner("ewc", clip=1e-3, mix=0.25, fisher="empirical", images=2)
     run(learner, first)
     before = importances(learner)
     assert max(float(F.max()) for F in before.values()) == pytest.approx(1e-3)

@@ -94,7 +94,7 @@ def test_adapters_are_beside_what_may_have_them(network: NetworkOptions) -> None
 def test_a_session_starts_from_the_last_network(network: NetworkOptions, tmp_path: Path) -> None:
     first, second = tiny.two_sessions(tmp_path)
     made = learner(network)
-    learn(made, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(made, first, tiny.loader(first.train), tiny.TRAINING, 0)
     made.begin(second)
     made.eval()
     batch = tiny.batch(second.train)
@@ -142,7 +142,7 @@ def test_what_learns_and_what_rests(network: NetworkOptions, projection: bool, t
     made = learner(network, rank=2, projection=projection)
     free = {name for name, parameter in made.named_parameters() if parameter.requires_grad}
     assert not any(name.startswith("adapters.") for name in free)
-    learn(made, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(made, first, tiny.loader(first.train), tiny.TRAINING, 0)
     made.network.freeze_batchnorm(True)
     made.begin(second)
     learning = {name for name, parameter in made.named_parameters() if parameter.requires_grad}
@@ -152,7 +152,7 @@ def test_what_learns_and_what_rests(network: NetworkOptions, projection: bool, t
     assert {"network.head.weight", "network.head.bias", "adapters.0.A", "adapters.0.B"} <= learning
 
     before = tiny.weights(made.network)
-    learn(made, second, tiny.pictures(second.train), tiny.TRAINING, 0)
+    learn(made, second, tiny.loader(second.train), tiny.TRAINING, 0)
     after = tiny.weights(made.network)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     adaptable = {f"embedder.backbone.{name}.weight" for name in made.names}
@@ -195,7 +195,7 @@ def test_nothing_is_kept_between_sessions(tmp_path: Path) -> None:
     first, second = tiny.two_sessions(tmp_path)
     made, line = learner(), Lineage(tmp_path / "line")
     for session in (first, second):
-        learn(made, session, tiny.pictures(session.train), tiny.TRAINING, 0)
+        learn(made, session, tiny.loader(session.train), tiny.TRAINING, 0)
         line.add(made, {"fingerprint": "", "classes": session.classes})
     assert sum(value.numel() for name, value in made.state_dict().items() if not name.startswith("network.")) == 0
     again = learner()

@@ -34,7 +34,7 @@ def samples_for(learner: Method, before: Session, now: Session) -> list[Sample]:
 
 def learn_first(name: str, first: Session) -> Method:
     learner = tiny.learner(name)
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     return learner
 
 
@@ -48,7 +48,7 @@ def shaken(learner: Method) -> Method:
 
 
 @every_method
-def test_learns_a_session_without_the_pictures_of_the_last(name: str, tmp_path: Path) -> None:
+def test_learns_a_session_without_the_images_of_the_last(name: str, tmp_path: Path) -> None:
     first, second = tiny.two_sessions(tmp_path)
     learner = learn_first(name, first)
     Lineage(tmp_path / "line").add(learner, {"fingerprint": "", "classes": first.classes})
@@ -59,7 +59,7 @@ def test_learns_a_session_without_the_pictures_of_the_last(name: str, tmp_path: 
     later = tiny.learner(name)
     line = Lineage(tmp_path / "line")
     line.restore(line.get("g0"), later)
-    learned = learn(later, second, tiny.pictures(samples_for(later, first, second)), tiny.TRAINING, 0)
+    learned = learn(later, second, tiny.loader(samples_for(later, first, second)), tiny.TRAINING, 0)
 
     assert learned.failures == ()
     with torch.no_grad():
@@ -134,18 +134,18 @@ def test_resumes_to_the_bit(name: str, index: int, tmp_path: Path) -> None:
     if index:
         before = tiny.weights(learn_first(name, sessions[0]).network)
     whole = start(kind)
-    pictures = tiny.pictures(samples_for(whole, sessions[0], sessions[1]) if index else sessions[0].train)
-    expected = learn(whole, sessions[index], pictures, tiny.TRAINING, 0)
+    loader = tiny.loader(samples_for(whole, sessions[0], sessions[1]) if index else sessions[0].train)
+    expected = learn(whole, sessions[index], loader, tiny.TRAINING, 0)
 
     checkpoint = tmp_path / "cut.safetensors"
     try:
-        learn(start(Cut), sessions[index], pictures, tiny.TRAINING, 0, checkpoint)
+        learn(start(Cut), sessions[index], loader, tiny.TRAINING, 0, checkpoint)
     except KeyboardInterrupt:
         assert checkpoint.exists()
     else:
         assert expected.curves == {}, "an interrupted session ended as if it was whole"
     resumed = start(kind)
-    found = learn(resumed, sessions[index], pictures, tiny.TRAINING, 0, checkpoint)
+    found = learn(resumed, sessions[index], loader, tiny.TRAINING, 0, checkpoint)
     assert tiny.same(tiny.weights(resumed), tiny.weights(whole))
     assert found.curves == expected.curves
 
@@ -187,7 +187,7 @@ def test_the_teacher_is_the_last_network_and_stays(name: str, tmp_path: Path) ->
     first, second = tiny.two_sessions(tmp_path)
     learner = learn_first(name, first)
     last = tiny.weights(learner.network)
-    learn(learner, second, tiny.pictures(samples_for(learner, first, second)), tiny.TRAINING, 0)
+    learn(learner, second, tiny.loader(samples_for(learner, first, second)), tiny.TRAINING, 0)
     if learner.uses_teacher:
         assert tiny.same(tiny.weights(learner.teacher), last)
         assert not any(parameter.requires_grad for parameter in learner.teacher.parameters())
@@ -230,7 +230,7 @@ def past(name: str, tmp_path: Path, **options: object) -> tuple[Method, Batch, t
     """A method in its second session, a batch, and the embeddings and logits of teacher and network on it."""
     first, second = tiny.two_sessions(tmp_path)
     learner = tiny.learner(name, **options)
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     learner.begin(second)
     shaken(learner)
     batch = tiny.batch(second.train)

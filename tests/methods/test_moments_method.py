@@ -15,7 +15,7 @@ from scrubjay.types import Session
 def second_session(tmp_path: Path, **options: object) -> tuple[Method, Session]:
     first, second = tiny.two_sessions(tmp_path)
     learner = tiny.learner("moments", **options)
-    learn(learner, first, tiny.pictures(first.train), tiny.TRAINING, 0)
+    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     learner.begin(second)
     return learner.eval(), second
 
@@ -54,7 +54,7 @@ def test_nothing_is_charged_before_anything_moves(tmp_path: Path) -> None:
     assert losses["moments"] == 0
 
 
-def test_moments_of_all_sessions_are_weighed_by_their_pictures(tmp_path: Path) -> None:
+def test_moments_of_all_sessions_are_weighed_by_their_images(tmp_path: Path) -> None:
     learner, second = second_session(tmp_path, rank=1000)
     learner.train()
     seen: list[torch.Tensor] = []
@@ -79,7 +79,7 @@ def test_old_embeddings_move_less_than_under_fine_tuning(tmp_path: Path) -> None
         old = tiny.batch(tiny.session(root, 0, 0).train)
         with torch.no_grad():
             before, _ = learner.network(old.images)
-        learn(learner, second, tiny.pictures(second.train), tiny.TRAINING, 0)
+        learn(learner, second, tiny.loader(second.train), tiny.TRAINING, 0)
         with torch.no_grad():
             moved[weight] = float((learner.network(old.images)[0] - before).square().sum(1).mean())
     assert moved[1000.0] < 0.5 * moved[0.0]

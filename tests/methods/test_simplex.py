@@ -73,7 +73,7 @@ def test_the_head_is_the_vertices_and_stays(ce_share: float, tmp_path: Path) -> 
     line = Lineage(tmp_path / "line")
     for session in tiny.two_sessions(tmp_path):
         before = tiny.weights(learner.network.embedder)
-        learn(learner, session, tiny.pictures(session.train), tiny.TRAINING, 0)
+        learn(learner, session, tiny.loader(session.train), tiny.TRAINING, 0)
         head = learner.network.head
         assert torch.equal(head.weight, simplex(DIM)[: session.labels.stop])
         assert not head.bias.any()

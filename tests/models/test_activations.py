@@ -11,7 +11,7 @@ import torch
 
 import tiny
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.loading import Pictures, batches, in_order, readable
+from scrubjay.data.loading import ImageLoader, batches, in_order, readable
 from scrubjay.errors import ImageError, StorageError
 from scrubjay.models.activations import Activations
 from scrubjay.models.embedder import Embedder
@@ -30,11 +30,11 @@ def samples(root: Path, number: int = 6) -> list[Sample]:
     return [Sample(tiny.paint(root / f"{index}.png", index % 3, index), index % 3) for index in range(number)]
 
 
-def train(of: list[Sample], images: ImageOptions = IMAGES) -> Pictures:
-    return Pictures(of, images, train=True)
+def train(of: list[Sample], images: ImageOptions = IMAGES) -> ImageLoader:
+    return ImageLoader(of, images, train=True)
 
 
-def test_a_batch_is_what_the_frozen_part_makes_of_the_pictures(embedder: Embedder, tmp_path: Path) -> None:
+def test_a_batch_is_what_the_frozen_part_makes_of_the_images(embedder: Embedder, tmp_path: Path) -> None:
     of = samples(tmp_path)
     keys = [(0, 5), (3, 8), (0, 6), (0, 7), (5, 1)]
     kept = Activations(tmp_path / "kept", embedder, IMAGES)
@@ -54,10 +54,10 @@ def test_a_batch_is_what_the_frozen_part_makes_of_the_pictures(embedder: Embedde
 def test_centre_crops_are_kept_beside_the_others(embedder: Embedder, tmp_path: Path) -> None:
     of = samples(tmp_path)
     kept = Activations(tmp_path / "kept", embedder, IMAGES)
-    seen = list(in_order(kept.of(Pictures(of, IMAGES, train=False)), 4))
+    seen = list(in_order(kept.of(ImageLoader(of, IMAGES, train=False)), 4))
     assert [len(batch.labels) for batch in seen] == [4, 2]
     with torch.no_grad():
-        expected = embedder.prepare(Pictures(of, IMAGES, train=False).__getitems__(range(6)).images)
+        expected = embedder.prepare(ImageLoader(of, IMAGES, train=False).__getitems__(range(6)).images)
     assert torch.equal(torch.cat([batch.images for batch in seen]), expected)
 
 
@@ -65,7 +65,7 @@ def rows(kept: Activations) -> int:
     return int(sqlite3.connect(kept.file).execute("SELECT count(*) FROM activations").fetchone()[0])
 
 
-def test_each_picture_and_view_is_computed_once_for_all_runs(
+def test_each_image_and_view_is_computed_once_for_all_runs(
     embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = samples(tmp_path)
@@ -94,8 +94,8 @@ def test_crops_that_never_come_again_are_not_kept(embedder: Embedder, tmp_path: 
 
 
 @pytest.mark.parametrize("change", ["size", "time"])
-def test_a_changed_picture_is_not_served_stale(change: str, embedder: Embedder, tmp_path: Path) -> None:
-    of = [Sample(tiny.paint(tmp_path / "0.bmp", 0, 0), 0)]  # without compression: the size is that of the picture
+def test_a_changed_image_is_not_served_stale(change: str, embedder: Embedder, tmp_path: Path) -> None:
+    of = [Sample(tiny.paint(tmp_path / "0.bmp", 0, 0), 0)]  # without compression: the size is that of the image
     before = Activations(tmp_path / "kept", embedder, IMAGES).of(train(of)).__getitems__([(0, 0)])
     status = of[0].path.stat()
     tiny.paint(of[0].path, 2, 99, side=44 if change == "size" else 40)
@@ -132,7 +132,7 @@ def test_other_weights_and_other_preparation_have_other_files(embedder: Embedder
 
 def test_what_cannot_be_decoded_is_reported_as_without(embedder: Embedder, tmp_path: Path) -> None:
     of = samples(tmp_path)
-    of[1].path.write_text("no picture")
+    of[1].path.write_text("no image")
     of[4].path.unlink()
     kept = Activations(tmp_path / "kept", embedder, IMAGES)
     for _ in range(2):
@@ -143,10 +143,10 @@ def test_what_cannot_be_decoded_is_reported_as_without(embedder: Embedder, tmp_p
         assert torch.equal(found.indices, plain.indices)
         assert len(found.images) == 4
     only = [[(1, 0), (4, 0)]]
-    with pytest.raises(ImageError, match="not one of 2 pictures can be decoded"):
+    with pytest.raises(ImageError, match="not one of 2 images can be decoded"):
         list(batches(kept.of(train(of)), only))
     strict = IMAGES.model_copy(update={"on_error": "raise"})
-    with pytest.raises(ImageError, match=r"1\.png: not a picture"):
+    with pytest.raises(ImageError, match=r"1\.png: not an image"):
         readable(kept.of(train(of, strict)))
 
 
@@ -249,7 +249,7 @@ def test_an_embedder_without_a_frozen_part_has_no_activations(tmp_path: Path) ->
         Activations(tmp_path, tiny.learner().network.embedder, IMAGES)
 
 
-def test_views_are_a_few_crops_of_each_picture(tmp_path: Path) -> None:
+def test_views_are_a_few_crops_of_each_image(tmp_path: Path) -> None:
     of = samples(tmp_path)
     two = train(of)
     for index in range(2):

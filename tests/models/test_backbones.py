@@ -9,7 +9,7 @@ from efficientnet_lite_pytorch import EfficientNet
 
 from scrubjay import _compat as compat
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.loading import Pictures
+from scrubjay.data.loading import ImageLoader
 from scrubjay.errors import ConfigError
 from scrubjay.models import backbones
 from scrubjay.models.embedder import Embedder, NetworkOptions
@@ -22,7 +22,7 @@ def photographs(grocery: Path) -> torch.Tensor:
     lines = (grocery / "train.txt").read_text(encoding="utf-8").splitlines()
     first = {int(line.split(",")[1]): grocery / line.split(",")[0] for line in reversed(lines)}
     samples = [Sample(first[label], label) for label in sorted(first)[:16]]
-    images = Pictures(samples, ImageOptions(), train=False).__getitems__(range(16)).images
+    images = ImageLoader(samples, ImageOptions(), train=False).__getitems__(range(16)).images
     assert len(images) == 16
     return (images.float() / 255 - 0.5) / 0.5
 

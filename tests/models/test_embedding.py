@@ -44,9 +44,9 @@ def test_the_backbone_alone_is_another_space(tmp_path: Path) -> None:
     assert found.fingerprint != space_fingerprint(embedder, tiny.IMAGES)
 
 
-def test_broken_pictures_are_missing_and_named(tmp_path: Path) -> None:
+def test_broken_images_are_missing_and_named(tmp_path: Path) -> None:
     samples = tiny.session(tmp_path, 0, 0).train
-    samples[2].path.write_text("no picture")
+    samples[2].path.write_text("no image")
     embedder = tiny.learner().network.embedder
     found = embed(embedder, samples, tiny.IMAGES)
     assert found.indices.tolist() == [0, 1, 3, 4, 5, 6, 7]
@@ -57,7 +57,7 @@ def test_broken_pictures_are_missing_and_named(tmp_path: Path) -> None:
         embed(embedder, [samples[2]], tiny.IMAGES)
 
 
-def test_no_pictures_are_no_vectors() -> None:
+def test_no_images_are_no_vectors() -> None:
     found = embed(tiny.learner().network.embedder, [], tiny.IMAGES)
     assert found.vectors.shape == (0, 8)
     assert found.labels.shape == found.indices.shape == (0,)

@@ -63,7 +63,7 @@ def test_mixed_precision_and_layout_leave_activations_alone() -> None:
     assert torch.equal(stem(images.contiguous(memory_format=torch.channels_last)), expected)
 
 
-def test_no_pictures_have_no_activations() -> None:
+def test_no_images_have_no_activations() -> None:
     stem = network().embedder.stem
     assert stem is not None
     assert stem(pixels(0)).shape == (0, *stem(pixels(1)).shape[1:])
@@ -112,7 +112,7 @@ def test_frozen_layers_never_change_and_others_do(batchnorm: str, tmp_path: Path
     frozen = [tiny.weights(layer) for layer in stem.layers]
     rest = tiny.weights(stem.tail)
     for session in tiny.two_sessions(tmp_path):
-        learn(learner, session, tiny.pictures(session.train), options, 0)
+        learn(learner, session, tiny.loader(session.train), options, 0)
         assert all(tiny.same(tiny.weights(layer), was) for layer, was in zip(stem.layers, frozen, strict=True))
         assert not any(parameter.requires_grad for layer in stem.layers for parameter in layer.parameters())
         learner.train()

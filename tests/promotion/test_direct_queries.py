@@ -13,7 +13,7 @@ from scrubjay.types import Sample
 
 
 @pytest.mark.parametrize("harmful", [True, False])
-def test_a_bridge_that_probe_pictures_find_less_over_is_not_taken(
+def test_a_bridge_that_probe_images_find_less_over_is_not_taken(
     small_shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harmful: bool
 ) -> None:
     shop = Catalogue(killing.fresh(small_shop, tmp_path / "work") / "shop")
@@ -25,9 +25,9 @@ def test_a_bridge_that_probe_pictures_find_less_over_is_not_taken(
     shop.promote("g1", force=True)
     calibrations = shop.upkeep.answering.calibrations(shop.lineage.get("g1"))
     (old,) = (space for space in shop.gallery.store.spaces() if space.generation == "g0")
-    picture = small_shop / "spring" / "apple" / "1.png"
+    image = small_shop / "spring" / "apple" / "1.png"
     answering = shop.upkeep.answering
-    vectors = answering.embed(shop.lineage.get("g1"), [Sample(picture, 0)]).vectors
+    vectors = answering.embed(shop.lineage.get("g1"), [Sample(image, 0)]).vectors
     (leg,) = (leg for leg in answering.legs(shop.lineage.get("g1"), vectors) if leg.space == old)
     assert (old.id in calibrations.straight) == np.array_equal(leg.queries, vectors)
     if harmful:

@@ -22,7 +22,7 @@ from scrubjay.models.embedding import embed, space_fingerprint
 from scrubjay.promotion.gate_report import Judging
 from scrubjay.search.novelty import threshold
 from scrubjay.stores import Item
-from shops import copied, pictures
+from shops import copied, images
 from tiny import IMAGES
 
 KEYS = {
@@ -49,7 +49,7 @@ def with_gate(shop: Catalogue, **options: Any) -> Catalogue:
 
 
 def wreck(shop: Catalogue, name: str) -> None:
-    """Make a network see the same in all pictures: its projection keeps its bias only."""
+    """Make a network see the same in all images: its projection keeps its bias only."""
     path = shop.folder / "generations" / name / "network.safetensors"
     tensors, info = load_tensors(path, "")
     weight = next(key for key in tensors if key.endswith("projection.weight"))
@@ -70,7 +70,7 @@ def test_the_report_of_a_gate(shop: Catalogue) -> None:
     assert report["groups"]["old"]["classes"] == 2
     assert (report["groups"]["old"]["queries"], report["groups"]["new"]["queries"]) == (6, 3)
     assert report["groups"]["seen"]["queries"] == 9
-    assert report["probe"] == {"pictures": 9, "kind": "pictures"}
+    assert report["probe"] == {"images": 9, "kind": "images"}
     assert report["unjudged"] == []
     assert report["backfill"]["items"] == 10
     assert report["sample"]["items"] == 10
@@ -116,17 +116,17 @@ def test_a_gallery_of_items_without_vectors_has_nothing_to_lose(shop: Catalogue)
     assert report["sample"]["reindexed"]["recall@1"] >= 0
 
 
-def test_without_probe_pictures_a_gate_fails_and_says_why(shop: Catalogue) -> None:
+def test_without_probe_images_a_gate_fails_and_says_why(shop: Catalogue) -> None:
     shutil.rmtree(shop.folder / "probe")
     report = shop.gate("g1")
     assert not report["passed"]
     assert report["reasons"] == [
-        "no probe pictures: none were held out when its classes were learned, or probe.images is 0"
+        "no probe images: none were held out when its classes were learned, or probe.images is 0"
     ]
-    assert report["probe"]["pictures"] == 0
-    with pytest.raises(CatalogueError, match="no probe pictures"):
+    assert report["probe"]["images"] == 0
+    with pytest.raises(CatalogueError, match="no probe images"):
         shop.promote("g1")
-    with pytest.raises(CatalogueError, match="no probe pictures tell the recall"):
+    with pytest.raises(CatalogueError, match="no probe images tell the recall"):
         shop.backfill(until_recall=0.5)
 
 
@@ -138,7 +138,7 @@ def test_what_answers_already_is_no_candidate(shop: Catalogue) -> None:
 
 
 def test_a_sibling_is_judged_on_the_classes_that_it_never_learned(shop: Catalogue, tmp_path: Path) -> None:
-    """g2 knows no figs; what answers now does: those pictures are old ones, though not on the candidate's line."""
+    """g2 knows no figs; what answers now does: those images are old ones, though not on the candidate's line."""
     shop.promote("g1")
     shop.add([tmp_path / "summer" / "train"])
     report = shop.gate("g2")
@@ -151,7 +151,7 @@ def test_a_sibling_is_judged_on_the_classes_that_it_never_learned(shop: Catalogu
 
 
 def test_a_candidate_two_generations_ahead_brings_the_classes_of_both(shop: Catalogue, tmp_path: Path) -> None:
-    shop.learn(pictures(tmp_path / "winter", "medlar"), start="g1")
+    shop.learn(images(tmp_path / "winter", "medlar"), start="g1")
     report = shop.gate("g3")
     assert (report["groups"]["old"]["classes"], report["groups"]["new"]["classes"]) == (2, 2)
     assert report["groups"]["new"]["queries"] == 6
@@ -175,7 +175,7 @@ def test_classes_that_the_gallery_holds_already_are_not_doubled(shop: Catalogue,
 
 def test_a_generation_that_kept_no_embeddings_is_passed_over(shop: Catalogue, tmp_path: Path) -> None:
     """Those of older versions did not: a candidate that descends from one must still be judged."""
-    shop.learn(pictures(tmp_path / "winter", "medlar"), start="g1")
+    shop.learn(images(tmp_path / "winter", "medlar"), start="g1")
     (shop.lineage.get("g1").folder / "session.safetensors").unlink()
     assert shop.gate("g3")["groups"]["new"]["classes"] >= 1
     assert shop.gate("g1")["groups"]["old"]["classes"] == 2
@@ -253,12 +253,12 @@ def test_the_scores_of_probes_are_those_that_a_search_gives(shop: Catalogue) -> 
         assert np.allclose([known, unknown], [own, other], atol=1e-3)
 
 
-def test_too_few_probe_pictures_call_nothing_a_match(shop: Catalogue, tmp_path: Path) -> None:
+def test_too_few_probe_images_call_nothing_a_match(shop: Catalogue, tmp_path: Path) -> None:
     answer = shop.answer(tmp_path / "spring/train/apple/0.png")
-    assert (answer.matched, answer.threshold) == (None, None), "six pictures say nothing about one in twenty"
+    assert (answer.matched, answer.threshold) == (None, None), "six images say nothing about one in twenty"
 
 
-def test_pairs_are_of_pictures_that_are_what_they_were(shop: Catalogue, tmp_path: Path) -> None:
+def test_pairs_are_of_images_that_are_what_they_were(shop: Catalogue, tmp_path: Path) -> None:
     parent = shop.lineage.get("g0")
     embedder = shop.lineage.network(shop.lineage.get("g1")).embedder
     pears = sorted((tmp_path / "spring/train/pear").iterdir())
@@ -278,7 +278,7 @@ def test_pairs_are_of_pictures_that_are_what_they_were(shop: Catalogue, tmp_path
     assert [labels[0] == label for label in labels] == (found.labels == found.labels[0]).tolist()
 
 
-def test_there_are_no_pairs_without_pictures_labels_or_vectors(shop: Catalogue, tmp_path: Path) -> None:
+def test_there_are_no_pairs_without_images_labels_or_vectors(shop: Catalogue, tmp_path: Path) -> None:
     embedder = shop.lineage.network(shop.lineage.get("g1")).embedder
     assert pairs(shop.upkeep.answering, shop.lineage.get("g1"), embedder) is None, "g1 has embedded nothing"
     shutil.rmtree(tmp_path / "spring")

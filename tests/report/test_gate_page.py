@@ -42,15 +42,15 @@ def report(**changed: Any) -> dict[str, Any]:
         },
         "backfill": {"items": 5000, "images_per_second": 410.0, "seconds": 12.2},
         "sample": None,
-        "probe": {"pictures": 80, "kind": "pictures"},
+        "probe": {"images": 80, "kind": "images"},
         "created": "2026-01-02T03:04:05+00:00",
         **changed,
     }
 
 
-def flip(picture: str, uri: str, label: str = "apple") -> dict[str, Any]:
+def flip(image: str, uri: str, label: str = "apple") -> dict[str, Any]:
     return {
-        "picture": picture,
+        "image": image,
         "label": label,
         "before": {"uri": uri, "label": label, "score": 0.81},
         "after": {"uri": "s3://bucket/pear.jpg", "label": None, "score": 0.77},
@@ -58,7 +58,7 @@ def flip(picture: str, uri: str, label: str = "apple") -> dict[str, Any]:
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     path = tmp_path / "with space.png"
     Image.new("RGB", (300, 200), (80, 40, 200)).save(path)
     return path
@@ -109,10 +109,10 @@ def test_failure_of_the_bridges_and_failure_of_the_network_get_different_advice(
     assert "probe.images" in steps(report(groups={}))[0][0]
 
 
-def test_flips_show_query_then_right_then_wrong(picture):
-    shown = Page(page(report(flips=[flip(str(picture), picture.as_uri())])))
+def test_flips_show_query_then_right_then_wrong(image):
+    shown = Page(page(report(flips=[flip(str(image), image.as_uri())])))
     assert [image["alt"] for image in shown.attributes("img")] == ["query: apple", "apple"]  # a file: address works
-    assert "no picture: pear.jpg" in shown.text
+    assert "no image: pear.jpg" in shown.text
     assert "no class" in shown.text
     labels = [each.get("aria-label") for each in shown.attributes("b")]
     assert labels[-2:] == ["right", "wrong"]
@@ -132,9 +132,9 @@ def test_bridges_show_only_figures_that_were_measured():
     assert "bridge, queries to older vectors: ridge" in gate_lines(report())
 
 
-def test_a_report_without_gallery_or_probe_pictures():
+def test_a_report_without_gallery_or_probe_images():
     bare = {"candidate": "g1", "serving": "g0", "passed": True, "reasons": [], "note": "the gallery is empty"}
-    nothing = {"backfill": None, "sample": None, "bridges": {}, "probe": {"pictures": 0, "kind": "pictures"}}
+    nothing = {"backfill": None, "sample": None, "bridges": {}, "probe": {"images": 0, "kind": "images"}}
     assert gate_lines({**bare, **nothing}) == [
         "PASS: g1 may answer queries",
         "  the gallery is empty",
@@ -145,9 +145,9 @@ def test_a_report_without_gallery_or_probe_pictures():
     assert "Bridges" not in shown.text
 
 
-def test_page_fetches_nothing_and_escapes_names(picture):
+def test_page_fetches_nothing_and_escapes_names(image):
     names = {"candidate": HOSTILE, "catalogue": HOSTILE, "reasons": [HOSTILE]}
-    text = page(report(**names, flips=[flip(str(picture), HOSTILE, HOSTILE)]))
+    text = page(report(**names, flips=[flip(str(image), HOSTILE, HOSTILE)]))
     assert "<script" not in text
     shown = Page(text)
     assert shown.open == []

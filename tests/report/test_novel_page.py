@@ -49,8 +49,8 @@ class Page(HTMLParser):
 
 
 def query(path: Path | None, label: str | None = "jay", match: float | None = 0.12) -> Query:
-    picture = None if path is None else str(path)
-    return Query(picture, "00" * 16, "g1", np.ones(2, np.float32), (("a", "u", label, match),), False, 1.0)
+    image = None if path is None else str(path)
+    return Query(image, "00" * 16, "g1", np.ones(2, np.float32), (("a", "u", label, match),), False, 1.0)
 
 
 def painted(path: Path) -> Path:
@@ -64,8 +64,8 @@ def novel(*groups, alarm=True, expected=0.05) -> Novelty:
 
 
 def test_page_is_well_formed_and_needs_nothing_else(tmp_path):
-    pictures = [query(painted(tmp_path / f"{i}.png"), label=HOSTILE) for i in range(4)]
-    text = page(novel(pictures[:3], pictures[3:]), HOSTILE)
+    images = [query(painted(tmp_path / f"{i}.png"), label=HOSTILE) for i in range(4)]
+    text = page(novel(images[:3], images[3:]), HOSTILE)
     shown = Page(text)
     assert shown.open == []
     assert shown.attributes("html") == [{"lang": "en"}]
@@ -87,25 +87,25 @@ def test_page_says_how_many_and_what_to_do(tmp_path):
     assert "5 of the last 200 queries found nothing" in shown.text
     assert "at most 5 % would be usual" in shown.text
     assert shown.code[0] == "scrubjay learn 'my shop' new-classes"
-    assert "3 pictures" in shown.text
+    assert "3 images" in shown.text
     assert "nearest: jay, 12%" in shown.text
     for each in asked:
-        assert each.picture in shown.text
+        assert each.image in shown.text
 
 
 def test_page_without_alarm_does_not_call_for_learning():
     shown = Page(page(novel(alarm=False)))
     assert "Nothing that calls for learning" in shown.text
     assert "What to do" not in shown.text
-    assert "not known: no probe picture says" in Page(page(novel(alarm=False, expected=1.0))).text
+    assert "not known: no probe image says" in Page(page(novel(alarm=False, expected=1.0))).text
 
 
-def test_gone_and_broken_pictures_are_empty_tiles(tmp_path):
+def test_gone_and_broken_images_are_empty_tiles(tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(painted(tmp_path / "whole.png").read_bytes()[:60])
     shown = Page(page(novel([query(tmp_path / "gone.png"), query(broken), query(None, label=None, match=None)])))
     assert shown.attributes("img") == []
-    for said in ("no picture: gone.png", "no picture: broken.png", "no picture: without a file", "nearest: no class"):
+    for said in ("no image: gone.png", "no image: broken.png", "no image: without a file", "nearest: no class"):
         assert said in shown.text
 
 
@@ -114,7 +114,7 @@ def test_large_group_shows_some_and_names_all(tmp_path):
     shown = Page(page(novel(asked)))
     assert len(shown.attributes("img")) == SHOWN
     assert "And 3 more." in shown.text
-    assert all(f"cp {each.picture} " in shown.text for each in asked)
+    assert all(f"cp {each.image} " in shown.text for each in asked)
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="there is no shell")

@@ -45,15 +45,15 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     for i in range(3):
         Image.new("RGB", (300, 200), (80 * i, 40, 200)).save(tmp_path / f"{i}.jpg")
     return [tmp_path / f"{i}.jpg" for i in range(3)]
 
 
-def retrieval(pictures, label=HOSTILE):
-    hits = ((pictures[1], label, 0.987, True), (pictures[2], "other", -0.5, False))
-    return Retrieval(pictures[0], label, (("g0, before", hits), ("mmd g2", hits[:1])))
+def retrieval(images, label=HOSTILE):
+    hits = ((images[1], label, 0.987, True), (images[2], "other", -0.5, False))
+    return Retrieval(images[0], label, (("g0, before", hits), ("mmd g2", hits[:1])))
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def runs():
     return [result(method, seed, score=0.3 + 0.05 * seed) for method in ("frozen", "mmd", "joint") for seed in (0, 1)]
 
 
-def test_page_is_well_formed_and_says_what_it_shows(runs, pictures):
-    page = Page(render(runs, [retrieval(pictures)], title="A title"))
+def test_page_is_well_formed_and_says_what_it_shows(runs, images):
+    page = Page(render(runs, [retrieval(images)], title="A title"))
     assert page.open == []
     assert page.attributes("html") == [{"lang": "en"}]
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.attributes("meta")
@@ -88,8 +88,8 @@ def test_page_is_well_formed_and_says_what_it_shows(runs, pictures):
         assert said in page.text
 
 
-def test_page_fetches_nothing(runs, pictures):
-    page = Page(render(runs, [retrieval(pictures)]))
+def test_page_fetches_nothing(runs, images):
+    page = Page(render(runs, [retrieval(images)]))
     for tag, attributes in page.tags:
         assert tag not in {"script", "link", "iframe", "object", "embed", "base"}
         for name in ("src", "href", "srcset", "poster", "data", "action"):
@@ -111,13 +111,13 @@ def test_plots_are_valid_svg(runs):
             assert link.startswith(("#", "data:"))
 
 
-def test_everything_a_user_names_is_escaped(pictures):
+def test_everything_a_user_names_is_escaped(images):
     run = result(name=HOSTILE, config={"note": HOSTILE}, versions={HOSTILE: HOSTILE})
     run["sessions"][0]["classes"] = [HOSTILE]
     run["data"] |= {"source": HOSTILE, "hash": [HOSTILE], "broken": [[HOSTILE, HOSTILE]]}
     run["phases"][0]["phase"] = HOSTILE
     item = Retrieval(
-        Path(f"/nowhere/{HOSTILE.replace('/', '')}"), HOSTILE, ((HOSTILE, retrieval(pictures).columns[0][1]),)
+        Path(f"/nowhere/{HOSTILE.replace('/', '')}"), HOSTILE, ((HOSTILE, retrieval(images).columns[0][1]),)
     )
     text = render([run], [item], title=HOSTILE)
     page = Page(text)
@@ -127,8 +127,8 @@ def test_everything_a_user_names_is_escaped(pictures):
     assert {"title": HOSTILE} in page.attributes("span")
 
 
-def test_right_and_wrong_are_more_than_a_colour(runs, pictures):
-    text = render(runs, [retrieval(pictures)])
+def test_right_and_wrong_are_more_than_a_colour(runs, images):
+    text = render(runs, [retrieval(images)])
     assert len(re.findall('class="frame right">', text)) == 2
     assert len(re.findall('class="frame wrong">', text)) == 1
     assert text.count('aria-label="right">✓<') == 2
@@ -137,20 +137,20 @@ def test_right_and_wrong_are_more_than_a_colour(runs, pictures):
     assert "-0.50" in text
 
 
-def test_missing_and_broken_pictures_are_empty_tiles_with_their_name(runs, pictures):
-    pictures[1].unlink()
-    pictures[2].write_bytes(b"no picture")
-    page = Page(render(runs, [retrieval(pictures)]))
-    assert "no picture: 1.jpg" in page.text
-    assert "no picture: 2.jpg" in page.text
+def test_missing_and_broken_images_are_empty_tiles_with_their_name(runs, images):
+    images[1].unlink()
+    images[2].write_bytes(b"no image")
+    page = Page(render(runs, [retrieval(images)]))
+    assert "no image: 1.jpg" in page.text
+    assert "no image: 2.jpg" in page.text
     assert sum(image["src"].startswith("data:image/jpeg;") for image in page.attributes("img")) == 1
 
 
 def test_thumbnails_are_small_and_upright(tmp_path):
-    picture = Image.new("RGB", (640, 320), "red")
-    exif = picture.getexif()
+    image = Image.new("RGB", (640, 320), "red")
+    exif = image.getexif()
     exif[0x0112] = 6
-    picture.save(tmp_path / "turned.jpg", exif=exif)
+    image.save(tmp_path / "turned.jpg", exif=exif)
     data = base64.b64decode(thumbnail(tmp_path / "turned.jpg").split(",")[1])
     with Image.open(io.BytesIO(data)) as small:
         assert small.size == (56, 112)
@@ -203,14 +203,14 @@ def test_seconds_and_speed_of_every_phase():
 
 
 def test_broken_files_are_counted_once_and_fifty_are_shown():
-    broken = [[f"pictures/{i:03}.jpg", "truncated"] for i in range(60)]
+    broken = [[f"images/{i:03}.jpg", "truncated"] for i in range(60)]
     runs = [result(method) for method in ("l2", "mmd")]
     for run in runs:
         run["data"]["broken"] = broken
     text = Page(render(runs)).text
     assert "could not be read: 60" in text
-    assert "pictures/049.jpg" in text
-    assert "pictures/050.jpg" not in text
+    assert "images/049.jpg" in text
+    assert "images/050.jpg" not in text
 
 
 def test_report_is_written_with_its_folder(tmp_path, runs):

@@ -162,10 +162,10 @@ def test_markdown():
     assert "One seed." in lines[6]
 
 
-def test_different_pictures_are_said():
+def test_different_images_are_said():
     other = result("l2", data={"source": "aviary", "hash": "zzz", "classes": ["q"], "broken": []})
-    assert "different pictures" in markdown([result(), other])
-    assert "different pictures" not in markdown([result(), result("l2")])
+    assert "different images" in markdown([result(), other])
+    assert "different images" not in markdown([result(), result("l2")])
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_score_at_the_threshold_is_missed():
     assert expected_share([0.5] * 3 + [0.6] * 7, 0.5) == expected_share([0.1] * 3 + [0.9] * 7, 0.5)
 
 
-def test_without_known_pictures_nothing_is_expected_and_nothing_alarms():
+def test_without_known_images_nothing_is_expected_and_nothing_alarms():
     assert expected_share([], 0.5) == expected_share([0.1], 0.5) == 1.0
     assert wealth([True] * 1000, 1.0) == 1.0
 
@@ -129,14 +129,14 @@ def test_new_classes_are_noticed_also_after_a_long_calm(p0, share, within, befor
     assert np.mean(first <= before + within) > 0.95
 
 
-def test_novelty_counts_each_picture_once_as_it_was_last_answered():
+def test_novelty_counts_each_image_once_as_it_was_last_answered():
     asked = [query(1, False), query(2, None), query(3, True), query(4, True, content=f"{1:032x}"), query(5, False)]
     found = novelty(asked, [0.9] * 50, 0.5, 0.5)
     assert (found.queries, found.unmatched) == (3, 1)
     assert [each.id for group in found.groups for each in group] == [5]
 
 
-def test_same_picture_over_and_over_is_no_news():
+def test_same_image_over_and_over_is_no_news():
     again = [query(i, False, content="ab" * 16) for i in range(500)]
     assert not novelty(again, [0.9] * 100, 0.5, 0.5).alarm
 
@@ -191,7 +191,7 @@ def test_message_says_how_many_and_only_when_it_is_time():
     one = (query(1, False), query(2, False))
     found = Novelty(200, 37, 0.05, 2000.0, True, (one, one, (query(3, False),)))
     assert message(found) == (
-        "time to learn: 37 of the last 200 queries look like new classes (2 groups of two pictures or more; "
+        "time to learn: 37 of the last 200 queries look like new classes (2 groups of two images or more; "
         "5% would be usual at most)."
     )
     assert "(1 group of" in message(Novelty(200, 2, 0.05, 2000.0, True, (one,)))

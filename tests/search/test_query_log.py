@@ -37,7 +37,7 @@ for number in range(int(sys.argv[3])):
 
 def query(number: int = 0, **changes) -> Query:
     values = {
-        "picture": f"/pictures/{number}.jpg",
+        "image": f"/images/{number}.jpg",
         "content": f"{number:032x}",
         "generation": "g1",
         "vector": np.arange(4, dtype=np.float32) + number,
@@ -64,12 +64,12 @@ def log(tmp_path):
 
 
 @pytest.mark.parametrize("matched", [True, False, None])
-@pytest.mark.parametrize("picture", ["/a b/ü.jpg", None, os.fsdecode(b"/caf\xe9.jpg")])
-def test_what_is_written_is_read(log, matched, picture):
-    written = query(3, matched=matched, picture=picture, shadow="g2")
+@pytest.mark.parametrize("image", ["/a b/ü.jpg", None, os.fsdecode(b"/caf\xe9.jpg")])
+def test_what_is_written_is_read(log, matched, image):
+    written = query(3, matched=matched, image=image, shadow="g2")
     log.append(written)
     (found,) = log.recent()
-    assert (found.id, found.picture, found.matched, found.shadow) == (1, picture, matched, "g2")
+    assert (found.id, found.image, found.matched, found.shadow) == (1, image, matched, "g2")
     assert found.hits == written.hits
     assert found.shadow_hits is None
     assert (found.content, found.generation, found.milliseconds) == (written.content, "g1", 12.5)
@@ -96,8 +96,8 @@ def test_newest_are_kept_and_read_oldest_first(log, monkeypatch):
     monkeypatch.setattr(queries, "KEPT", 5)
     for number in range(12):
         log.append(query(number))
-    assert [each.picture for each in log.recent()] == [f"/pictures/{number}.jpg" for number in range(7, 12)]
-    assert [each.picture for each in log.recent(2)] == ["/pictures/10.jpg", "/pictures/11.jpg"]
+    assert [each.image for each in log.recent()] == [f"/images/{number}.jpg" for number in range(7, 12)]
+    assert [each.image for each in log.recent(2)] == ["/images/10.jpg", "/images/11.jpg"]
 
 
 def test_counts_are_of_all_places_of_all_queries(log):
@@ -155,7 +155,7 @@ def test_full_disk_loses_the_row_only(log, caplog, monkeypatch):
     monkeypatch.setattr(sqlite3, "connect", connected)
     log.append(query(1, vector=np.zeros(100_000, np.float32)))
     assert "full" in caplog.text
-    assert [each.picture for each in log.recent()] == ["/pictures/0.jpg"]
+    assert [each.image for each in log.recent()] == ["/images/0.jpg"]
 
 
 def test_locked_log_loses_the_row_only(log, caplog, monkeypatch):
@@ -169,7 +169,7 @@ def test_locked_log_loses_the_row_only(log, caplog, monkeypatch):
     other.execute("ROLLBACK")
     other.close()
     log.append(query(2))
-    assert [each.picture for each in log.recent()] == ["/pictures/0.jpg", "/pictures/2.jpg"]
+    assert [each.image for each in log.recent()] == ["/images/0.jpg", "/images/2.jpg"]
 
 
 @pytest.mark.parametrize(("spoil", "cure"), [(broken, "delete it"), (newer, "upgrade")])
@@ -229,10 +229,10 @@ def test_processes_that_begin_a_log_together_lose_nothing(log):
         assert process.returncode == 0
         assert said == ""
     found = log.recent()
-    assert Counter(row.picture for row in found) == Counter(f"{name}/{i}" for name in names for i in range(each))
+    assert Counter(row.image for row in found) == Counter(f"{name}/{i}" for name in names for i in range(each))
     for name in names:  # each in its own order
-        own = [row for row in found if row.picture.startswith(name)]
-        assert [row.picture for row in own] == [f"{name}/{i}" for i in range(each)]
+        own = [row for row in found if row.image.startswith(name)]
+        assert [row.image for row in own] == [f"{name}/{i}" for i in range(each)]
         assert all(np.array_equal(row.vector, np.full(64, i)) for i, row in enumerate(own))
     assert log.counts() == Counter({f"item-{name}": each for name in names})
 
@@ -249,7 +249,7 @@ def test_killed_writer_loses_the_row_in_flight_at_most(log, after):
     os.kill(process.pid, signal.SIGKILL)
     rest, _ = process.communicate(timeout=60)
     told = max([told, *(int(line) for line in rest.split("\n")[:-1])])
-    found = [row.picture for row in log.recent()]
+    found = [row.image for row in log.recent()]
     assert found in ([f"a/{i}" for i in range(told + n)] for n in (1, 2))
     log.append(query(1))
     assert len(log.recent()) == len(found) + 1

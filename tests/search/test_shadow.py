@@ -44,7 +44,7 @@ def test_none_and_all(content):
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
-def test_share_is_that_of_pictures(share):
+def test_share_is_that_of_images(share):
     rng = np.random.default_rng(0)
     taken = [chosen(rng.bytes(16).hex(), share) for _ in range(5000)]
     assert np.mean(taken) == pytest.approx(share, abs=4 * (share * (1 - share) / 5000) ** 0.5)
@@ -54,7 +54,7 @@ def test_pending_are_answered_once_oldest_first(log):
     asked = []
 
     def answer(query):
-        asked.append(query.picture)
+        asked.append(query.image)
         return [hit("b")]
 
     assert answer_pending(log, answer, 2) == 2
@@ -64,9 +64,9 @@ def test_pending_are_answered_once_oldest_first(log):
     assert [each.shadow_hits for each in log.answered("g2")] == [(("b", "file:///b", "jay", 0.5),)] * 5
 
 
-def test_picture_that_is_gone_gets_an_empty_answer(log, caplog):
+def test_image_that_is_gone_gets_an_empty_answer(log, caplog):
     def answer(query):
-        if query.picture == "/1.jpg":
+        if query.image == "/1.jpg":
             raise ImageError("/1.jpg: no such file; restore it.")
         return [hit("a")]
 
@@ -78,20 +78,20 @@ def test_picture_that_is_gone_gets_an_empty_answer(log, caplog):
 
 def test_generation_that_cannot_answer_leaves_the_queries_pending(log):
     def answer(query):
-        if query.picture == "/2.jpg":
+        if query.image == "/2.jpg":
             raise CheckpointError("network.safetensors: damaged.")
         return [hit("a")]
 
     with pytest.raises(CheckpointError):
         answer_pending(log, answer)
-    assert [each.picture for each in log.pending()] == ["/2.jpg", "/3.jpg", "/4.jpg"]
+    assert [each.image for each in log.pending()] == ["/2.jpg", "/3.jpg", "/4.jpg"]
 
 
 def test_thread_drains_the_log_and_what_comes_later(log):
     seen, more = threading.Semaphore(0), threading.Semaphore(0)
 
     def answer(query):
-        (seen if query.picture != "/9.jpg" else more).release()
+        (seen if query.image != "/9.jpg" else more).release()
         return [hit("a")]
 
     shadowing = Shadowing(log, answer, pause=0.01)
@@ -129,7 +129,7 @@ def test_error_in_the_thread_is_logged_and_tried_again(log, error, caplog):
     asked, done = [], threading.Event()
 
     def answer(query):
-        asked.append(query.picture)
+        asked.append(query.image)
         if len(asked) == 1:
             raise error
         if len(asked) == 6:

@@ -108,7 +108,7 @@ def test_what_the_index_has_yet_to_take_in_is_found(store: LanceStore) -> None:
 
 def test_more_ties_than_are_asked_for_are_in_id_order(store: LanceStore) -> None:
     vectors = unit(1500)
-    vectors[::10] = vectors[0]  # 150 pictures that are the same
+    vectors[::10] = vectors[0]  # 150 images that are the same
     names = put(store, 0, vectors)
     store.maintain()
     for batch in (1, 3):

@@ -258,7 +258,7 @@ def meddle(monkeypatch: pytest.MonkeyPatch, store: Store, **how: Any) -> None:
     monkeypatch.setattr(store._opened, "client", Meddled(store._client, **how))  # type: ignore[attr-defined]
 
 
-def test_a_picture_that_changes_while_its_vector_is_written_has_none(
+def test_a_image_that_changes_while_its_vector_is_written_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = qdrant_engine.url(tmp_path)

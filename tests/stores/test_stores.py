@@ -188,7 +188,7 @@ def test_writing_a_vector_again_replaces_it(store: Store) -> None:
     assert store.coverage(G0) == (20, 0)
 
 
-def test_a_changed_picture_needs_a_new_vector(store: Store) -> None:
+def test_a_changed_image_needs_a_new_vector(store: Store) -> None:
     vectors = filled(store)
     store.put_items([item("04", "a", content="retouched"), item("05", "renamed")])
     assert store.missing("g0") == ["04"]
@@ -204,7 +204,7 @@ def test_a_deleted_item_is_gone_from_every_space_and_does_not_return_with_its_id
     answer = store.search(G0, vectors[:1], 19)[0]
     assert len(answer) == 19
     assert "00" not in ids(answer)
-    for content in ("another picture", ""):
+    for content in ("another image", ""):
         store.put_items([item("00", content=content)])
         assert store.missing("g0") == ["00"]
 

@@ -16,7 +16,7 @@ from scrubjay.errors import CatalogueError
 from scrubjay.generations.bridge_paths import space_of
 from scrubjay.io.locking import locked
 from scrubjay.workspace import migrations
-from shops import copied, pictures
+from shops import copied, images
 
 OLD_OPTIONS = ("seed", "images", "network", "training")
 OLD_FACTS = (
@@ -94,7 +94,7 @@ def test_an_empty_gallery_and_an_empty_catalogue(old: Path, tmp_path: Path) -> N
     only(old / "catalogue.json", OLD_OPTIONS)
     shop = Catalogue(old)
     assert shop.serving.read().generation is None
-    assert shop.learn(pictures(tmp_path / "winter", "medlar", "quince")).name == "g0"
+    assert shop.learn(images(tmp_path / "winter", "medlar", "quince")).name == "g0"
     assert shop.serving.read().generation == "g0"
 
 
@@ -112,20 +112,33 @@ def test_options_that_there_were_not_are_what_they_are_by_default(old: Path) -> 
     assert options.gate.old_retention == 0.98
 
 
+def test_a_probe_set_that_says_pictures_says_images(tmp_path: Path) -> None:
+    folder = copied(tmp_path).folder
+    index = folder / "probe" / "g0" / "index.json"
+    now = json.loads(index.read_text())
+    index.write_text(json.dumps({"kind": "pictures", "pictures": now["images"]}))
+    options = json.loads((folder / "catalogue.json").read_text())
+    options["probe"]["keep"] = "pictures"
+    options["training"]["pictures_per_class"] = options["training"].pop("images_per_class")
+    (folder / "catalogue.json").write_text(json.dumps({**options, "format": 2}))
+    shop = Catalogue(folder)
+    assert json.loads(index.read_text()) == now
+    assert shop.options.probe.keep == "images"
+    assert shop.options.training.images_per_class == 2
+
+
 def test_an_old_catalogue_goes_on(old: Path, tmp_path: Path) -> None:
-    """Its generations have no bridges, no probe pictures, and kept no embeddings."""
+    """Its generations have no bridges, no probe images, and kept no embeddings."""
     shop = Catalogue(old)
     assert shop.add([tmp_path / "summer" / "train"]).items == 5
     assert not [finding for finding in shop.upkeep.examine() if finding.kind == "error"]
     report = shop.gate("g1")
     assert (report["passed"], len(report["reasons"])) == (False, 1)
-    assert "no probe pictures" in report["reasons"][0]
-    assert shop.learn(pictures(tmp_path / "winter", "medlar")).name == "g2"
+    assert "no probe images" in report["reasons"][0]
+    assert shop.learn(images(tmp_path / "winter", "medlar")).name == "g2"
     report = shop.gate("g2")
     assert report["unjudged"] == ["apple", "pear"]
-    assert (
-        report["reasons"][-1] == "no probe picture of an old class in the gallery: nothing says whether they are kept"
-    )
+    assert report["reasons"][-1] == "no probe image of an old class in the gallery: nothing says whether they are kept"
     shop.promote("g2", force=True)
     hits = shop.search(tmp_path / "winter/train/medlar/0.png", 50)
     assert (len(hits), {hit.generation for hit in hits}) == (15, {"g0"})
@@ -140,7 +153,8 @@ def test_what_is_newer_or_no_format_is_refused_and_left_alone(old: Path, version
     values = {"format": version, **json.loads((old / "catalogue.json").read_text())}
     (old / "catalogue.json").write_text(json.dumps(values))
     before = files(old)
-    with pytest.raises(CatalogueError, match=f"a catalogue of format {version}, this version reads 2: upgrade"):
+    refusal = f"a catalogue of format {version}, this version reads {migrations.FORMAT}: upgrade"
+    with pytest.raises(CatalogueError, match=refusal):
         Catalogue(old)
     assert files(old) == before
 

@@ -4,7 +4,7 @@
     shop/backfill/g2.lock    held by the process that is at work
 
 What is done is what the store says: a vector counts when it is there. The journal tells people, and remembers which
-items were left out and why. A line that a kill has torn is passed over. Pictures are embedded at a low priority (see
+items were left out and why. A line that a kill has torn is passed over. Images are embedded at a low priority (see
 `scrubjay.backfill.pool`), so that live searches go first.
 """
 
@@ -65,7 +65,7 @@ class Backfilled:
 
     @property
     def images_per_second(self) -> float:
-        """Pictures embedded a second."""
+        """Images embedded a second."""
         return self.done / self.seconds if self.seconds > 0 else 0.0
 
 
@@ -77,7 +77,7 @@ class Backfill:
         store: the gallery's.
         space: of the generation.
         generation: its folder.
-        images: how pictures are prepared.
+        images: how images are prepared.
         journal: of the space.
         skipped: what was left out, by id: URI and reason.
     """
@@ -101,7 +101,7 @@ class Backfill:
 
         Raises:
             CatalogueError: another backfill of this space is at work.
-            SpaceError: the pictures would not be prepared as for the space.
+            SpaceError: the images would not be prepared as for the space.
             StorageError: the disk is full, or processes or a cluster failed; what was done until then stays.
         """
         with locked_for(self.journal):
@@ -146,7 +146,7 @@ class Backfill:
                 yield len(items), self._store(items, vectors)
 
     def _batches(self, todo: Sequence[str], size: int) -> Iterator[list[Item]]:
-        """Items whose pictures are there and unchanged; what is not is listed."""
+        """Items whose images are there and unchanged; what is not is listed."""
         batch: list[Item] = []
         for start in range(0, len(todo), size):
             for item in self.store.items(todo[start : start + size]):
@@ -199,7 +199,7 @@ class Backfill:
         return good
 
     def _put(self, good: Sequence[tuple[Item, int]], vectors: NDArray[np.float32]) -> int:
-        for _ in range(ATTEMPTS):  # an item may be removed or replaced while its picture is embedded, or just now
+        for _ in range(ATTEMPTS):  # an item may be removed or replaced while its image is embedded, or just now
             there = {item.id: item.content_hash for item in self.store.items([item.id for item, _ in good])}
             kept = [(item.id, row) for item, row in good if there.get(item.id) == item.content_hash]
             with suppress(DataError):
@@ -217,7 +217,7 @@ class Backfill:
         return result
 
     def _again(self, items: Sequence[Item]) -> tuple[list[str], Embeddings]:
-        """Embed items whose pictures are still there once more; ids of those that could be, and their vectors."""
+        """Embed items whose images are still there once more; ids of those that could be, and their vectors."""
         there = [item for item in items if _changed(item) is None]
         _, found = next(embedded(self.generation, self.images, [[_sample(item) for item in there]]))
         return [there[index].id for index in found.indices], found
@@ -230,7 +230,7 @@ def _sample(item: Item) -> Sample:
 
 
 def _changed(item: Item) -> str | None:
-    """Why the picture that was added cannot be had any more; None where it can."""
+    """Why the image that was added cannot be had any more; None where it can."""
     try:
         return None if content_hash(sample_of(item)) == item.content_hash else CHANGED
     except ImageError:

@@ -10,9 +10,9 @@ from scrubjay.stores import NORM_TOLERANCE, Item, Space, Store
 from scrubjay.types import Embeddings
 
 SAMPLE = 32
-"""Vectors that are compared with the same pictures embedded once more."""
+"""Vectors that are compared with the same images embedded once more."""
 ALIKE = 0.999
-"""The least cosine between both: rounding is far above, another picture or network far below."""
+"""The least cosine between both: rounding is far above, another image or network far below."""
 _BLOCK = 4096
 
 
@@ -25,7 +25,7 @@ def audit(
         store: they are read from it again.
         space: of the vectors.
         ids: of items; those without a vector are passed over.
-        again: embeds the pictures of items, and tells the ids of those that it could.
+        again: embeds the images of items, and tells the ids of those that it could.
     """
     held, bad = [], []
     for block in _blocks(ids):
@@ -48,7 +48,7 @@ def _compared(store: Store, space: Space, names: list[str], found: Embeddings) -
     cosines = np.vecdot(stored, found.vectors[[rows[name] for name in ids]])
     wrong = int((~(cosines >= ALIKE)).sum())
     if wrong:
-        yield f"{wrong} of {len(ids)} vectors looked at are not what the generation makes of their pictures"
+        yield f"{wrong} of {len(ids)} vectors looked at are not what the generation makes of their images"
 
 
 def _blocks(ids: Sequence[str]) -> Iterable[Sequence[str]]:

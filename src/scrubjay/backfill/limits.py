@@ -25,7 +25,7 @@ class Limits:
         seconds: of work; a batch that was begun is finished, and an audit follows.
         items: to embed; those that cannot be decoded count too.
         until: asked after every batch; true stops.
-        rate: pictures a second, at most.
+        rate: images a second, at most.
         jobs: processes.
         ray: "local" or the address of a Ray cluster.
 
@@ -46,7 +46,7 @@ class Limits:
             if value is not None and not value >= 0:
                 raise ConfigError(f"{name} = {value}: give 0 or more, or leave it out to go on to the end.")
         if self.rate is not None and not self.rate > 0:
-            raise ConfigError(f"rate = {self.rate}: give pictures a second, more than 0.")
+            raise ConfigError(f"rate = {self.rate}: give images a second, more than 0.")
         if self.jobs < 1:
             raise ConfigError(f"jobs = {self.jobs}: needed is 1 process or more.")
 

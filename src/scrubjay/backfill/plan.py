@@ -21,7 +21,7 @@ from scrubjay.search.searcher import Answering
 from scrubjay.stores import Space
 
 TIMED = 32
-"""Pictures that are embedded to see what one takes."""
+"""Images that are embedded to see what one takes."""
 SHOWN = 5
 BLOCK = 4096
 """Vectors that are read at a time."""
@@ -137,12 +137,12 @@ class Refreshing:
         return {space: names for space, names in found.items() if names}
 
     def _pulls(self, names: list[str], generation: Generation) -> NDArray[np.float64]:
-        """Of the probe pictures on items, more for what live queries find often; all the same without any."""
+        """Of the probe images on items, more for what live queries find often; all the same without any."""
         pulled, counts = Judging(self.answering).pulls(generation), self.answering.log.counts()
         return np.array([pulled.get(name, 0.0 if pulled else 1.0) * (1 + np.log1p(counts[name])) for name in names])
 
     def _errors(self, found: Mapping[Space, list[str]], generation: Generation) -> NDArray[np.float64]:
-        """What bridges are expected to leave of the drift of items, from pictures that both generations saw."""
+        """What bridges are expected to leave of the drift of items, from images that both generations saw."""
         embedded = self.answering.lineage.embedded(generation)
         if generation.parent is None or "train.old" not in embedded:
             return np.ones(sum(map(len, found.values())))
@@ -158,7 +158,7 @@ class Refreshing:
         return np.concatenate(errors)
 
     def _seconds(self, names: list[str], generation: Generation) -> float:
-        """For one picture, measured on a few that can be had; 0 where none can."""
+        """For one image, measured on a few that can be had; 0 where none can."""
         samples = [sample_of(item) for item in self.answering.gallery.store.items(names)]
         self.answering.embedder(generation)
         began = time.perf_counter()

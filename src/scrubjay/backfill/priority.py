@@ -1,8 +1,8 @@
 """Which items a backfill embeds first.
 
-gain         the pull of the probe pictures on the item ÷ the seconds that it takes
+gain         the pull of the probe images on the item ÷ the seconds that it takes
 uncertainty  the error that the bridge is expected to leave, largest first, as FastFill orders (Jaeckle et al., ICLR
-             2023). There a network learns the variance; here it is the mean error of the nearest pictures for which the
+             2023). There a network learns the variance; here it is the mean error of the nearest images for which the
              truth is known
 label        class after class
 random       any
@@ -17,7 +17,7 @@ for what is in its place already and for what nobody asks. Choosing by the lengt
 learning (Settles, Craven, Ray, Multiple-Instance Active Learning, NIPS 2007). `docs/results/mixed_search.md` compares
 the orders (`benchmarks/mixed_search.py`): by mAP@R the pull is well ahead of all others, by recall@1 it is about level
 with a random order, and an order by the bridge's error is behind that: what moved far need not be in anybody's way.
-Where no probe picture tells, all pulls are the same, and `gain` is a random order.
+Where no probe image tells, all pulls are the same, and `gain` is a random order.
 """
 
 from __future__ import annotations

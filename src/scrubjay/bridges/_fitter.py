@@ -1,4 +1,4 @@
-"""What a kind of bridge is: how it is fitted to pictures that both networks have seen."""
+"""What a kind of bridge is: how it is fitted to images that both networks have seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Vectors = NDArray[np.float32]
 
 
 class Kind(ABC):
-    """One way to fit a map from the vectors of one network to those of another, of the same pictures.
+    """One way to fit a map from the vectors of one network to those of another, of the same images.
 
     Attributes:
         rank: simpler kinds have a smaller one.
@@ -53,12 +53,12 @@ def fit(kind: str, source: Vectors, target: Vectors) -> Bridge:
 
     Args:
         kind: `identity`, `mean_shift`, `procrustes`, `ridge`, `ldc` or `mlp`.
-        source: float32 (N, d) unit vectors of pictures by one network.
-        target: float32 (N, d') of the same pictures by the other.
+        source: float32 (N, d) unit vectors of images by one network.
+        target: float32 (N, d') of the same images by the other.
 
     Raises:
         ConfigError: there is no such kind.
-        DataError: the two are not of the same pictures, there is none, or a vector is not finite.
+        DataError: the two are not of the same images, there is none, or a vector is not finite.
         SpaceError: the spaces differ in dimension and this kind cannot bridge that.
     """
     return fit_all(kind, source, target, (kind_of(kind).default,))[0]

@@ -1,4 +1,4 @@
-"""Pictures that two networks have seen, and what carried vectors find among them."""
+"""Images that two networks have seen, and what carried vectors find among them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scrubjay.bridges._fitter import Vectors
 from scrubjay.evaluation.ranks import relevant_ranks
 
 ASKED = 1000
-"""Pictures of a group that are searched for, at most."""
+"""Images of a group that are searched for, at most."""
 
 Figures = dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """The same pictures seen by two networks.
+    """The same images seen by two networks.
 
     Attributes:
         source: float32 (N, d), unit rows.
@@ -36,7 +36,7 @@ class Judged:
         return Judged(self.target, self.source, self.labels)
 
     def where(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Judged:
-        """Some of the pictures."""
+        """Some of the images."""
         return Judged(self.source[rows], self.target[rows], self.labels[rows])
 
     def some(self, number: int) -> Judged:
@@ -59,13 +59,13 @@ def found(carried: Vectors, asked: Judged, gallery: Judged | None = None) -> Fig
     """What carried vectors find by class.
 
     Args:
-        carried: float32 (N, d') unit rows, where a bridge puts the pictures.
-        asked: the pictures.
+        carried: float32 (N, d') unit rows, where a bridge puts the images.
+        asked: the images.
         gallery: where they are searched, as the target network sees it; default: among all others of `asked`.
 
     Returns:
-        `map_at_r`, `recall@1`, and `cosine`, the mean to where the target network sees the picture; nothing where no
-        picture has another of its class.
+        `map_at_r`, `recall@1`, and `cosine`, the mean to where the target network sees the image; nothing where no
+        image has another of its class.
     """
     rows = _spread(len(carried), min(ASKED, len(carried)))
     others = asked if gallery is None else gallery
@@ -91,16 +91,16 @@ def found(carried: Vectors, asked: Judged, gallery: Judged | None = None) -> Fig
 
 
 def reciprocal_ranks(carried: Vectors, target: Vectors, gallery: Vectors) -> NDArray[np.float64]:
-    """1 / the rank at which each carried vector finds its own picture: float64 (N,).
+    """1 / the rank at which each carried vector finds its own image: float64 (N,).
 
     Args:
         carried: float32 (N, d') unit rows.
-        target: float32 (N, d'), where the target network sees the pictures.
+        target: float32 (N, d'), where the target network sees the images.
         gallery: float32 (G, d'), the vectors that are searched, those of `target` among them.
     """
     scores = carried.astype(np.float64) @ gallery.astype(np.float64).T
     own = np.einsum("ij,ij->i", carried.astype(np.float64), target)
-    better = (scores > own[:, None] + 1e-9).sum(1)  # a picture is not better than itself by rounding
+    better = (scores > own[:, None] + 1e-9).sum(1)  # an image is not better than itself by rounding
     ranks: NDArray[np.float64] = 1.0 / (1 + better)
     return ranks
 

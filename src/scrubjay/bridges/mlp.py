@@ -2,7 +2,7 @@
 
 FCT learns an MLP from old features and side information to new features; here the features alone are at hand, and the
 start is ours: W is the identity, or `ridge` where the spaces differ in dimension, and stays; W₂ and b₂ begin at zero.
-Adam lowers (1/N) Σ_i ‖normalise(·) − t_i‖² until a fifth of the pictures, which is kept aside, gains no more.
+Adam lowers (1/N) Σ_i ‖normalise(·) − t_i‖² until a fifth of the images, which is kept aside, gains no more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scrubjay.bridges.ridge import Ridge
 HIDDEN = 256
 EPOCHS = 60
 STEPS = 1000
-"""However many pictures there are."""
+"""However many images there are."""
 PATIENCE = 5
 BATCH = 64
 
@@ -56,7 +56,7 @@ def _initial(source: int, target: int, generator: torch.Generator) -> Weights:
 
 
 def _learned(weights: Weights, used: Pairs, aside: Pairs, generator: torch.Generator) -> Weights:
-    """The weights that were best for the pictures kept aside; the first ones, when nothing is better."""
+    """The weights that were best for the images kept aside; the first ones, when nothing is better."""
     best, lowest, waited, steps = weights, _distance(weights, aside).item(), 0, 0
     weights = {name: value.clone().requires_grad_() for name, value in weights.items()}
     optimizer = torch.optim.Adam(weights.values(), lr=1e-3)

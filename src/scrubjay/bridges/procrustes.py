@@ -2,7 +2,7 @@
 
 R = argmin_{RᵀR = I} (1/N) Σ_i ‖R s_i − t_i‖² + λ ‖R − I‖² = U Vᵀ,   U Σ Vᵀ = (1/N) Σ_i t_i s_iᵀ + λ I
 
-Directions that no picture shows stay. Where the spaces differ in dimension, the smaller is filled up with zeros.
+Directions that no image shows stay. Where the spaces differ in dimension, the smaller is filled up with zeros.
 
 Source: Schönemann, A Generalized Solution of the Orthogonal Procrustes Problem, Psychometrika 1966.
 """

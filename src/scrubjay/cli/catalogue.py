@@ -51,10 +51,10 @@ def learn(
     start: Annotated[
         str | None, typer.Option("--from", metavar="GENERATION", help="What to train further. Default: the newest.")
     ] = None,
-    add: Annotated[bool, typer.Option("--add", help="Put the pictures into the gallery as well.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Put the images into the gallery as well.")] = False,
     settings: Settings = None,
 ) -> None:
-    """Learn new classes; the pictures of old ones may be gone. Makes a generation, which does not answer yet."""
+    """Learn new classes; the images of old ones may be gone. Makes a generation, which does not answer yet."""
     from scrubjay.catalogue import Catalogue
     from scrubjay.config import override
     from scrubjay.report.lineage_tree import described
@@ -74,9 +74,9 @@ def learn(
 @app.command()
 def add(
     folder: Folder,
-    photos: Annotated[list[Path], typer.Argument(help="Folders, tables or single pictures.")],
+    photos: Annotated[list[Path], typer.Argument(help="Folders, tables or single images.")],
 ) -> None:
-    """Put pictures into the gallery."""
+    """Put images into the gallery."""
     from scrubjay.catalogue import Catalogue
 
     _add(Catalogue(folder), photos)
@@ -86,7 +86,7 @@ def add(
 def remove(
     folder: Folder,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids, as `search --json` shows them.")] = None,
-    gone: Annotated[bool, typer.Option("--gone", help="Those whose picture is not there any more.")] = False,
+    gone: Annotated[bool, typer.Option("--gone", help="Those whose image is not there any more.")] = False,
 ) -> None:
     """Take items out of the gallery."""
     from scrubjay.catalogue import Catalogue
@@ -101,7 +101,7 @@ def remove(
 @app.command()
 def search(
     folder: Folder,
-    picture: Annotated[Path, typer.Argument(help="The query.")],
+    image: Annotated[Path, typer.Argument(help="The query.")],
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 5,
     label: Annotated[list[str] | None, typer.Option(help="Only items of this class; repeatable.")] = None,
     where: Annotated[
@@ -109,7 +109,7 @@ def search(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find the pictures most like one."""
+    """Find the images most like one."""
     from dataclasses import asdict
 
     from scrubjay.catalogue import Catalogue
@@ -117,7 +117,7 @@ def search(
     from scrubjay.search.novelty import message
 
     catalogue = Catalogue(folder)
-    answer = catalogue.answer(picture, k, label, override({}, where or []) or None)
+    answer = catalogue.answer(image, k, label, override({}, where or []) or None)
     if as_json:
         print(json.dumps(asdict(answer), indent=1))
         return
@@ -168,5 +168,5 @@ def status(folder: Folder) -> None:
 def _add(catalogue: Catalogue, photos: list[Path], again: str = "the same command") -> None:
     with working(again):
         added = catalogue.add(photos)
-    say(f"{added.items} items of these pictures are in the gallery, which holds {catalogue.gallery.count()}.")
+    say(f"{added.items} items of these images are in the gallery, which holds {catalogue.gallery.count()}.")
     report_failures(added.failures)

@@ -34,7 +34,7 @@ def tell(out: Path, console: Console, working: Callable[[], AbstractContextManag
     Raises:
         ScrubjayError: as the parts do.
     """
-    console.print("24 bird species to start with; 8 more in each of three sessions; no old picture is ever seen again.")
+    console.print("24 bird species to start with; 8 more in each of three sessions; no old image is ever seen again.")
     results, runs = [], {name: out / name for name in METHODS}
     with working():
         for name, folder in runs.items():
@@ -56,7 +56,7 @@ def tell(out: Path, console: Console, working: Callable[[], AbstractContextManag
     )
     query = stream.sessions[0].test[0]
     _show(catalogue, query.path, stream.classes[query.label], console)
-    console.print(f"The gallery holds {added.items} pictures.")
+    console.print(f"The gallery holds {added.items} images.")
     console.print("\nNext:", highlight=False)
     for command in (
         f"scrubjay search {out / 'catalogue'} '{stream.sessions[-1].test[0].path}'",
@@ -78,6 +78,6 @@ def _catalogue(out: Path, run: Path) -> Catalogue:
 
 
 def _show(catalogue: Catalogue, query: Path, name: str, console: Console) -> None:
-    console.print(f"\nA picture of a {name} that is not in the gallery finds:")
+    console.print(f"\nA image of a {name} that is not in the gallery finds:")
     for hit in catalogue.search(query, k=4):
         console.print(f"  {hit.score:.3f}  {hit.label}", highlight=False)

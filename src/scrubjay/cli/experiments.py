@@ -81,7 +81,7 @@ def tune(
     peek: Annotated[bool, typer.Option("--peek", help="See with old data how good the choice is.")] = False,
     settings: Settings = None,
 ) -> None:
-    """Choose a method's weights by the new pictures alone."""
+    """Choose a method's weights by the new images alone."""
     from scrubjay.experiments.recipe import entries, read, resolve
     from scrubjay.experiments.run import ExperimentOptions
 
@@ -113,7 +113,7 @@ def methods() -> None:
 
 @app.command()
 def sources() -> None:
-    """List the sources of pictures."""
+    """List the sources of images."""
     listing(plugins.summaries("data.sources"))
 
 

@@ -18,7 +18,7 @@ Name = Annotated[str, typer.Argument(metavar="GENERATION", help="As `scrubjay st
 def gate(
     folder: Folder,
     generation: Name,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with pictures.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with images.")] = None,
 ) -> None:
     """Measure what would change if a generation answered queries. Exit code 1 when it must not."""
     from scrubjay.catalogue import Catalogue
@@ -76,9 +76,9 @@ def backfill(
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="Stop after it: 90s, 20m, 1h30m.")] = None,
     items: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
     until_recall: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Stop when the probe pictures have this recall@1.")
+        float | None, typer.Option(min=0, max=1, help="Stop when the probe images have this recall@1.")
     ] = None,
-    rate: Annotated[float | None, typer.Option(min=0.01, help="Pictures a second, at most.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.01, help="Images a second, at most.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that embed.")] = 1,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Embed on a Ray cluster, or on 'local'.")] = None,
     order: Annotated[str, typer.Option(help="gain, uncertainty, random or label.")] = "gain",
@@ -102,7 +102,7 @@ def backfill(
     for problem in done.problems:
         warn(f"the audit found: {problem}; see scrubjay doctor {folder}")
     if done.complete:
-        say("audited: every item whose picture can be had is embedded by the generation that answers.")
+        say("audited: every item whose image can be had is embedded by the generation that answers.")
     elif done.limit is not None:
         option = {"seconds": "--budget", "items": "--items", "until": "--until-recall"}[done.limit]
         say(f"stopped by {option}; {done.missing} items are still found by older vectors.")
@@ -115,7 +115,7 @@ def doctor(
     folder: Folder,
     mend: Annotated[bool, typer.Option("--mend", help="Remove vectors that cannot be right, and leftovers.")] = False,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="With --mend: embed every picture again to compare.")
+        bool, typer.Option("--thorough", help="With --mend: embed every image again to compare.")
     ] = False,
 ) -> None:
     """Look for what is wrong, and say what mends it. Exit code 1 when something is."""
@@ -166,7 +166,7 @@ def export(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: GENERATION.onnx in the catalogue.")] = None,
     kind: Annotated[str, typer.Option("--format", help="onnx.")] = "onnx",
 ) -> None:
-    """Write a generation's embedder for other programs; checked on real pictures before it is called done."""
+    """Write a generation's embedder for other programs; checked on real images before it is called done."""
     from scrubjay.catalogue import Catalogue
 
     if kind != "onnx":
@@ -174,7 +174,7 @@ def export(
     with working():
         found = Catalogue(folder).upkeep.export(generation, out)
     say(
-        f"{found.path}: {found.bytes / 2**20:.1f} MiB; on {found.images} pictures at most {found.max_difference:.2g} "
+        f"{found.path}: {found.bytes / 2**20:.1f} MiB; on {found.images} images at most {found.max_difference:.2g} "
         "from what torch gives."
     )
 
@@ -205,21 +205,19 @@ def prune(
 @app.command()
 def novel(
     folder: Folder,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with the pictures.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with the images.")] = None,
 ) -> None:
-    """Whether live queries look like classes that were never learned, with the pictures grouped."""
+    """Whether live queries look like classes that were never learned, with the images grouped."""
     from scrubjay.catalogue import Catalogue
     from scrubjay.report.novel_page import write_novel_page
     from scrubjay.search.novelty import message
 
     found = Catalogue(folder).upkeep.novel()
     if found is None:
-        raise ConfigError(
-            f"{folder}: no probe pictures tell known from unknown; they are kept when classes are learned."
-        )
+        raise ConfigError(f"{folder}: no probe images tell known from unknown; they are kept when classes are learned.")
     say(message(found) or f"nothing to learn: {found.unmatched} of the last {found.queries} queries found no match.")
     for number, group in enumerate(found.groups, 1):
-        say(f"group {number}: {', '.join(str(query.picture) for query in group)}")
+        say(f"group {number}: {', '.join(str(query.image) for query in group)}")
     if report is not None:
         write_novel_page(report, found, str(folder))
         say(str(report))

@@ -46,7 +46,7 @@ def warn(text: str) -> None:
 
 
 def report_failures(failures: Any) -> None:
-    """Name pictures that were left out."""
+    """Name images that were left out."""
     for path, reason in list(failures)[:10]:
         warn(f"left out {path}: {reason}")
     if len(failures) > 10:

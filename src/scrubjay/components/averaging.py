@@ -30,16 +30,16 @@ def average(network: nn.Module, teacher: nn.Module, share: float) -> None:
 
 @torch.no_grad()
 def keep_share(embeddings: Iterable[tuple[Tensor, Tensor]], temperature: float = 0.01) -> float:
-    """The share of the new weights by how much the affinities of the new pictures have changed.
+    """The share of the new weights by how much the affinities of the new images have changed.
 
     a = 1 − (1/N) Σ_i Σ_j |A_n,ij − A_o,ij|,   A = softmax of each row of z zᵀ / T,   at least 0
 
     Args:
-        embeddings: batches of z_o and z_n, each (B, d), of the same pictures, N together.
+        embeddings: batches of z_o and z_n, each (B, d), of the same images, N together.
         temperature: T > 0.
 
     Returns:
-        a in [0, 1]; 1 where there is no picture.
+        a in [0, 1]; 1 where there is no image.
 
     Source: Xu et al., LSTKC: Long Short-Term Knowledge Consolidation for Lifelong Person Re-Identification, AAAI 2024;
     that a row is summed, and T = 0.01 here, after the authors' published code.

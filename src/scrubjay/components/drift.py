@@ -1,9 +1,9 @@
-"""Stored vectors move with the embedding: how far is estimated from the session's own pictures, seen by both networks.
+"""Stored vectors move with the embedding: how far is estimated from the session's own images, seen by both networks.
 
 sdc    Δ_c = Σ w_i (z_n,i − z_o,i) / Σ w_i,   w_i = exp(−‖z_o,i − μ_c‖² / 2σ²), σ = 0.3 (Yu et al., CVPR 2020)
 ldc    μ_c ← A μ_c,   A = argmin Σ_i ‖A z_o,i − z_n,i‖², no offset, by Adam (Gomez-Villa et al., LDC, ECCV 2024)
 ridge  the same A in closed form, drawn a little towards the identity
-adc    Δ_c = mean of z_n − z_o over pictures that were pushed onto μ_c in the old space (Goswami et al., CVPR 2024)
+adc    Δ_c = mean of z_n − z_o over images that were pushed onto μ_c in the old space (Goswami et al., CVPR 2024)
 
 A stored unit vector moves as the mean of its class does: by its own Δ (sdc), the same A, or its class's Δ (adc).
 Means are moved and not brought to unit norm; stored vectors are. Covariances and radii stay as they were.
@@ -23,7 +23,7 @@ from scrubjay.losses.l2 import l2
 from scrubjay.types import Batch
 
 BLOCK = 256
-"""Stored vectors that are compared with all pictures at a time."""
+"""Stored vectors that are compared with all images at a time."""
 
 Drift = Literal["none", "sdc", "ldc", "ridge", "adc"]
 Pass = Callable[[], Iterable[Batch]]
@@ -39,7 +39,7 @@ class Space(Protocol):
 
 
 @torch.no_grad()
-def remember(memory: Memory, kind: Drift, teacher: Space | None, network: Space, pictures: Pass) -> None:
+def remember(memory: Memory, kind: Drift, teacher: Space | None, network: Space, batches: Pass) -> None:
     """At the end of a session: move what is stored, then keep what the session's classes look like.
 
     Args:
@@ -47,23 +47,23 @@ def remember(memory: Memory, kind: Drift, teacher: Space | None, network: Space,
         kind: how to move; "none": what is stored stays.
         teacher: the embedder of before the session; None in the initial one.
         network: the embedder of after it.
-        pictures: the session's.
+        batches: the session's.
     """
     moves = kind != "none" and teacher is not None and len(memory.known) > 0
-    z_o, z_n, labels = seen(teacher if moves else None, network, pictures)
+    z_o, z_n, labels = seen(teacher if moves else None, network, batches)
     if moves and teacher is not None and len(z_n):
         device = memory.means.device
-        move = _move(kind, memory, teacher, network, pictures, z_o.to(device), z_n.to(device))
+        move = _move(kind, memory, teacher, network, batches, z_o.to(device), z_n.to(device))
         means = move(memory.means, torch.arange(len(memory.means), device=device))
         memory.move(means, move(memory.vectors, memory.labels) if memory.budget else None)
     memory.keep(z_n, labels)
 
 
 @torch.no_grad()
-def seen(teacher: Space | None, network: Space, pictures: Pass) -> tuple[Tensor, Tensor, Tensor]:
-    """Embeddings z_o (empty without a teacher) and z_n of a pass over pictures, (N, d), and labels (N,), on the CPU."""
+def seen(teacher: Space | None, network: Space, batches: Pass) -> tuple[Tensor, Tensor, Tensor]:
+    """Embeddings z_o (empty without a teacher) and z_n of a pass over images, (N, d), and labels (N,), on the CPU."""
     old, new, labels = [torch.zeros(0)], [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
-    for batch in pictures():
+    for batch in batches():
         new.append(network(batch.images).float().cpu())
         labels.append(batch.labels.cpu())
         if teacher is not None:
@@ -72,13 +72,11 @@ def seen(teacher: Space | None, network: Space, pictures: Pass) -> tuple[Tensor,
     return z_o, z_n, torch.cat(labels)
 
 
-def _move(
-    kind: Drift, memory: Memory, teacher: Space, network: Space, pictures: Pass, z_o: Tensor, z_n: Tensor
-) -> Move:
+def _move(kind: Drift, memory: Memory, teacher: Space, network: Space, batches: Pass, z_o: Tensor, z_n: Tensor) -> Move:
     if kind == "sdc":
         return lambda stored, _: torch.cat([part + drift(z_o, z_n, part) for part in torch.split(stored, BLOCK)])
     if kind == "adc":
-        deltas = adversarial_drift(teacher, network, pictures, z_o, memory.means, memory.known)
+        deltas = adversarial_drift(teacher, network, batches, z_o, memory.means, memory.known)
         return lambda stored, labels: stored + deltas[labels]
     A = linear_map(z_o, z_n) if kind == "ldc" else ridge_map(z_o, z_n)
     return lambda stored, _: stored @ A.T
@@ -94,8 +92,8 @@ def linear_map(z_o: Tensor, z_n: Tensor, *, epochs: int = 20, rate: float = 1e-3
     predecessor. The order of the batches is always the same, and torch's global generator is left alone.
 
     Args:
-        z_o: (N, d) embeddings of the session's pictures before the session.
-        z_n: (N, d) of the same pictures after it.
+        z_o: (N, d) embeddings of the session's images before the session.
+        z_n: (N, d) of the same images after it.
         epochs: passes over them.
         rate: learning rate.
         size: of a batch.
@@ -120,13 +118,13 @@ def linear_map(z_o: Tensor, z_n: Tensor, *, epochs: int = 20, rate: float = 1e-3
 
 @torch.no_grad()
 def ridge_map(z_o: Tensor, z_n: Tensor, strength: float = 1e-4) -> Tensor:
-    """The linear map from the old space to the new in closed form; directions that no picture shows stay.
+    """The linear map from the old space to the new in closed form; directions that no image shows stay.
 
     A = argmin Σ_i ‖A z_o,i − z_n,i‖² + λN ‖A − I‖² = (Σ z_n z_oᵀ + λN·I)(Σ z_o z_oᵀ + λN·I)⁻¹
 
     Args:
-        z_o: (N, d) embeddings of the session's pictures before the session.
-        z_n: (N, d) of the same pictures after it.
+        z_o: (N, d) embeddings of the session's images before the session.
+        z_n: (N, d) of the same images after it.
         strength: λ > 0.
 
     Returns:
@@ -141,7 +139,7 @@ def ridge_map(z_o: Tensor, z_n: Tensor, strength: float = 1e-4) -> Tensor:
 def adversarial_drift(
     teacher: Space,
     network: Space,
-    pictures: Pass,
+    batches: Pass,
     z_o: Tensor,
     means: Tensor,
     known: Tensor,
@@ -149,23 +147,23 @@ def adversarial_drift(
     nearest: int = 100,
     size: int = 64,
 ) -> Tensor:
-    """Drift of each class, seen on pictures that were made to look to the old network as if they were of it.
+    """Drift of each class, seen on images that were made to look to the old network as if they were of it.
 
     Δ_c = (1/|A_c|) Σ_{x∈A_c} (f_n(x) − f_o(x)),   A_c: those pushed onto μ_c to which it is the nearest mean
 
-    Pushed onto μ_c are the 100 pictures whose z_o is nearest to it (`pushed`). Where none arrives, the one that
-    came nearest counts, as in `drift` for a mean far from all pictures. The pictures are read
+    Pushed onto μ_c are the 100 images whose z_o is nearest to it (`pushed`). Where none arrives, the one that
+    came nearest counts, as in `drift` for a mean far from all images. The images are read
     once more and never held together.
 
     Args:
         teacher: f_o.
         network: f_n.
-        pictures: the session's, in the order of `z_o`.
+        batches: the session's, in the order of `z_o`.
         z_o: (N, d) their embeddings before the session.
         means: (C, d) of the old space.
         known: int64 (K,), the rows of `means` that are classes.
-        nearest: pictures that are pushed onto each.
-        size: pictures pushed at a time.
+        nearest: images that are pushed onto each.
+        size: images pushed at a time.
 
     Returns:
         (C, d) Δ, zero in rows that are no class.
@@ -177,7 +175,7 @@ def adversarial_drift(
     asked = torch.zeros(len(known), len(z_o), dtype=torch.bool).scatter_(1, chosen.cpu(), True)
     total, arrived = torch.zeros_like(places), places.new_zeros(len(known))
     closest, best = torch.full_like(arrived, torch.inf), torch.zeros_like(places)
-    for images, wanted in _in_parts(pictures, asked, size):
+    for images, wanted in _in_parts(batches, asked, size):
         target = wanted.to(places.device)
         x = pushed(teacher, images, places[target])
         with torch.no_grad():
@@ -196,20 +194,20 @@ def adversarial_drift(
 
 
 def pushed(teacher: Space, images: Tensor, target: Tensor, *, steps: int = 3, share: float = 0.1) -> Tensor:
-    """Pictures that the old network places nearer to a class mean.
+    """Images that the old network places nearer to a class mean.
 
     x ← x − α·g/‖g‖,   g = ∂D/∂x,   D = ‖f_o(x) − μ‖²,   α = min(0.1·‖x − x̄‖, D/‖g‖),   x̄ the mean of x's own numbers
 
     Published is α = 25 for normalised pixels at any resolution, which is 0.06 of their norm at 224 × 224 and 0.45 at
     32 × 32. A share of the norm also has a meaning for the activations of a frozen part; no step is longer than what
-    would do if D were linear, so that a picture that is near already is not pushed past. Pixels stay in 0 … 1.
+    would do if D were linear, so that an image that is near already is not pushed past. Pixels stay in 0 … 1.
 
     Args:
         teacher: f_o.
         images: (B, …) as embedders take them.
         target: (B, d) μ of each.
         steps: iterations.
-        share: the greatest α, as a share of the picture's own norm.
+        share: the greatest α, as a share of the image's own norm.
 
     Returns:
         (B, …) float, as `prepare` gives them.
@@ -230,10 +228,10 @@ def pushed(teacher: Space, images: Tensor, target: Tensor, *, steps: int = 3, sh
     return x
 
 
-def _in_parts(pictures: Pass, asked: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pictures, and which row each is pushed onto, for all pairs that `asked` (K, N) marks."""
+def _in_parts(batches: Pass, asked: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images, and which row each is pushed onto, for all pairs that `asked` (K, N) marks."""
     start = 0
-    for batch in pictures():
+    for batch in batches():
         pairs = asked[:, start : start + len(batch.labels)].T.nonzero()
         start += len(batch.labels)
         for part in torch.split(pairs, size):

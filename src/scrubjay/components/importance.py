@@ -83,15 +83,15 @@ def penalty(parameters: Parameters, anchor: PerParameter, importance: PerParamet
     return torch.stack(terms).sum() if terms else _nothing(parameters)
 
 
-def one_by_one(pictures: Iterable[Batch], embedder: Embedder, total: int, limit: int) -> Iterator[tuple[Tensor, int]]:
-    """At most about `limit` of `total` pictures, evenly from all classes: what `embedder` starts from, and the label.
+def one_by_one(images: Iterable[Batch], embedder: Embedder, total: int, limit: int) -> Iterator[tuple[Tensor, int]]:
+    """At most about `limit` of `total` images, evenly from all classes: what `embedder` starts from, and the label.
 
-    A gradient for each picture by itself takes a pass for each, whatever the backbone is made of; the frozen part runs
+    A gradient for each image by itself takes a pass for each, whatever the backbone is made of; the frozen part runs
     on whole batches before.
     """
     total, position = max(total, 1), -1
     limit = min(limit, total)
-    for batch in pictures:
+    for batch in images:
         starts = embedder.prepare(batch.images)
         for start, label in zip(starts, batch.labels.tolist(), strict=True):
             position += 1

@@ -1,7 +1,7 @@
-"""What old pictures did to a layer, in a few numbers: second moments of its inputs and of its effect on the embedding.
+"""What old images did to a layer, in a few numbers: second moments of its inputs and of its effect on the embedding.
 
-A layer's change ΔW moves the embedding of a picture with inputs x by J ΔW x, J being the embedding's derivative by the
-layer's output. Its mean square over the old pictures is, to second order and with the two factors taken apart as in
+A layer's change ΔW moves the embedding of an image with inputs x by J ΔW x, J being the embedding's derivative by the
+layer's output. Its mean square over the old images is, to second order and with the two factors taken apart as in
 Kronecker-factored curvature (Martens and Grosse, ICML 2015; for convolutions Grosse and Martens, ICML 2016),
 
     E‖J ΔW x‖² ≈ tr(G ΔW A ΔWᵀ),   A = E[x xᵀ],   G = E[Jᵀ J]
@@ -75,7 +75,7 @@ class LowRank(nn.Module):
 
 
 class Moments(nn.Module):
-    """A and G of one layer over all pictures that were shown.
+    """A and G of one layer over all images that were shown.
 
     Args:
         layer: a convolution or a linear layer.
@@ -89,7 +89,7 @@ class Moments(nn.Module):
         self.effects = LowRank(groups, rows, rank)
 
     def forward(self, change: Tensor) -> Tensor:
-        """ΔW (groups, rows, columns) → scalar tr(G ΔW A ΔWᵀ), in squared units of the embedding, a picture."""
+        """ΔW (groups, rows, columns) → scalar tr(G ΔW A ΔWᵀ), in squared units of the embedding, an image."""
         moved: Tensor = self.effects(self.inputs(change).mT).mT
         return (moved * change).sum()
 
@@ -121,7 +121,7 @@ def inputs(layer: Layer, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _padded(layer: nn.Conv2d, x: Tensor, y: Tensor) -> Tensor:
-    """Pictures with their margin: of the numbers given, or what the outputs need, the odd one behind."""
+    """Images with their margin: of the numbers given, or what the outputs need, the odd one behind."""
     margins: list[int] = []
     for axis in (1, 0):  # the last first, as `pad` wants it
         reach = (y.shape[2 + axis] - 1) * layer.stride[axis] + layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
@@ -143,7 +143,7 @@ class Watch:
 
     def __init__(self, watched: dict[str, Layer]) -> None:
         self.watched = watched
-        self.pictures = 0
+        self.images = 0
         self.sums: dict[str, Sums] = {}
         self._seen: dict[str, tuple[Tensor, Tensor]] = {}
         self._handles: list[RemovableHandle] = []
@@ -166,7 +166,7 @@ class Watch:
     def add(self, z: Tensor) -> None:
         """Take the batch that has just run through the layers and gave the embeddings z (B, d).
 
-        Jᵀ J is estimated with one random direction v a picture: E[(Jᵀv)(Jᵀv)ᵀ] = Jᵀ J for v ~ N(0, I).
+        Jᵀ J is estimated with one random direction v an image: E[(Jᵀv)(Jᵀv)ᵀ] = Jᵀ J for v ~ N(0, I).
         """
         direction = torch.randn(z.shape).to(z)
         seen = {name: self._seen[name] for name in self.watched}
@@ -180,19 +180,19 @@ class Watch:
             )
             before = self.sums.get(name)
             self.sums[name] = new if before is None else _added(before, new)
-        self.pictures += len(z)
+        self.images += len(z)
         self._seen.clear()
 
     def means(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Name, A and G of every layer, means over the pictures."""
+        """Name, A and G of every layer, means over the images."""
         for name, sums in self.sums.items():
-            A, G, whole = (total / self.pictures for total in sums)
+            A, G, whole = (total / self.images for total in sums)
             apart = _trace(A) * _trace(G)
             yield name, A, G * (whole / apart.clamp_min(torch.finfo(apart.dtype).tiny))[:, None, None]
 
 
 def _together(rows: Tensor, columns: Tensor) -> Tensor:
-    """Σ over pictures of ‖Σ_p r_p c_pᵀ‖², written in the smaller of two ways: (B, groups, ·, P) → (groups,)."""
+    """Σ over images of ‖Σ_p r_p c_pᵀ‖², written in the smaller of two ways: (B, groups, ·, P) → (groups,)."""
     outputs, positions = rows.shape[2:]
     if outputs * columns.shape[2] <= positions**2:
         return torch.einsum("bgip,bgjp->bgij", rows, columns).square().sum((0, 2, 3))

@@ -21,16 +21,16 @@ class Memory(nn.Module):
     Args:
         dim: d of the embeddings.
         spread: "radius": one number r, r² = mean of tr(Σ_c)/d over the classes (PASS: Zhu et al., CVPR 2021);
-            "shared": one covariance, pooled over the classes by their number of pictures; "class": one for each.
+            "shared": one covariance, pooled over the classes by their number of images; "class": one for each.
         budget: vectors kept of each class.
         choice: which of them: those whose running mean stays nearest to the class mean (herding: Rebuffi et al.,
             iCaRL, CVPR 2017), or any, drawn from a generator that the label seeds.
 
     Attributes:
         means: float32 (C, d) mean embedding μ_c, of a norm below 1 as the mean of unit vectors is.
-        counts: int64 (C,), pictures behind each.
+        counts: int64 (C,), images behind each.
         radius: float32 () r, where asked for.
-        covariance: float32 (d, d) or (C, d, d) Σ, where asked for; divisor N − 1, zero for a single picture.
+        covariance: float32 (d, d) or (C, d, d) Σ, where asked for; divisor N − 1, zero for a single image.
         vectors: float32 (V, d) unit embeddings, where a budget was given.
         labels: int64 (V,) of `vectors`.
     """

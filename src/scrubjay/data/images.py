@@ -1,4 +1,4 @@
-"""Picture files to RGB: what may be decoded, and how it is prepared. Does not import torch."""
+"""Image files to RGB: what may be decoded, and how it is prepared. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from scrubjay.config import Config
 from scrubjay.errors import ImageError
 
-# No format that needs another program to render it (EPS, WMF) or is no picture by itself.
+# No format that needs another program to render it (EPS, WMF) or is no image by itself.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -33,25 +33,25 @@ Box = tuple[int, int, int, int]
 
 
 class ImageOptions(Config):
-    """How pictures are decoded, resized and augmented. The defaults are the paper's recipe."""
+    """How images are decoded, resized and augmented. The defaults are the paper's recipe."""
 
     size: int = Field(224, ge=8)
     """Side of the square that the network sees, in pixels."""
     resize: int = Field(256, ge=8)
-    """Short side of a picture before it is cropped, in pixels."""
+    """Short side of an image before it is cropped, in pixels."""
     scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.16, 1.0)
-    """Smallest and largest share of the picture's area that a random crop takes."""
+    """Smallest and largest share of the image's area that a random crop takes."""
     flip: float = Field(0.5, ge=0, le=1)
     """Probability of a horizontal flip in training."""
     views: int | None = Field(None, ge=1)
-    """How many different crops a picture has in training; none: every one is new. With a number of them the
+    """How many different crops an image has in training; none: every one is new. With a number of them the
     activations of a frozen first part of the network (`network.frozen`) are computed once and kept."""
     max_pixels: int = Field(_MAX_PIXELS, gt=0, le=_PILLOW_REFUSES)
-    """Pictures with more pixels than this are refused before they are decoded."""
+    """Images with more pixels than this are refused before they are decoded."""
     on_error: Literal["skip", "raise"] = "skip"
-    """A picture that cannot be decoded is left out and reported, or stops the run."""
+    """An image that cannot be decoded is left out and reported, or stops the run."""
     cache_mb: int = Field(2048, ge=0)
-    """Memory for decoded and resized pictures, in MiB; what does not fit is decoded again every time."""
+    """Memory for decoded and resized images, in MiB; what does not fit is decoded again every time."""
     workers: int = Field(0, ge=0)
     """Processes that decode; 0 decodes in the calling process."""
 
@@ -67,24 +67,24 @@ class ImageOptions(Config):
 def decode(
     path: Path, *, max_pixels: int = _MAX_PIXELS, box: Box | None = None, short_side: int | None = None
 ) -> Image.Image:
-    """The picture in a file, upright, in mode RGB; of an animation, its first frame.
+    """The image in a file, upright, in mode RGB; of an animation, its first frame.
 
-    EXIF orientation is applied; palette, CMYK and grey pictures become RGB; 16-bit grey is scaled, not clipped;
+    EXIF orientation is applied; palette, CMYK and grey images become RGB; 16-bit grey is scaled, not clipped;
     transparency is laid on white.
 
     Args:
         path: the file.
         max_pixels: width x height that the header may announce.
-        box: crop in pixels of the upright picture (left, top, right, bottom); what lies outside is cut off.
-        short_side: the picture will be shrunk to this short side: a JPEG several times larger may be decoded smaller,
+        box: crop in pixels of the upright image (left, top, right, bottom); what lies outside is cut off.
+        short_side: the image will be shrunk to this short side: a JPEG several times larger may be decoded smaller,
             never below twice this side. Ignored with a `box`.
 
     Raises:
-        ImageError: the file is missing, no picture, damaged, truncated or too large, or the box lies outside of it.
+        ImageError: the file is missing, no image, damaged, truncated or too large, or the box lies outside of it.
     """
     if not os.path.isfile(path):  # unlike Path.is_file, false for whatever the system refuses to look at
         raise ImageError(f"{path}: no such file; restore it or take it off the list.")
-    # Pillow warns of damaged metadata and large pictures: the first is no concern of the pixels, the second is refused.
+    # Pillow warns of damaged metadata and large images: the first is no concern of the pixels, the second is refused.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -92,7 +92,7 @@ def decode(
         except ImageError:
             raise
         except UnidentifiedImageError:
-            raise ImageError(f"{path}: not a picture; save it again as JPEG or PNG.") from None
+            raise ImageError(f"{path}: not an image; save it again as JPEG or PNG.") from None
         except Image.DecompressionBombError:
             raise ImageError(f"{path}: more than {_PILLOW_REFUSES} pixels; shrink it.") from None
         except Exception as error:  # on a damaged file Pillow's decoders raise whatever they stumble over
@@ -109,10 +109,10 @@ def _read(path: Path, max_pixels: int, box: Box | None, short_side: int | None) 
             image.draft(None, (2 * short_side, 2 * short_side))
         image.load()
         turn = _turn(image)
-        picture = _rgb(image)
+        decoded = _rgb(image)
     if turn is not None:
-        picture = picture.transpose(turn)
-    return picture if box is None else _cropped(picture, box, path)
+        decoded = decoded.transpose(turn)
+    return decoded if box is None else _cropped(decoded, box, path)
 
 
 @functools.cache
@@ -146,10 +146,10 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray((values.clip(0) / white * 255).round().astype(np.uint8))
 
 
-def _cropped(picture: Image.Image, box: Box, path: Path) -> Image.Image:
-    left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], picture.width), min(box[3], picture.height)
+def _cropped(decoded: Image.Image, box: Box, path: Path) -> Image.Image:
+    left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], decoded.width), min(box[3], decoded.height)
     if left >= right or top >= bottom:
         raise ImageError(
-            f"{path}: box {box} lies outside of the {picture.width} x {picture.height} picture; correct or remove it."
+            f"{path}: box {box} lies outside of the {decoded.width} x {decoded.height} image; correct or remove it."
         )
-    return picture.crop((left, top, right, bottom))
+    return decoded.crop((left, top, right, bottom))

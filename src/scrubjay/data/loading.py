@@ -1,6 +1,6 @@
 """Samples to batches: decoded once, kept in memory while there is room, cropped anew for every use.
 
-Augmentation is a function of (picture, seed) alone, so what a batch holds depends neither on the number of workers
+Augmentation is a function of (image, seed) alone, so what a batch holds depends neither on the number of workers
 nor on what was loaded before it.
 """
 
@@ -26,9 +26,9 @@ Key = int | tuple[int, int]
 
 
 class Cache:
-    """Decoded and resized pictures, uint8, in memory. It fills up and then stays: epochs come round in random order.
+    """Decoded and resized images, uint8, in memory. It fills up and then stays: epochs come round in random order.
 
-    One cache may serve several `Pictures`, so that the test pictures of a stream are decoded once for all sessions.
+    One cache may serve several `ImageLoader`s, so that the test images of a stream are decoded once for all sessions.
     It is for one run: a file that changes on disk is not read again. Workers start from what their parent's holds
     where processes are forked, and share the budget; what they add lives as long as they do.
     """
@@ -38,7 +38,7 @@ class Cache:
         self._kept: dict[tuple[str, Box | None, int], Tensor] = {}
 
     def get(self, sample: Sample, options: ImageOptions) -> Tensor:
-        """The resized picture of a sample: uint8 (3, H, W).
+        """The resized image of a sample: uint8 (3, H, W).
 
         Raises:
             ImageError: it cannot be decoded.
@@ -53,29 +53,29 @@ class Cache:
         return found
 
     def __getstate__(self) -> dict[str, object]:
-        """Empty, with all of its room: pictures are cheaper to decode than to send to a spawned worker."""
+        """Empty, with all of its room: images are cheaper to decode than to send to a spawned worker."""
         return {"room": self.room + sum(kept.nbytes for kept in self._kept.values()), "_kept": {}}
 
 
 def _resized(sample: Sample, options: ImageOptions) -> Tensor:
-    picture = decode(sample.path, max_pixels=options.max_pixels, box=sample.box, short_side=options.resize)
-    short, long = sorted(picture.size)
+    image = decode(sample.path, max_pixels=options.max_pixels, box=sample.box, short_side=options.resize)
+    short, long = sorted(image.size)
     if options.resize**2 * long > options.max_pixels * short:
-        raise ImageError(f"{sample.path}: {picture.width} x {picture.height} is too elongated to resize; crop it.")
-    return resized(picture, options.resize)
+        raise ImageError(f"{sample.path}: {image.width} x {image.height} is too elongated to resize; crop it.")
+    return resized(image, options.resize)
 
 
-class Pictures(Dataset[Tensor]):
+class ImageLoader(Dataset[Tensor]):
     """Samples as tensors: uint8 (3, size, size), RGB, not normalised.
 
-    In training the key of a picture is (index, seed): a random crop and flip that follow from the seed. In evaluation
+    In training the key of an image is (index, seed): a random crop and flip that follow from the seed. In evaluation
     it is the index: the square in the middle.
 
     Args:
-        samples: the pictures; batches carry their labels and their positions in this sequence.
+        samples: the images; batches carry their labels and their positions in this sequence.
         options: how they are prepared.
         train: whether crops are random.
-        cache: shared with other `Pictures`; by default one of their own, of `options.cache_mb`.
+        cache: shared with other `ImageLoader`s; by default one of their own, of `options.cache_mb`.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Pictures(Dataset[Tensor]):
         return other
 
     def check(self, index: int) -> None:
-        """Make sure that a picture can be had, and keep it where there is room.
+        """Make sure that an image can be had, and keep it where there is room.
 
         Raises:
             ImageError: it cannot be decoded.
@@ -101,7 +101,7 @@ class Pictures(Dataset[Tensor]):
         self.cache.get(self.samples[index], self.options)
 
     def view(self, key: tuple[int, int]) -> int:
-        """The seed of a crop: that of the key, or of one of the `options.views` that the picture has."""
+        """The seed of a crop: that of the key, or of one of the `options.views` that the image has."""
         index, seed = key
         if self.options.views is None:
             return seed
@@ -111,7 +111,7 @@ class Pictures(Dataset[Tensor]):
         return len(self.samples)
 
     def __getitem__(self, key: Key) -> Tensor:
-        """One picture.
+        """One image.
 
         Raises:
             ImageError: it cannot be decoded.
@@ -119,11 +119,11 @@ class Pictures(Dataset[Tensor]):
         if isinstance(key, tuple):
             return augmented(self.cache.get(self.samples[key[0]], self.options), self.options, self.view(key))
         if self.train:
-            raise TypeError(f"a training picture needs the key (index, seed), not {key!r}")
+            raise TypeError(f"a training image needs the key (index, seed), not {key!r}")
         return centre_crop(self.cache.get(self.samples[key], self.options), self.options.size)
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        """One batch, without the pictures that cannot be decoded; these are among its failures."""
+        """One batch, without the images that cannot be decoded; these are among its failures."""
         images, indices, failures = [], [], []
         for key in keys:
             index = key[0] if isinstance(key, tuple) else key
@@ -142,57 +142,57 @@ class Pictures(Dataset[Tensor]):
         )
 
 
-def readable(pictures: Pictures) -> tuple[list[Sample], tuple[tuple[str, str], ...]]:
+def readable(loader: ImageLoader) -> tuple[list[Sample], tuple[tuple[str, str], ...]]:
     """The samples that can be decoded, which then are in the cache, and the others: path and reason.
 
     Raises:
         ImageError: one cannot be, and `on_error` is "raise".
     """
     good, failures = [], []
-    for index, sample in enumerate(track(pictures.samples, "read pictures", len(pictures.samples))):
+    for index, sample in enumerate(track(loader.samples, "read images", len(loader.samples))):
         try:
-            pictures.check(index)
+            loader.check(index)
             good.append(sample)
         except ImageError as error:
-            if pictures.options.on_error == "raise":
+            if loader.options.on_error == "raise":
                 raise
             failures.append((str(sample.path), str(error).removeprefix(f"{sample.path}: ")))
     return good, tuple(failures)
 
 
-def batches(pictures: Pictures, index_batches: Iterable[Sequence[Key]]) -> Iterator[Batch]:
+def batches(loader: ImageLoader, index_batches: Iterable[Sequence[Key]]) -> Iterator[Batch]:
     """The batches with the given keys, in their order.
 
     `index_batches` is read lazily: give the batches of all epochs at once, and workers keep their memory between
     epochs. A batch of which nothing could be decoded is left out and its failures go to a neighbour.
 
     Raises:
-        ImageError: a picture cannot be decoded and `on_error` is "raise", or not one of all could be.
+        ImageError: an image cannot be decoded and `on_error` is "raise", or not one of all could be.
     """
-    options = pictures.options
-    loader = DataLoader(
-        pictures,
+    options = loader.options
+    decoding = DataLoader(
+        loader,
         batch_sampler=index_batches,  # type: ignore[arg-type]
         num_workers=options.workers,
         collate_fn=_as_is,
         worker_init_fn=_share_memory,
         generator=torch.Generator(),  # else the loader draws from the global state, and resuming is not exact
     )
-    return _without_empty(_checked(loader, options))
+    return _without_empty(_checked(decoding, options))
 
 
 def eval_batches(
     samples: Sequence[Sample], options: ImageOptions, batch_size: int, cache: Cache | None = None
 ) -> Iterator[Batch]:
     """All samples in order, centre crops, `batch_size` at a time; see `batches`. Nothing is kept without a `cache`."""
-    return in_order(Pictures(samples, options, train=False, cache=Cache(0) if cache is None else cache), batch_size)
+    return in_order(ImageLoader(samples, options, train=False, cache=Cache(0) if cache is None else cache), batch_size)
 
 
-def in_order(pictures: Pictures, batch_size: int) -> Iterator[Batch]:
-    """All pictures in order, `batch_size` at a time; for pictures that are not for training, whose key is the index."""
-    size = len(pictures)
+def in_order(loader: ImageLoader, batch_size: int) -> Iterator[Batch]:
+    """All images in order, `batch_size` at a time; for images that are not for training, whose key is the index."""
+    size = len(loader)
     starts = range(0, size, batch_size)
-    return batches(pictures, [range(start, min(start + batch_size, size)) for start in starts])
+    return batches(loader, [range(start, min(start + batch_size, size)) for start in starts])
 
 
 def _as_is(batch: Any) -> Any:
@@ -223,4 +223,4 @@ def _without_empty(loaded: Iterable[Batch]) -> Iterator[Batch]:
     if held is not None:
         yield replace(held, failures=held.failures + lost)
     elif lost:
-        raise ImageError(f"not one of {len(lost)} pictures can be decoded; the first is {': '.join(lost[0])}")
+        raise ImageError(f"not one of {len(lost)} images can be decoded; the first is {': '.join(lost[0])}")

@@ -1,4 +1,4 @@
-"""What a user names, a folder, a table or a picture, to samples."""
+"""What a user names, a folder, a table or an image, to samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_photos(path: Path, test_share: float = 0.0) -> Dataset:
 
     Args:
         path: of the folder or table.
-        test_share: share of the pictures of a folder that are tested on; a table says it itself.
+        test_share: share of the images of a folder that are tested on; a table says it itself.
 
     Raises:
         DataError: neither is there, or it is not as needed.
@@ -34,7 +34,7 @@ def read_photos(path: Path, test_share: float = 0.0) -> Dataset:
 
 
 def labelled(path: Path) -> list[tuple[Sample, str | None]]:
-    """The samples of a folder or table with the names of their classes; a single picture has none.
+    """The samples of a folder or table with the names of their classes; a single image has none.
 
     Raises:
         DataError: nothing is there, or it is not as needed.
@@ -46,7 +46,7 @@ def labelled(path: Path) -> list[tuple[Sample, str | None]]:
 
 
 def content_hash(sample: Sample) -> str:
-    """32 hexadecimal digits for the bytes of a picture and the box it is cropped to.
+    """32 hexadecimal digits for the bytes of an image and the box it is cropped to.
 
     Raises:
         ImageError: the file cannot be read.

@@ -34,7 +34,7 @@ class StreamOptions(Config):
     seed: int = Field(0, ge=0)
     """Of the shuffle."""
     unseen: int = Field(0, ge=0)
-    """Number of classes kept aside at the end: never learned, their test pictures are for zero-shot evaluation."""
+    """Number of classes kept aside at the end: never learned, their test images are for zero-shot evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Stream:
         name: of the dataset.
         classes: names by label: in the order of learning, the unseen ones last.
         sessions: the initial session and the increments; their classes are disjoint.
-        unseen: test pictures of the classes that are never learned.
+        unseen: test images of the classes that are never learned.
     """
 
     name: str
@@ -59,7 +59,7 @@ def split(dataset: Dataset, options: StreamOptions) -> Stream:
 
     Raises:
         DataError: more classes are asked for than there are, a named class does not exist or is named twice, a class
-            to learn has no training picture or one kept unseen no test picture, or the initial session has one class.
+            to learn has no training image or one kept unseen no test image, or the initial session has one class.
     """
     groups, unseen = _dealt(dataset.classes, options)
     classes = (*(name for group in groups for name in group), *unseen)
@@ -71,7 +71,7 @@ def split(dataset: Dataset, options: StreamOptions) -> Stream:
         first += len(group)
     for name in unseen:
         if not _test(samples[name]):
-            raise DataError(f"{dataset.name}: class {name!r} is kept unseen but has no test picture; add some.")
+            raise DataError(f"{dataset.name}: class {name!r} is kept unseen but has no test image; add some.")
     zero_shot = tuple(sample for name in unseen for sample in _test(samples[name]))
     return Stream(dataset.name, classes, tuple(sessions), zero_shot)
 
@@ -85,12 +85,12 @@ def extend(known: Sequence[str], dataset: Dataset, index: int) -> Session:
         index: of the new session; 0 for the initial one.
 
     Raises:
-        DataError: a class was already learned or has no training picture, or there is one class where none is known.
+        DataError: a class was already learned or has no training image, or there is one class where none is known.
     """
     for name in dataset.classes:
         if name in known:
             raise DataError(
-                f"{dataset.name}: class {name!r} is already learned; rename it, or leave it out: its pictures "
+                f"{dataset.name}: class {name!r} is already learned; rename it, or leave it out: its images "
                 "can be added to the gallery without learning."
             )
     samples = _by_class(dataset, (*known, *dataset.classes))
@@ -165,10 +165,10 @@ def _session(
     if first_label == 0 and len(classes) < 2:
         raise DataError(f"{name}: the initial session has {len(classes)} class ({', '.join(classes)}); it needs two.")
     if not classes:
-        raise DataError(f"{name}: no class to learn; add a folder of pictures for one.")
+        raise DataError(f"{name}: no class to learn; add a folder of images for one.")
     for learned in classes:
         if all(sample.split == "test" for sample in samples[learned]):
-            raise DataError(f"{name}: class {learned!r} has no training picture; add some or leave it out.")
+            raise DataError(f"{name}: class {learned!r} has no training image; add some or leave it out.")
     mine = [sample for learned in classes for sample in samples[learned]]
     train = tuple(sample for sample in mine if sample.split == "train")
     return Session(index, classes, first_label, train, tuple(_test(mine)))

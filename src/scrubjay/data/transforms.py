@@ -1,4 +1,4 @@
-"""Pictures to tensors: the deterministic part that can be kept, and the crop that is new every time.
+"""Images to tensors: the deterministic part that can be kept, and the crop that is new every time.
 
 Bicubic with antialiasing throughout, on uint8 tensors: the fastest route measured, a crop to 96 px takes 0.1 ms.
 """
@@ -20,9 +20,9 @@ _v2 = load("torchvision.transforms.v2")
 _functional = load("torchvision.transforms.v2.functional")
 
 
-def resized(picture: Image.Image, short_side: int) -> Tensor:
-    """The picture with its short side at `short_side` pixels: uint8 (3, H, W), RGB."""
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # stays in the memory order of Pillow: faster
+def resized(image: Image.Image, short_side: int) -> Tensor:
+    """The image with its short side at `short_side` pixels: uint8 (3, H, W), RGB."""
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # stays in the memory order of Pillow: faster
     resize: Callable[..., Tensor] = _functional.resize
     return resize(pixels, [short_side], interpolation=_v2.InterpolationMode.BICUBIC, antialias=True)
 

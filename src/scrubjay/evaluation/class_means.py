@@ -1,7 +1,7 @@
-"""Nearest class mean: how often the mean that a picture is nearest to is that of its own class.
+"""Nearest class mean: how often the mean that an image is nearest to is that of its own class.
 
 What the class means that a method stores are for. A mean is compared by cosine, so its norm does not count; a row of
-zeros is a class of which nothing is known and is never chosen, so that its pictures count as not recognised.
+zeros is a class of which nothing is known and is never chosen, so that its images count as not recognised.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from scrubjay.errors import DataError
 
 BLOCK = 4096
-"""Pictures that are compared with all means at a time."""
+"""Images that are compared with all means at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassMeanScores:
-    """Accuracy by group after learning a session, fractions 0 … 1; NaN for a group without pictures.
+    """Accuracy by group after learning a session, fractions 0 … 1; NaN for a group without images.
 
     Attributes:
-        old: pictures of the classes of earlier sessions, against the means of these.
+        old: images of the classes of earlier sessions, against the means of these.
         new: of the session just learned, against its own.
         seen: of all classes learned so far, against all of them.
     """
@@ -50,12 +50,12 @@ def class_mean_accuracy(
     """Accuracy of the nearest class mean for old, new and all classes seen, each among themselves.
 
     Args:
-        vectors: float32 (N, d), unit rows, of test pictures; those of classes that were not learned are left out.
+        vectors: float32 (N, d), unit rows, of test images; those of classes that were not learned are left out.
         labels: integers (N,).
         means: float32 (C, d), row c of the class with label c, of the same space as `vectors`.
         sessions: the labels of each session, in order of learning (`Session.labels`).
         step: index of the session just learned, 0 for the initial one.
-        query_mask: bool (N,), which pictures are asked for; default: all.
+        query_mask: bool (N,), which images are asked for; default: all.
 
     Raises:
         DataError: the shapes do not fit one another.

@@ -93,7 +93,7 @@ def forward_transfer(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 def normalised_gap(method: float, finetune: float, joint: float) -> float:
     """How much of what fine-tuning loses a method keeps: (method − finetune) / (joint − finetune).
 
-    0 is forgetting as if nothing was done, 1 is as good as keeping all pictures; NaN where there is no gap.
+    0 is forgetting as if nothing was done, 1 is as good as keeping all images; NaN where there is no gap.
 
     >>> normalised_gap(method=0.75, finetune=0.5, joint=1.0)
     0.5

@@ -96,7 +96,7 @@ def evaluate_self(
     gallery_mask: NDArray[np.bool_] | None = None,
     block: int | None = None,
 ) -> RetrievalScores:
-    """Search pictures among themselves: each is a query, and is left out of its own ranking.
+    """Search images among themselves: each is a query, and is left out of its own ranking.
 
     Args:
         vectors: float32 (N, d), unit rows.
@@ -136,7 +136,7 @@ def evaluate_query_gallery(
     map_ks: Sequence[int] = (),
     block: int | None = None,
 ) -> RetrievalScores:
-    """Search a gallery of other pictures.
+    """Search a gallery of other images.
 
     Args:
         queries: float32 (Q, d), unit rows.
@@ -190,10 +190,10 @@ def evaluate_groups(
     query_mask: NDArray[np.bool_] | None = None,
     gallery_mask: NDArray[np.bool_] | None = None,
 ) -> GroupScores:
-    """Search the test pictures of every group of classes among themselves, after learning a session.
+    """Search the test images of every group of classes among themselves, after learning a session.
 
     Args:
-        vectors: float32 (N, d), unit rows, of the test pictures of all sessions and of the classes kept aside.
+        vectors: float32 (N, d), unit rows, of the test images of all sessions and of the classes kept aside.
         labels: integers (N,).
         sessions: the labels of each session, in order of learning (`Session.labels`).
         step: index of the session just learned, 0 for the initial one.

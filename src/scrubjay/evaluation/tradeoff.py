@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 
 def agreement(z_o: NDArray[np.float32], z_n: NDArray[np.float32], temperature: float = 0.1) -> float:
-    """How far two networks find the same neighbours among the same pictures.
+    """How far two networks find the same neighbours among the same images.
 
     1 − (1/2N) Σ_ij |A_n,ij − A_o,ij|,   A = softmax of each row of z zᵀ / T without its diagonal
 
-    Each row of A shares out one unit among the other pictures; the figure is the mean share that both networks give to
+    Each row of A shares out one unit among the other images; the figure is the mean share that both networks give to
     the same ones. It is the affinity of LSTKC (Xu et al., AAAI 2024), whose mean over all N² entries is near 1
-    whatever the networks do, with the sum over each row in place of that mean and without the picture itself.
+    whatever the networks do, with the sum over each row in place of that mean and without the image itself.
 
     >>> z = np.eye(3, dtype=np.float32)
     >>> agreement(z, z)
@@ -21,11 +21,11 @@ def agreement(z_o: NDArray[np.float32], z_n: NDArray[np.float32], temperature: f
 
     Args:
         z_o: (N, d) unit rows.
-        z_n: (N, d') unit rows, of the same pictures.
+        z_n: (N, d') unit rows, of the same images.
         temperature: T > 0.
 
     Returns:
-        0 … 1; 1 for fewer than three pictures, which leave a row no choice.
+        0 … 1; 1 for fewer than three images, which leave a row no choice.
     """
     if len(z_o) < 3:
         return 1.0

@@ -1,4 +1,4 @@
-"""What a generation is worth on a stream: embeddings of its test pictures and of the gallery, and all figures."""
+"""What a generation is worth on a stream: embeddings of its test images and of the gallery, and all figures."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Measured:
     """What one generation sees.
 
     Attributes:
-        test: the test pictures of all classes, those of later sessions and unseen ones too.
-        gallery: the training pictures of the classes it has learned.
+        test: the test images of all classes, those of later sessions and unseen ones too.
+        gallery: the training images of the classes it has learned.
     """
 
     test: Embeddings
@@ -64,17 +64,17 @@ class Measured:
 
 
 def test_samples(stream: Stream) -> list[Sample]:
-    """Test pictures of all sessions, then of the unseen classes."""
+    """Test images of all sessions, then of the unseen classes."""
     return [*(sample for session in stream.sessions for sample in session.test), *stream.unseen]
 
 
 def gallery_samples(stream: Stream, step: int) -> list[Sample]:
-    """Training pictures of the sessions up to `step`: the gallery of the query–gallery protocol."""
+    """Training images of the sessions up to `step`: the gallery of the query–gallery protocol."""
     return [sample for session in stream.sessions[: step + 1] for sample in session.train]
 
 
 def groups(embeddings: Embeddings, stream: Stream, step: int) -> GroupScores:
-    """Test pictures among themselves, by group, after session `step` (0-based)."""
+    """Test images among themselves, by group, after session `step` (0-based)."""
     queries, galleries = _flags(embeddings, stream)
     return evaluate_groups(
         embeddings.vectors,
@@ -98,10 +98,10 @@ def accuracy(scores: Sequence[GroupScores]) -> dict[str, list[list[float | None]
 
 
 def compatibility(measured: Sequence[Measured], stream: Stream) -> dict[str, list[list[float | None]]]:
-    """C[t][k] by metric: test pictures embedded by generation t query the gallery of generation k ≤ t.
+    """C[t][k] by metric: test images embedded by generation t query the gallery of generation k ≤ t.
 
-    The gallery holds the training pictures of the classes that generation k has learned; the queries are the test
-    pictures of these classes that may be queries.
+    The gallery holds the training images of the classes that generation k has learned; the queries are the test
+    images of these classes that may be queries.
     """
     return _cross(measured, stream, lambda newer, older: older.gallery)
 
@@ -174,7 +174,7 @@ def figures(
 def by_class_means(
     embeddings: Embeddings, means: NDArray[np.float32] | None, stream: Stream, step: int
 ) -> dict[str, float | None] | None:
-    """Share of test pictures nearest to the stored mean of their class, by group; None where no means are stored."""
+    """Share of test images nearest to the stored mean of their class, by group; None where no means are stored."""
     if means is None:
         return None
     queries, _ = _flags(embeddings, stream)
@@ -189,7 +189,7 @@ def by_session(scores: GroupScores) -> dict[str, list[float | None]]:
 
 
 def _flags(embeddings: Embeddings, stream: Stream) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which embedded test pictures may be queries, and which may be in the gallery."""
+    """Which embedded test images may be queries, and which may be in the gallery."""
     samples = test_samples(stream)
     flags = np.array([(sample.query, sample.gallery) for sample in samples], dtype=bool).reshape(-1, 2)
     return flags[embeddings.indices, 0], flags[embeddings.indices, 1]

@@ -21,7 +21,7 @@ from pydantic import Field, field_validator
 
 from scrubjay.config import Config, difference
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.loading import Cache, Pictures
+from scrubjay.data.loading import Cache, ImageLoader
 from scrubjay.data.sources import source
 from scrubjay.data.stream import Stream, StreamOptions, data_hash, split
 from scrubjay.errors import CheckpointError, ConfigError, UserError
@@ -56,7 +56,7 @@ class ExperimentOptions(Config):
     stream: StreamOptions
     """How classes come."""
     images: ImageOptions = ImageOptions()
-    """How pictures are prepared."""
+    """How images are prepared."""
     network: NetworkOptions = NetworkOptions()
     """What is trained."""
     method: dict[str, Any] = Field(default={"name": "moments"})
@@ -86,7 +86,7 @@ def _named(value: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
 def run(
     options: ExperimentOptions, out: Path, start: Path | None = None, activations: Path | None = None
 ) -> dict[str, Any]:
-    """Learn every session of a stream without the pictures of earlier ones, and measure after each.
+    """Learn every session of a stream without the images of earlier ones, and measure after each.
 
     Args:
         options: everything.
@@ -160,15 +160,15 @@ class _Run:
         weights = theirs.folder / "network.safetensors"
         load_into(learner.network, load_tensors(weights, f"run {start} again")[0], weights)
         session = self.stream.sessions[0]
-        adopt(learner, session, self._pictures(session.train), self.options.seed)
+        adopt(learner, session, self._loader(session.train), self.options.seed)
         for measured in sorted((start / "measured").glob("g0.*")):
             (self.out / "measured").mkdir(exist_ok=True)
             shutil.copy2(measured, self.out / "measured")
         self.lineage.add(learner, {**theirs.info, "method": self.options.method})
 
-    def _pictures(self, samples: Sequence[Sample]) -> Pictures:
-        pictures = Pictures(samples, self.options.images, train=True, cache=self.cache)
-        return pictures if self.activations is None else self.activations.of(pictures)
+    def _loader(self, samples: Sequence[Sample]) -> ImageLoader:
+        loader = ImageLoader(samples, self.options.images, train=True, cache=self.cache)
+        return loader if self.activations is None else self.activations.of(loader)
 
     def learn(self, learner: Method, session: Session) -> Generation:
         options, index = self.options, session.index
@@ -176,8 +176,8 @@ class _Run:
         samples = [*old, *session.train]
         checkpoint = self.out / f"session{index}.safetensors"
         began = time.perf_counter()
-        pictures = self._pictures(samples)
-        learned = learn(learner, session, pictures, options.training, options.seed, checkpoint, f"session {index}")
+        loader = self._loader(samples)
+        learned = learn(learner, session, loader, options.training, options.seed, checkpoint, f"session {index}")
         seconds = time.perf_counter() - began
         generation = self.lineage.add(
             learner,

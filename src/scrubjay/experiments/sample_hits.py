@@ -1,4 +1,4 @@
-"""Pictures of queries with their hits before and after learning, from the embeddings that runs keep."""
+"""Images of queries with their hits before and after learning, from the embeddings that runs keep."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HITS = 4
 
 
 def retrievals(runs: Mapping[str, Path], queries: int = 8) -> list[Retrieval]:
-    """Test pictures of the initial classes, evenly spaced and not chosen by their hits, against g0's gallery.
+    """Test images of the initial classes, evenly spaced and not chosen by their hits, against g0's gallery.
 
     Args:
         runs: folder of each finished run, by the name to show; all of one stream and one initial session.

@@ -63,12 +63,12 @@ def candidates(
         seed: of the draw.
 
     Raises:
-        ConfigError: the method is unknown, needs old pictures, or has no weight and no option was asked for; an
+        ConfigError: the method is unknown, needs old images, or has no weight and no option was asked for; an
             option is unknown or a value out of its range.
     """
     kind = method(str(given["name"]))
     if kind.needs_old_images:
-        raise ConfigError(f"{given['name']} learns from old pictures, so that there is nothing to tune without them.")
+        raise ConfigError(f"{given['name']} learns from old images, so that there is nothing to tune without them.")
     if trials < 1:
         raise ConfigError(f"--trials {trials}: give 1 or more.")
     options = {key: value for key, value in given.items() if key != "name"}

@@ -1,6 +1,6 @@
-"""One candidate's trial: a session learned from part of its pictures and judged on the rest, teacher included.
+"""One candidate's trial: a session learned from part of its images and judged on the rest, teacher included.
 
-Nothing but the session's training pictures is read, unless the old data are asked for too. A trial's figures lie in
+Nothing but the session's training images is read, unless the old data are asked for too. A trial's figures lie in
 `trials/NAME-eEPOCHS.json`; one that was cut goes on where it was.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrubjay.config import read_json
-from scrubjay.data.loading import Cache, Pictures
+from scrubjay.data.loading import Cache, ImageLoader
 from scrubjay.data.stream import Stream
 from scrubjay.errors import DataError
 from scrubjay.evaluation.retrieval import evaluate_query_gallery
@@ -35,14 +35,14 @@ from scrubjay.training import learn
 from scrubjay.types import Embeddings, Sample
 
 HELD = 0.25
-"""Share of each class's pictures that no candidate learns from."""
+"""Share of each class's images that no candidate learns from."""
 
 
 def hold_out(samples: Iterable[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Training pictures to learn from, and those to judge by: a quarter of each class, at least one where it has two.
+    """Training images to learn from, and those to judge by: a quarter of each class, at least one where it has two.
 
     Raises:
-        DataError: no class has two pictures.
+        DataError: no class has two images.
     """
     by_class: dict[int, list[Sample]] = {}
     for sample in samples:
@@ -55,7 +55,7 @@ def hold_out(samples: Iterable[Sample], seed: int) -> tuple[list[Sample], list[S
         held += (sample for index, sample in enumerate(mine) if index in drawn)
         kept += (sample for index, sample in enumerate(mine) if index not in drawn)
     if not held:
-        raise DataError("no class of this session has two training pictures, so that none can be judged by; add some.")
+        raise DataError("no class of this session has two training images, so that none can be judged by; add some.")
     return kept, held
 
 
@@ -81,7 +81,7 @@ class Trials:
 
     @cached_property
     def split(self) -> tuple[list[Sample], list[Sample]]:
-        """Pictures of the session to learn from, and those held out."""
+        """Images of the session to learn from, and those held out."""
         return hold_out(self.stream.sessions[-1].train, self.options.seed)
 
     def figures(self, name: str, method: Mapping[str, Any], epochs: int, peek: bool = False) -> dict[str, Any]:
@@ -90,11 +90,11 @@ class Trials:
         Args:
             name: of the candidate.
             method: `name` and options of its method.
-            epochs: passes over the pictures.
-            peek: whether it is measured on old and on test pictures too.
+            epochs: passes over the images.
+            peek: whether it is measured on old and on test images too.
 
         Returns:
-            `plasticity`: held-out pictures find the learned ones, mAP@R; `cross`: they find them as the teacher embeds
+            `plasticity`: held-out images find the learned ones, mAP@R; `cross`: they find them as the teacher embeds
             these; `cross_start`: and with the teacher on both sides; `agreement`: with the teacher, on the held-out
             ones; `seconds` of learning; `peek`: the figures on old data, or None.
         """
@@ -118,11 +118,11 @@ class Trials:
         self.lineage.restore(self.generation, learner)
         kept, _ = self.split
         session = replace(self.stream.sessions[-1], train=tuple(kept), test=())
-        pictures = Pictures(kept, options.images, train=True, cache=self._cache)
+        loader = ImageLoader(kept, options.images, train=True, cache=self._cache)
         if self._kept is not None:
-            pictures = self._kept.of(pictures)
+            loader = self._kept.of(loader)
         checkpoint = self._path(name, epochs).with_suffix(".safetensors")
-        learn(learner, session, pictures, training, options.seed, checkpoint, f"{name}, {epochs} epochs")
+        learn(learner, session, loader, training, options.seed, checkpoint, f"{name}, {epochs} epochs")
         return learner.network
 
     def _path(self, name: str, epochs: int) -> Path:
@@ -160,7 +160,7 @@ class Trials:
         }
 
     def _queries(self, test: Embeddings) -> Embeddings:
-        """Test pictures of old classes that may be queries."""
+        """Test images of old classes that may be queries."""
         flags = np.array([sample.query for sample in measurement.test_samples(self.stream)], dtype=bool)
         return _part(test, flags[test.indices] & (test.labels < self.stream.sessions[-1].first_label))
 

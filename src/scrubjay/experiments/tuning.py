@@ -1,7 +1,7 @@
-"""Settings without old data: a method's weights chosen by what a new session's own training pictures say.
+"""Settings without old data: a method's weights chosen by what a new session's own training images say.
 
 A quarter of each new class is held out. Every candidate learns the session from the rest, beginning at the generation
-before it, which is also the teacher that the held-out pictures are moved against. Candidates are thinned out by
+before it, which is also the teacher that the held-out images are moved against. Candidates are thinned out by
 successive halving (Jamieson & Talwalkar, AISTATS 2016): a rung trains those that are left from the start, the worse
 half leaves, and the next rung trains twice as long, so that the last has the epochs of a real run.
 
@@ -97,8 +97,8 @@ def tune(
         trials: candidates at most.
         session: index of the session to learn, from 1.
         start: folder of a run that has learned the sessions before; none: they are learned in `out`, which is all that
-            old pictures are needed for.
-        peek: whether every candidate is measured with old and test pictures too, to see how good the choice is.
+            old images are needed for.
+        peek: whether every candidate is measured with old and test images too, to see how good the choice is.
         activations: folder for those of the network's frozen part; none: `out`.
 
     Returns:
@@ -127,7 +127,7 @@ def tune(
             "method": options.method["name"],
             "session": session,
             "seed": options.seed,
-            "pictures": {"learned": len(work.split[0]), "held_out": len(work.split[1])},
+            "images": {"learned": len(work.split[0]), "held_out": len(work.split[1])},
             "chosen": done[-1]["candidates"][0]["settings"],
             "cost": _cost(done, len(field), epochs),
             "rungs": done,
@@ -205,7 +205,7 @@ def oracle(rows: Sequence[Settings], old: Sequence[Settings], chosen: str) -> di
         }
         distance = corner(shares)
         if distance is None:
-            raise DataError("old classes have no two test pictures, or nothing of them was found: leave --peek out.")
+            raise DataError("old classes have no two test images, or nothing of them was found: leave --peek out.")
         seen = shares.pop("seen_of_joint")
         judged.append({**row, **shares, "seen_of_best": seen, "corner": distance})
     distances = [row["corner"] for row in judged]

@@ -106,7 +106,7 @@ def fit_calibration(
 def fit_calibrations(legs: Sequence[Pairs]) -> list[Calibration]:
     """The calibrations of all legs of a search, fitted together.
 
-    The items of the legs are those that each would answer for, or, where a gallery cannot say, any pictures that each
+    The items of the legs are those that each would answer for, or, where a gallery cannot say, any images that each
     leg's network has seen. The classes may be few, and others than those that are searched later, but then the lines
     merge less well (`docs/results/mixed_search.md`).
 

@@ -166,11 +166,11 @@ class Gallery:
                 break
         if not needed:
             if not self.store.count():
-                raise CatalogueError("the gallery is empty: add pictures first: scrubjay add …")
+                raise CatalogueError("the gallery is empty: add images first: scrubjay add …")
             spaces = ", ".join(f"{space.id!r}" for space in known) or "none"
             raise SpaceError(
                 f"no item has a vector in the spaces asked for ({', '.join(leg.space.id for leg in legs) or 'none'}); "
-                f"the gallery has: {spaces}. Add the pictures again."
+                f"the gallery has: {spaces}. Add the images again."
             )
         return needed
 

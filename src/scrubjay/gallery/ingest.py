@@ -1,4 +1,4 @@
-"""Pictures into the gallery, embedded by every generation that is kept up; what cannot be decoded is reported."""
+"""Images into the gallery, embedded by every generation that is kept up; what cannot be decoded is reported."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Embed = Callable[[Sequence[Sample]], Embeddings]
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What adding pictures did: how many of them the gallery holds now, and those left out, with the reason."""
+    """What adding images did: how many of them the gallery holds now, and those left out, with the reason."""
 
     items: int
     failures: tuple[tuple[str, str], ...]
 
 
 def sample_of(item: Item) -> Sample:
-    """The picture of an item that was added, to be embedded again; its label is not looked at.
+    """The image of an item that was added, to be embedded again; its label is not looked at.
 
     Raises:
         DataError: the item's box is none.
@@ -48,12 +48,12 @@ def _item(name: str, sample: Sample) -> Item:
 
 @dataclass
 class Adding:
-    """Adds what is not there yet. An item's id is the hash of its content: the same picture twice is one item.
+    """Adds what is not there yet. An item's id is the hash of its content: the same image twice is one item.
 
     Args:
         gallery: no one else writes to it meanwhile.
         embedders: spaces, oldest first, each with what embeds for it.
-        strict: a picture that cannot be decoded stops the work instead of being left out.
+        strict: an image that cannot be decoded stops the work instead of being left out.
     """
 
     gallery: Gallery
@@ -65,7 +65,7 @@ class Adding:
         """Add samples with the names of their classes, a chunk after the other; a label of None changes none.
 
         Raises:
-            ImageError: a picture cannot be decoded, if strict.
+            ImageError: an image cannot be decoded, if strict.
         """
         known = {item.id: item for item in self.gallery.store.items()}
         held = [self._held(space, known) for space, _ in self.embedders]

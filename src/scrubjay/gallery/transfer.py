@@ -26,7 +26,7 @@ class Copied:
         items: how many.
         vectors: how many, by the id of their space.
         left_out: vectors that were not copied because they do not count in the source either, by the id of their
-            space: of items that are gone, or of pictures that have changed.
+            space: of items that are gone, or of images that have changed.
         difference: the first thing that differs between the stores; None when they are equal.
     """
 

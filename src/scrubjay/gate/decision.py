@@ -1,7 +1,7 @@
-"""The gate: what would change for the probe pictures if another generation answered, measured before it does.
+"""The gate: what would change for the probe images if another generation answered, measured before it does.
 
 The gallery is searched as it is: queries of the candidate reach the stored vectors over bridges, as they would right
-after it is promoted, before anything is embedded again. Pictures of classes that the gallery does not hold yet stand
+after it is promoted, before anything is embedded again. Images of classes that the gallery does not hold yet stand
 beside it as if they had been added by whichever generation answers.
 """
 
@@ -28,7 +28,7 @@ class GateOptions(Config):
     old_retention: float = Field(0.98, ge=0)
     """Recall@1 and mAP@R on old classes, of what they are now: the lower of both must be at least this."""
     negative_flips: float = Field(0.02, ge=0, le=1)
-    """Share of the probe pictures of old classes that are found at rank 1 now and may be lost, at most."""
+    """Share of the probe images of old classes that are found at rank 1 now and may be lost, at most."""
     new_gain: float = 0.0
     """By how much recall@1 on new classes must be above what it is now."""
 
@@ -99,7 +99,7 @@ def measure(
     """What would change, and whether that may be.
 
     Args:
-        probes: Q pictures, the queries of both standings.
+        probes: Q images, the queries of both standings.
         old: names of the classes that the serving generation has learned.
         before: the gallery for the serving generation.
         after: the gallery for the candidate.
@@ -107,7 +107,7 @@ def measure(
 
     Returns:
         The keys `groups`, `old_retention`, `negative_flips`, `new_gain`, `flips`, `unjudged` (old classes without a
-        probe picture), `thresholds`, `passed` and `reasons` of the report.
+        probe image), `thresholds`, `passed` and `reasons` of the report.
     """
     known = set(old)
     is_old = np.array([probe.label in known for probe in probes], dtype=bool)
@@ -126,7 +126,7 @@ def measure(
     }
     reasons = _reasons(figures, options)
     if groups["old"] is None:
-        reasons.append("no probe picture of an old class in the gallery: nothing says whether they are kept")
+        reasons.append("no probe image of an old class in the gallery: nothing says whether they are kept")
     return {
         "groups": groups,
         **figures,
@@ -139,15 +139,15 @@ def measure(
 
 
 def evaluated(probes: Sequence[Probe], standing: Standing) -> dict[str, float] | None:
-    """Recall@1 and mAP@R of all probe pictures in a gallery; None where it holds none of their classes."""
+    """Recall@1 and mAP@R of all probe images in a gallery; None where it holds none of their classes."""
     scores = _evaluated(probes, np.ones(len(probes), dtype=bool), _ranked(probes, standing), None)
     return {"recall@1": scores.recall[1], "map_at_r": scores.map_at_r} if scores.queries else None
 
 
 def best_scores(probes: Sequence[Probe], standing: Standing) -> tuple[list[float], list[float]]:
-    """The best probability of a match of each probe picture among items of other classes, and among its own class.
+    """The best probability of a match of each probe image among items of other classes, and among its own class.
 
-    The first is what a picture gets whose class is not in the gallery; the picture itself is left out of both.
+    The first is what an image gets whose class is not in the gallery; the image itself is left out of both.
     """
     matches, counted = standing.pairs(probes)
     scores = standing.scores()
@@ -173,7 +173,7 @@ def _ranked(probes: Sequence[Probe], standing: Standing) -> _Ranked:
 def _group(
     probes: Sequence[Probe], mask: NDArray[np.bool_], standings: Mapping[str, _Ranked], among: set[str] | None
 ) -> dict[str, Any] | None:
-    """Figures of some probe pictures before and after, among items of some classes; None without a query."""
+    """Figures of some probe images before and after, among items of some classes; None without a query."""
     if not mask.any():
         return None
     found: dict[str, Any] = {"classes": len({probe.label for probe, its in zip(probes, mask, strict=True) if its})}
@@ -203,7 +203,7 @@ def _evaluated(
 
 
 def _flips(probes: Sequence[Probe], mask: NDArray[np.bool_], standings: Mapping[str, _Ranked]) -> list[dict[str, Any]]:
-    """Pictures of old classes that are found at rank 1 now, and would not be."""
+    """Images of old classes that are found at rank 1 now, and would not be."""
     best = {name: _best(ranked) for name, ranked in standings.items()}
     right = {
         name: np.array(
@@ -214,7 +214,7 @@ def _flips(probes: Sequence[Probe], mask: NDArray[np.bool_], standings: Mapping[
     lost = negative_flips(right["before"] & mask, right["after"] | ~mask)
     return [
         {
-            "picture": str(probes[query].sample.path if probes[query].sample else probes[query].original),
+            "image": str(probes[query].sample.path if probes[query].sample else probes[query].original),
             "label": probes[query].label,
             **{name: _hit(standings[name], query, int(best[name][query])) for name in standings},
         }
@@ -262,7 +262,7 @@ def _reasons(figures: Mapping[str, float | None], options: GateOptions) -> list[
     if kept is not None and kept < options.old_retention:
         reasons.append(f"old_retention {kept:.3f} < {options.old_retention:g}: old classes are found less well")
     if flips is not None and flips > options.negative_flips:
-        reasons.append(f"negative_flips {flips:.3f} > {options.negative_flips:g}: old pictures found now would be lost")
+        reasons.append(f"negative_flips {flips:.3f} > {options.negative_flips:g}: old images found now would be lost")
     if gain is not None and gain < options.new_gain:
         reasons.append(f"new_gain {gain:+.3f} < {options.new_gain:g}: new classes are not found better than now")
     return reasons

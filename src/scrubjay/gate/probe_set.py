@@ -1,11 +1,11 @@
-"""The probe set: held-out pictures of every class learned, by which a new generation is judged before it answers.
+"""The probe set: held-out images of every class learned, by which a new generation is judged before it answers.
 
-    shop/probe/g1/index.json        what the pictures are: file, content hash, class, box
-    shop/probe/g1/0007.jpg …        copies of them; or, where pictures may not be kept,
+    shop/probe/g1/index.json        what the images are: file, content hash, class, box
+    shop/probe/g1/0007.jpg …        copies of them; or, where images may not be kept,
     shop/probe/g1/crops.safetensors embeddings of their centre and random crops by g1
-    shop/probe/g1/by-….safetensors  what other generations make of the pictures, kept by fingerprint
+    shop/probe/g1/by-….safetensors  what other generations make of the images, kept by fingerprint
 
-Each generation brings the pictures of its own new classes. A folder appears whole or not at all.
+Each generation brings the images of its own new classes. A folder appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from scrubjay.config import Config
 from scrubjay.data.photos import content_hash
@@ -35,23 +35,27 @@ Carry = Callable[[str, NDArray[np.float32]], NDArray[np.float32]]
 """Vectors (N, d) of the generation of this name → the same in the space that is asked for."""
 
 
+def _kept_as(value: object) -> object:
+    return "images" if value == "pictures" else value  # the name in catalogues of format 2 and older
+
+
 class ProbeOptions(Config):
-    """The held-out pictures that judge new generations."""
+    """The held-out images that judge new generations."""
 
     images: int = Field(4, ge=0)
     """Of each class; at most those that were held out when it was learned. 0: no gate can be had."""
-    keep: Literal["pictures", "embeddings"] = "pictures"
-    """Copies of the pictures; or, where these may not be kept, embeddings of their crops: a weaker judge."""
+    keep: Annotated[Literal["images", "embeddings"], BeforeValidator(_kept_as)] = "images"
+    """Copies of the images; or, where these may not be kept, embeddings of their crops: a weaker judge."""
     crops: int = Field(4, ge=1)
     """Random crops beside the one in the middle, where only embeddings are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One held-out picture.
+    """One held-out image.
 
     Attributes:
-        id: hash of its content: the id of the same picture in the gallery.
+        id: hash of its content: the id of the same image in the gallery.
         label: name of its class.
         generation: the one that learned its class.
         original: where it was.
@@ -67,11 +71,11 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """Probe pictures as queries of one generation.
+    """Probe images as queries of one generation.
 
     Attributes:
         vectors: float32 (Q, d), unit rows.
-        probes: Q of them; one picture may stand for several crops.
+        probes: Q of them; one image may stand for several crops.
     """
 
     vectors: NDArray[np.float32]
@@ -96,16 +100,16 @@ class ProbeSet:
         options: ProbeOptions,
         crops: Callable[[Sequence[Sample], int], NDArray[np.float32]],
     ) -> None:
-        """Keep the first pictures of each class of a generation that is being made.
+        """Keep the first images of each class of a generation that is being made.
 
         Args:
             generation: its name.
-            held_out: pictures that it has not learned from, with the names of their classes.
+            held_out: images that it has not learned from, with the names of their classes.
             options: how many, and what of them.
-            crops: pictures and n → embeddings (N, 1 + n, d) by the generation; the crop in the middle comes first.
+            crops: images and n → embeddings (N, 1 + n, d) by the generation; the crop in the middle comes first.
 
         Raises:
-            StorageError: a picture or the folder cannot be read or written; nothing is left behind.
+            StorageError: an image or the folder cannot be read or written; nothing is left behind.
         """
         counts: Counter[str] = Counter()
         chosen = []
@@ -121,7 +125,7 @@ class ProbeSet:
             if options.keep == "embeddings" and chosen:
                 vectors = torch.from_numpy(crops([sample for sample, _ in chosen], options.crops))
                 save_tensors(building / "crops.safetensors", {"vectors": vectors}, {"generation": generation})
-            write_json(building / "index.json", {"kind": options.keep, "pictures": rows})
+            write_json(building / "index.json", {"kind": options.keep, "images": rows})
             shutil.rmtree(self.folder / generation, ignore_errors=True)  # of learning that was cut short
             building.rename(self.folder / generation)
         except OSError as error:
@@ -130,7 +134,7 @@ class ProbeSet:
             shutil.rmtree(building, ignore_errors=True)
 
     def probes(self, generations: Iterable[str]) -> list[Probe]:
-        """The pictures of the classes that these generations learned; generations without any are passed over.
+        """The images of the classes that these generations learned; generations without any are passed over.
 
         Raises:
             CheckpointError: an index is damaged.
@@ -144,13 +148,13 @@ class ProbeSet:
         embed: Callable[[Sequence[Sample]], NDArray[np.float32]],
         carry: Carry,
     ) -> Queries:
-        """The pictures of some generations as queries of one.
+        """The images of some generations as queries of one.
 
         Args:
             generations: whose classes are asked for.
             fingerprint: of the space asked for; what was embedded once is kept under it.
-            embed: pictures → vectors (N, d) of that space; all of them.
-            carry: from the space of another generation to that space, for pictures of which embeddings only are kept.
+            embed: images → vectors (N, d) of that space; all of them.
+            carry: from the space of another generation to that space, for images of which embeddings only are kept.
         """
         parts, probes = [], []
         for name in generations:
@@ -181,7 +185,7 @@ class ProbeSet:
         return vectors
 
     def _tensor(self, path: Path) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = load_tensors(path, "delete it; where it holds crops, its pictures are lost")[0][
+        vectors: NDArray[np.float32] = load_tensors(path, "delete it; where it holds crops, its images are lost")[0][
             "vectors"
         ].numpy()
         return vectors
@@ -190,7 +194,7 @@ class ProbeSet:
         path = self.folder / generation / "index.json"
         try:
             index = json.loads(path.read_text(encoding="utf-8"))
-            return [_probe(row, generation, path.parent) for row in index["pictures"]]
+            return [_probe(row, generation, path.parent) for row in index["images"]]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -201,7 +205,7 @@ class ProbeSet:
 
 def _kept(folder: Path, number: int, sample: Sample, label: str, keep: str) -> dict[str, Any]:
     row: dict[str, Any] = {"hash": content_hash(sample), "label": label, "original": str(sample.path)}
-    if keep == "pictures":
+    if keep == "images":
         row["file"] = f"{number:04}{sample.path.suffix.lower()}"
         shutil.copyfile(sample.path, folder / row["file"])
     return {**row, "box": sample.box}

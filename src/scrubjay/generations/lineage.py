@@ -4,7 +4,7 @@
     g1/network.safetensors   embedder and head
     g1/method.safetensors    what the method keeps for the next session, if anything
     g1/bridges.safetensors   the maps to its parent's embedding space and from it
-    g1/session.safetensors   what it and its parent make of the session's pictures
+    g1/session.safetensors   what it and its parent make of the session's images
 
 A generation appears whole or not at all: it is written beside its place and renamed.
 """
@@ -163,7 +163,7 @@ class Lineage:
             info: `fingerprint`, `classes` and whatever else describes it, JSON-able.
             parent: what it was trained from; by default the newest generation.
             bridges: `to_parent` and `from_parent`.
-            embedded: the session's pictures in its own space and in its parent's, by name.
+            embedded: the session's images in its own space and in its parent's, by name.
 
         Raises:
             StorageError: the disk is full or the folder cannot be written; nothing is left behind.

@@ -1,4 +1,4 @@
-"""A generation's embedder as an ONNX file: pixels in, unit vectors out, checked on real pictures before it is done.
+"""A generation's embedder as an ONNX file: pixels in, unit vectors out, checked on real images before it is done.
 
 Input `images`: uint8 (N, 3, S, S), RGB, after the resize and centre crop that the file's metadata name; the
 normalisation of pixels and of the vectors is inside. Output `embeddings`: float32 (N, d). N is free. The metadata say
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.loading import Cache, Pictures
+from scrubjay.data.loading import Cache, ImageLoader
 from scrubjay.errors import ConfigError, DataError, ImageError, StorageError
 from scrubjay.generations.lineage import Generation, versions
 from scrubjay.models.embedder import Embedder
@@ -34,7 +34,7 @@ OPSET = 18
 TOLERANCE = 1e-4
 """The largest difference of a component: float32 sums in another order."""
 SIZES = (1, 3, 17)
-"""Batches in which pictures are compared: all of them in the last size, the first ones in the others too."""
+"""Batches in which images are compared: all of them in the last size, the first ones in the others too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Exported:
 
     Attributes:
         path: of the file.
-        images: pictures on which it was compared with torch.
+        images: images on which it was compared with torch.
         max_difference: of any component of their vectors.
-        min_cosine: between both vectors of a picture.
+        min_cosine: between both vectors of an image.
         bytes: size of the file.
     """
 
@@ -71,7 +71,7 @@ def export(
     embedder: Embedder,
     generation: Generation,
     images: ImageOptions,
-    pictures: Sequence[Sample],
+    samples: Sequence[Sample],
     path: Path,
     tolerance: float = TOLERANCE,
 ) -> Exported:
@@ -80,18 +80,18 @@ def export(
     Args:
         embedder: of the generation, on the CPU.
         generation: named in the file.
-        images: how pictures are prepared.
-        pictures: real ones, at least one, on which both are compared.
+        images: how images are prepared.
+        samples: real images, at least one, on which both are compared.
         path: of the file; it appears whole and checked, or not at all.
         tolerance: by how much a component of a vector may differ from torch's.
 
     Raises:
         ConfigError: the packages of the extra `onnx` are not installed.
-        DataError: there is no picture, the network cannot be exported, or vectors differ by more than the tolerance.
+        DataError: there is no image, the network cannot be exported, or vectors differ by more than the tolerance.
         StorageError: the file could not be written.
     """
     _installed()
-    pixels = _pixels(pictures, images)
+    pixels = _pixels(samples, images)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def export(
         if not difference <= tolerance:
             raise DataError(
                 f"{path}: not written: its vectors differ from those of torch by {difference:.2g} on {len(pixels)} "
-                f"pictures, allowed is {tolerance:g}; another version of onnxruntime may do better."
+                f"images, allowed is {tolerance:g}; another version of onnxruntime may do better."
             )
         os.replace(temporary, path)
     except OSError as error:
@@ -133,14 +133,14 @@ def _installed() -> None:
         raise ConfigError(f"{error.name} is not installed: pip install 'scrubjay[onnx]'.") from None
 
 
-def _pixels(pictures: Sequence[Sample], images: ImageOptions) -> Tensor:
-    loader = Pictures(pictures, images, train=False, cache=Cache(0))
+def _pixels(samples: Sequence[Sample], images: ImageOptions) -> Tensor:
+    loader = ImageLoader(samples, images, train=False, cache=Cache(0))
     found = []
-    for index in range(len(pictures)):
+    for index in range(len(samples)):
         with contextlib.suppress(ImageError):
             found.append(loader[index])
     if not found:
-        raise DataError("no picture to compare the export on: add some to the gallery, or keep a probe set.")
+        raise DataError("no image to compare the export on: add some to the gallery, or keep a probe set.")
     return torch.stack(found)
 
 
@@ -198,7 +198,7 @@ def _compare(embedder: Embedder, path: Path, pixels: Tensor) -> tuple[float, flo
 
 
 def _split(pixels: Tensor, size: int) -> Sequence[Tensor]:
-    """Whole batches; where pictures are too few for one, they are repeated."""
+    """Whole batches; where images are too few for one, they are repeated."""
     if len(pixels) < size:
         return [pixels[torch.arange(size) % len(pixels)]]
     return torch.split(pixels if size == SIZES[-1] else pixels[: 2 * size], size)

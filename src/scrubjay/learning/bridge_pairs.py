@@ -1,4 +1,4 @@
-"""Pictures of the gallery that can still be had, for judging, comparing and timing."""
+"""Images of the gallery that can still be had, for judging, comparing and timing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from scrubjay.types import Sample
 ITEMS = 20_000
 """Of a larger gallery so many items are looked at. Ids are hashes, so the first of them are a random sample."""
 SHOWN = 64
-"""Pictures on which an export is compared."""
+"""Images on which an export is compared."""
 EMBEDDED = 512
 """Items that are embedded by a candidate, to see what a backfill costs and would bring."""
 
 
 def intact(items: Iterable[Item]) -> Iterator[Item]:
-    """Those whose pictures are still what they were."""
+    """Those whose images are still what they were."""
     for item in items:
         try:
             if content_hash(sample_of(item)) == item.content_hash:
@@ -39,14 +39,14 @@ def intact(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def embeddable(answering: Answering, number: int) -> list[Item]:
-    """Some items whose pictures are still what they were."""
+    """Some items whose images are still what they were."""
     return list(islice(intact(islice(answering.gallery.store.items(), ITEMS)), number))
 
 
 def pairs(answering: Answering, parent: Generation, embedder: Embedder) -> Judged | None:
     """Items of the gallery as they are stored by a generation and as a younger network embeds them.
 
-    Those whose pictures can still be had; None where there are none.
+    Those whose images can still be had; None where there are none.
     """
     store, space = answering.gallery.store, space_of(parent)
     if space not in store.spaces():
@@ -67,8 +67,8 @@ def pairs(answering: Answering, parent: Generation, embedder: Embedder) -> Judge
     )
 
 
-def pictures(answering: Answering, generation: Generation) -> list[Sample]:
-    """Some pictures of the gallery that can be had, and those of the probe set."""
+def images(answering: Answering, generation: Generation) -> list[Sample]:
+    """Some images of the gallery that can be had, and those of the probe set."""
     probes = ProbeSet(answering.folder / "probe").probes(answering.lineage.line(generation.name))
     kept = [probe.sample for probe in probes if probe.sample is not None]
     return [*kept, *(sample_of(item) for item in embeddable(answering, SHOWN))][:SHOWN]

@@ -12,7 +12,7 @@ from scrubjay.workspace.options import CatalogueOptions
 
 
 def take_over(generations: Path, target: Path, options: CatalogueOptions) -> None:
-    """Copy the generations of a run, if they are of the same network and of pictures prepared alike.
+    """Copy the generations of a run, if they are of the same network and of images prepared alike.
 
     Raises:
         CatalogueError: there is no finished run.

@@ -1,4 +1,4 @@
-"""One session of a catalogue: learn it, measure it, fit the bridges to its parent, keep its probe pictures."""
+"""One session of a catalogue: learn it, measure it, fit the bridges to its parent, keep its probe images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scrubjay.bridges import Bridge, Judged, choose, learned
-from scrubjay.data.loading import Cache, Pictures, readable
+from scrubjay.data.loading import Cache, ImageLoader, readable
 from scrubjay.data.photos import read_photos
 from scrubjay.data.stream import data_hash, extend
 from scrubjay.errors import ConfigError
@@ -32,9 +32,9 @@ from scrubjay.types import Dataset, Sample, Session
 from scrubjay.workspace.options import CatalogueOptions
 
 HELD_OUT = 0.15
-"""Share of the pictures of a folder that are not learned from."""
+"""Share of the images of a folder that are not learned from."""
 KEPT = 5000
-"""Pictures of a session whose embeddings stay with its generation: bridges need no more."""
+"""Images of a session whose embeddings stay with its generation: bridges need no more."""
 
 Pairs = Callable[[Embedder], Judged | None]
 """A new embedder → items of the gallery as they are stored by the parent, and as it embeds them."""
@@ -74,7 +74,7 @@ class Learning:
         name = method_name or before or ("mmd" if self.options.network.frozen is None else "moments")
         kind = method(name)
         if kind.needs_old_images:
-            raise ConfigError(f"method {name!r} needs the old pictures, a catalogue keeps none; take mmd.")
+            raise ConfigError(f"method {name!r} needs the old images, a catalogue keeps none; take mmd.")
         if kind.remembers and before not in (None, name):
             raise ConfigError(
                 f"method {name!r} protects what was learned with it, and what is to be trained further was learned "
@@ -103,12 +103,12 @@ class Learning:
             name: getattr(self.options, name).model_dump(mode="json") for name in ("images", "network", "training")
         }
         work = json.dumps([content, chosen, trained, self.options.seed, parent])
-        pictures = Pictures(session.train, images, train=True)
-        tests, unreadable = readable(Pictures(session.test, images, train=False, cache=pictures.cache))
+        loader = ImageLoader(session.train, images, train=True)
+        tests, unreadable = readable(ImageLoader(session.test, images, train=False, cache=loader.cache))
         session = replace(session, test=tuple(tests))
         began = time.perf_counter()
         key = hashlib.blake2b(work.encode(), digest_size=16).hexdigest()
-        found = learn(learner, session, pictures, self.options.training, self.options.seed, checkpoint, key=key)
+        found = learn(learner, session, loader, self.options.training, self.options.seed, checkpoint, key=key)
         seconds = time.perf_counter() - began
         info = {
             "method": chosen,
@@ -123,7 +123,7 @@ class Learning:
             "curves": found.curves,
             "broken": [*found.failures, *unreadable],
         }
-        generation = self._made(learner, session, pictures.cache, info)
+        generation = self._made(learner, session, loader.cache, info)
         checkpoint.unlink(missing_ok=True)
         return generation
 
@@ -175,7 +175,7 @@ class Learning:
 def _session(
     embedders: dict[str, Embedder], session: Session, options: CatalogueOptions, cache: Cache
 ) -> dict[str, Tensor]:
-    """Embeddings of the session's pictures by each embedder, their labels, and where they were."""
+    """Embeddings of the session's images by each embedder, their labels, and where they were."""
     found: dict[str, Tensor] = {}
     for part, samples in {"train": _balanced(session.train), "test": session.test}.items():
         for name, embedder in embedders.items():
@@ -212,7 +212,7 @@ def _judged(embedded: dict[str, Tensor], part: str, source: str, target: str) ->
 
 
 def _measure(embedded: dict[str, Tensor], name: str) -> dict[str, Any] | None:
-    """Held-out pictures of the new classes against those learned from; None when none are held out."""
+    """Held-out images of the new classes against those learned from; None when none are held out."""
     if f"test.{name}" not in embedded:
         return None
     queries, gallery = (embedded[f"{part}.{name}"].numpy() for part in ("test", "train"))

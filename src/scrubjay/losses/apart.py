@@ -1,4 +1,4 @@
-"""New pictures keep away from stored embeddings of old classes."""
+"""New images keep away from stored embeddings of old classes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def apart(z: Tensor, labels: Tensor, stored: Tensor, margin: float = 0.2) -> Ten
 
     L = (1/B) Σ_i max(0, λ + max_m z_i·v_m − min_{j : y_j = y_i} z_i·z_j)
 
-    The picture itself is among its positives, so that a picture alone in its class is pushed away too.
+    The image itself is among its positives, so that an image alone in its class is pushed away too.
 
     Args:
-        z: (B, d) unit embeddings of pictures of new classes.
+        z: (B, d) unit embeddings of images of new classes.
         labels: (B,) int64.
         stored: (M, d) v, unit embeddings of old classes, constants.
         margin: λ, in units of cosine.

@@ -87,7 +87,7 @@ def _judges(answering: Answering) -> Iterator[Finding]:
             gone = [str(probe.sample.path) for probe in probes if probe.sample and not probe.sample.path.is_file()]
             if gone:
                 cure = "restore them from a copy; the gate cannot judge without them"
-                yield Finding("error", f"{len(gone)} probe pictures are gone ({_some(gone)})", cure)
+                yield Finding("error", f"{len(gone)} probe images are gone ({_some(gone)})", cure)
         except CheckpointError as error:
             yield Finding("error", str(error), "see what it says; searches are not touched by it")
         try:
@@ -130,7 +130,7 @@ def _mixed(answering: Answering, space: Space, generation: Generation) -> Iterat
     if wrong:
         what = (
             f"space {space.id} is mixed: {len(wrong)} of {looked} vectors looked at are not what {space.generation} "
-            f"makes of their pictures ({_some(wrong)})"
+            f"makes of their images ({_some(wrong)})"
         )
         cure = f"scrubjay doctor {answering.folder} --mend --thorough && scrubjay backfill {answering.folder}"
         yield Finding("error", what, cure)
@@ -140,7 +140,7 @@ def _vectors(answering: Answering) -> Iterator[Finding]:
     mend = f"scrubjay doctor {answering.folder} --mend"
     for space in answering.gallery.store.spaces():
         wrong = wrong_vectors(answering, space)
-        rest = {kind: names for kind, names in wrong.items() if kind in ("of no item", "of an older picture")}
+        rest = {kind: names for kind, names in wrong.items() if kind in ("of no item", "of an older image")}
         serious = {kind: names for kind, names in wrong.items() if kind not in rest}
         if serious:
             some = _some([name for names in serious.values() for name in names])
@@ -158,7 +158,7 @@ def _coverage(answering: Answering) -> Iterator[Finding]:
         what = f"{there} items have no vector and are never found: adding was cut short, or their vectors were removed"
         yield Finding("error", what, f"scrubjay backfill {folder}, or the same `scrubjay add {folder} PHOTOS` again")
     if len(lost) > there:
-        what = f"{len(lost) - there} items have no vector and are never found, and their pictures are gone or changed"
+        what = f"{len(lost) - there} items have no vector and are never found, and their images are gone or changed"
         yield Finding(
             "error", what, f"scrubjay remove {folder} --gone, or restore the files: scrubjay backfill {folder}"
         )

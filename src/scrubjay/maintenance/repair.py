@@ -1,4 +1,4 @@
-"""Vectors that cannot be right, pictures that are still what they were, leftovers: found, and removed."""
+"""Vectors that cannot be right, images that are still what they were, leftovers: found, and removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scrubjay.stores import NORM_TOLERANCE, Space
 
 BATCH = 64
 ALIKE = 0.999
-"""The least cosine of a vector with the same picture embedded again."""
+"""The least cosine of a vector with the same image embedded again."""
 
 
 def mend(answering: Answering, thorough: bool = False) -> list[str]:
@@ -28,7 +28,7 @@ def mend(answering: Answering, thorough: bool = False) -> list[str]:
 
     Args:
         answering: of the catalogue.
-        thorough: embed every picture that can be had again, and remove the vectors that are of another space.
+        thorough: embed every image that can be had again, and remove the vectors that are of another space.
 
     Returns:
         What was done, a line each.
@@ -75,11 +75,11 @@ def _problem(expected: str | None, content: str, norm: float) -> str | None:
         return "unnormalised"
     if expected is None:
         return "of no item"
-    return "of an older picture" if content != expected else None
+    return "of an older image" if content != expected else None
 
 
 def strangers(answering: Answering, space: Space, generation: Generation, number: int | None) -> tuple[int, list[str]]:
-    """Items of a space whose vectors its generation did not make, among some or all whose pictures can be had."""
+    """Items of a space whose vectors its generation did not make, among some or all whose images can be had."""
     store = answering.gallery.store
     ids, _ = store.vectors(space.id)
     chosen = [ids[index] for index in np.random.default_rng(0).permutation(len(ids))]

@@ -9,7 +9,7 @@ from scrubjay.errors import CatalogueError
 from scrubjay.generations.onnx_export import Exported, export
 from scrubjay.generations.serving import Serving, Shadow
 from scrubjay.io.locking import locked
-from scrubjay.learning.bridge_pairs import intact, pictures
+from scrubjay.learning.bridge_pairs import images, intact
 from scrubjay.maintenance.doctor import Finding, examine
 from scrubjay.maintenance.pruning import Prunable, prunable, prune
 from scrubjay.maintenance.repair import mend
@@ -26,7 +26,7 @@ class Upkeep:
     answering: Answering
 
     def gone(self) -> list[str]:
-        """Ids of items whose picture is not where it was: the file is gone, or holds another one."""
+        """Ids of items whose image is not where it was: the file is gone, or holds another one."""
         return [item.id for item in self.answering.gallery.store.items() if not list(intact([item]))]
 
     def examine(self) -> list[Finding]:
@@ -37,7 +37,7 @@ class Upkeep:
         """Remove vectors that cannot be right and what killed work left behind; returns what was done.
 
         Args:
-            thorough: embed every picture that can be had again, to find vectors of other spaces.
+            thorough: embed every image that can be had again, to find vectors of other spaces.
         """
         with locked(self.answering.folder):
             return mend(self.answering, thorough)
@@ -52,17 +52,17 @@ class Upkeep:
             prune(self.answering, what)
 
     def export(self, name: str, path: Path | None = None) -> Exported:
-        """Write a generation's embedder as ONNX, compared with torch on pictures of the gallery or the probe set.
+        """Write a generation's embedder as ONNX, compared with torch on images of the gallery or the probe set.
 
         Raises:
             CatalogueError: there is no such generation.
             ConfigError: the extra `onnx` is not installed.
-            DataError: no picture can be had, or the vectors differ.
+            DataError: no image can be had, or the vectors differ.
         """
         generation = self.answering.lineage.get(name)
         target = path or self.answering.folder / f"{name}.onnx"
         embedder = self.answering.embedder(generation)
-        return export(embedder, generation, self.answering.options.images, pictures(self.answering, generation), target)
+        return export(embedder, generation, self.answering.options.images, images(self.answering, generation), target)
 
     def shadow(self, name: str | None, share: float = 0.1) -> Serving:
         """Let a generation answer a share of the live queries too, for comparison; None ends it.
@@ -86,5 +86,5 @@ class Upkeep:
         return self.answering.shadowed()
 
     def novel(self) -> Novelty | None:
-        """Whether live queries look like classes that were never learned; None where no probe picture says."""
+        """Whether live queries look like classes that were never learned; None where no probe image says."""
         return self.answering.novel()

@@ -28,7 +28,7 @@ from scrubjay.types import Batch, Losses, Session
 logger = logging.getLogger(__name__)
 
 Pass = Callable[[], Iterator[Batch]]
-"""One pass over the session's pictures, centre-cropped and in order, each time it is called."""
+"""One pass over the session's images, centre-cropped and in order, each time it is called."""
 
 
 class MethodOptions(Config):
@@ -47,9 +47,9 @@ class MethodOptions(Config):
     """Which negatives the triplet loss takes from the batch."""
     average: Annotated[float, Field(gt=0, le=1)] | Literal["lstkc"] = 1.0
     """Weight averaging after a session: the share a in a·θ_new + (1 − a)·θ_old; "lstkc": one minus the mean change of
-    the affinities of the new pictures (Xu et al., AAAI 2024); 1: none."""
+    the affinities of the new images (Xu et al., AAAI 2024); 1: none."""
     drift: Drift = "none"
-    """Keep class means, C·(d·4 + 8) bytes, and move them after every session with the drift seen on its pictures: sdc
+    """Keep class means, C·(d·4 + 8) bytes, and move them after every session with the drift seen on its images: sdc
     (CVPR 2020), ldc (ECCV 2024), ridge (that map in closed form), adc (CVPR 2024); none: what is stored stays."""
 
 
@@ -112,11 +112,11 @@ class Method(nn.Module):
             logger.warning("nothing is kept of %d of the old classes: they were learned without a memory.", lost)
 
     def loss(self, batch: Batch) -> Losses:
-        """The objective on a batch of the session's pictures, as named and weighted terms."""
+        """The objective on a batch of the session's images, as named and weighted terms."""
         z, logits = self.network(batch.images)
         return self.plasticity(z, logits, batch.labels)
 
-    def end(self, session: Session, pictures: Pass) -> None:
+    def end(self, session: Session, images: Pass) -> None:
         """After a session: averages the weights and moves what is stored, where that was asked for.
 
         A method's own statistics come after it.
@@ -124,13 +124,11 @@ class Method(nn.Module):
         if self.has_past and self.options.average != 1:
             share = self.options.average
             if share == "lstkc":
-                share = keep_share(
-                    (self.recall(batch.images)[0], self.network(batch.images)[0]) for batch in pictures()
-                )
+                share = keep_share((self.recall(batch.images)[0], self.network(batch.images)[0]) for batch in images())
             average(self.network, self.teacher, float(share))
         if self.memory is not None:
             teacher = self.teacher.embedder if self.has_past and self.uses_teacher else None
-            remember(self.memory, self.options.drift, teacher, self.network.embedder, pictures)
+            remember(self.memory, self.options.drift, teacher, self.network.embedder, images)
 
     def plasticity(self, z: Tensor, logits: Tensor, labels: Tensor) -> Losses:
         """What learns the new classes: cross entropy over their logits, and the metric loss."""
@@ -146,7 +144,7 @@ class Method(nn.Module):
 
     @torch.no_grad()
     def recall(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The teacher's embeddings (B, d) and old logits (B, n) of the same augmented pictures."""
+        """The teacher's embeddings (B, d) and old logits (B, n) of the same augmented images."""
         z, logits = self.teacher(images)
         return z, logits
 

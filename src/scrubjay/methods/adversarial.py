@@ -9,7 +9,7 @@ non-saturating one of Goodfellow et al., NeurIPS 2014. Weight w(e) = (E − e + 
 w = 1 − p for the share p of the session that is done, the same at the start of each epoch; reversal coefficient
 2/(1 + e^{−10p}) − 1. D has 2 to 5 layers, 256 wide, with BatchNorm, ReLU and dropout 0.2; it is drawn anew at the start
 of every session, when the two networks are equal again and what it knew of the last pair is of no use. Its accuracy
-stands in the curves as "D accuracy". Like MMD this compares clouds, not pictures. Keeps 256·(d + 7 +
+stands in the curves as "D accuracy". Like MMD this compares clouds, not images. Keeps 256·(d + 7 +
 (layers − 2)·261)·4 bytes, D, so that a session that was cut goes on; a copy of the previous network while one lasts.
 """
 

@@ -1,4 +1,4 @@
-"""Relations between pictures are handed on where the labels confirm them, then weights are averaged (AAAI 2024).
+"""Relations between images are handed on where the labels confirm them, then weights are averaged (AAAI 2024).
 
 L = L_ce + L_triplet + w·L_affinity
 

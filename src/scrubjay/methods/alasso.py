@@ -99,10 +99,10 @@ class ALASSO(Method):
         self.advance()
         return super().state_dict(*args, **kwargs)
 
-    def end(self, session: Session, pictures: Pass) -> None:
+    def end(self, session: Session, images: Pass) -> None:
         """Ω and θ° of this session."""
         self.advance()  # before weights are averaged, which is no step
-        super().end(session, pictures)
+        super().end(session, images)
         for name in trained(self.network.embedder):
             self.omega[name] = self._steepness(name)
             self.previous[name] = self.anchor[name]

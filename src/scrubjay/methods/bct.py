@@ -4,7 +4,7 @@ L = L_ce + L_triplet + w·L_bct
 
 L_bct = −(1/B) Σ_i Σ_{k≤n} softmax(h_o(z_o,i)/T)_k log softmax(h_o(z_n,i)/T)_k, h_o the frozen head of the previous
 network. Shen, Xiong, Xia, Soatto: Towards Backward-Compatible Representation Learning, CVPR 2020. There the target is
-the true class of pictures that the old head knows (w = 1, no temperature); a batch without pictures of old classes has
+the true class of images that the old head knows (w = 1, no temperature); a batch without images of old classes has
 no such label, so its target is what the old head says of the old embedding. Unlike in `lwf` the head may not move
 towards the embeddings: they have to come to it. Keeps one copy of the previous network while a session lasts, 0 bytes
 between sessions.

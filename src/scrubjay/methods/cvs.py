@@ -2,17 +2,17 @@
 
 L = L_ce + L_triplet + α·L_model + β·L_data
 
-L_model (neighbour-session model coherence) = (1/B) Σ_i max(0, ‖z_n,i − z_o,i‖ − ‖z_n,i − v_i‖ + λ_m): a picture's new
+L_model (neighbour-session model coherence) = (1/B) Σ_i max(0, ‖z_n,i − z_o,i‖ − ‖z_n,i − v_i‖ + λ_m): an image's new
 embedding is nearer to its own old one than to v_i, the nearest old embedding of another class, of the batch or of the
 stored vectors of the old classes.
-L_data (inter-session data coherence) = (1/B) Σ_i ‖z_n,i − c_{y_i}‖²: pictures meet the centre that their class has in
+L_data (inter-session data coherence) = (1/B) Σ_i ‖z_n,i − c_{y_i}‖²: images meet the centre that their class has in
 the gallery.
 Intra-session discrimination is L_ce + L_triplet, there a normalised softmax at temperature 0.05.
 
-What needs old pictures is left out: there a budget of 2,000 is replayed through all three terms, and c_y is the stored
-centre of an *old* class, which pulls the replayed pictures of it. Without pictures of old classes that pull has nothing
+What needs old images is left out: there a budget of 2,000 is replayed through all three terms, and c_y is the stored
+centre of an *old* class, which pulls the replayed images of it. Without images of old classes that pull has nothing
 to act on. Here c_y is the centre of a new class as the old network sees it in the batch, detached; the stored vectors
-(there an attractor, here without pictures to attract) are negatives of L_model. Without a memory of the old classes
+(there an attractor, here without images to attract) are negatives of L_model. Without a memory of the old classes
 L_model has the batch's negatives alone.
 Wan et al., Continual Learning for Visual Search with Backward Consistent Feature Embedding, CVPR 2022: α = 10, β = 1,
 λ_m = 0.1; the distances are not squared in L_model and squared in L_data.
@@ -75,7 +75,7 @@ class CVS(Method):
 
 @full_precision
 def model_coherence(z_o: Tensor, z_n: Tensor, labels: Tensor, stored: Tensor, margin: float = 0.1) -> Tensor:
-    """Each picture's new embedding is nearer to its old one than to old ones of other classes, by a margin λ.
+    """Each image's new embedding is nearer to its old one than to old ones of other classes, by a margin λ.
 
     L = (1/B) Σ_i max(0, ‖z_n,i − z_o,i‖ − min_{v∈V_i} ‖z_n,i − v‖ + λ),   V_i = {z_o,j : y_j ≠ y_i} ∪ stored
 
@@ -87,7 +87,7 @@ def model_coherence(z_o: Tensor, z_n: Tensor, labels: Tensor, stored: Tensor, ma
         margin: λ, in units of distance.
 
     Returns:
-        Scalar ≥ 0; a picture without a negative adds 0; 0 for B = 0. The gradient of a distance of 0 is 0.
+        Scalar ≥ 0; an image without a negative adds 0; 0 for B = 0. The gradient of a distance of 0 is 0.
 
     Source: Wan et al., Continual Learning for Visual Search with Backward Consistent Feature Embedding, CVPR 2022.
     """
@@ -104,7 +104,7 @@ def model_coherence(z_o: Tensor, z_n: Tensor, labels: Tensor, stored: Tensor, ma
 
 @full_precision
 def data_coherence(z_o: Tensor, z_n: Tensor, labels: Tensor) -> Tensor:
-    """Each picture meets the centre of its class in the old space.
+    """Each image meets the centre of its class in the old space.
 
     L = (1/B) Σ_i ‖z_n,i − c_{y_i}‖²,   c_y = mean of z_o,j over j with y_j = y
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from torch import Tensor
 
 from scrubjay.components.importance import PerParameter, keep, mean_slope, names, one_by_one, penalty, trained
@@ -35,8 +35,8 @@ class EWCOptions(MethodOptions):
     """Labels of F: drawn from the network's own softmax, all of them weighed by it (a pass for each class), or true."""
     clip: float | None = Field(None, gt=0)
     """Largest F; none: as it is."""
-    pictures: int = Field(500, ge=1)
-    """How many pictures of a session F is taken from, a pass for each."""
+    images: int = Field(500, ge=1, validation_alias=AliasChoices("images", "pictures"))
+    """How many images of a session F is taken from, a pass for each."""
 
 
 class EWC(Method):
@@ -64,13 +64,13 @@ class EWC(Method):
             losses["ewc"] = self.options.weight / 2 * penalty(parameters, self.anchor, self.fisher)
         return losses
 
-    def end(self, session: Session, pictures: Pass) -> None:
+    def end(self, session: Session, images: Pass) -> None:
         """F of this session, mixed with the former."""
-        super().end(session, pictures)
+        super().end(session, images)
         self.anchor.clear()
-        self.eval()  # pictures come one by one, which BatchNorm could not take statistics of
+        self.eval()  # images come one by one, which BatchNorm could not take statistics of
         o, parameters = self.options, trained(self.network.embedder)
-        shown = one_by_one(pictures(), self.network.embedder, len(session.train), o.pictures)
+        shown = one_by_one(images(), self.network.embedder, len(session.train), o.images)
         values = log_likelihoods(self.network, shown, session, o.fisher)
         for name, F in mean_slope(values, parameters, torch.square).items():
             clipped = F if o.clip is None else F.clamp_max(o.clip)
@@ -78,19 +78,19 @@ class EWC(Method):
 
 
 def log_likelihoods(
-    network: Network, pictures: Iterator[tuple[Tensor, int]], session: Session, fisher: Fisher
+    network: Network, images: Iterator[tuple[Tensor, int]], session: Session, fisher: Fisher
 ) -> Iterator[tuple[float, Tensor]]:
     """Weight and log p(y|x) over the classes of the session, for the labels y that `fisher` asks for.
 
     Args:
         network: p.
-        pictures: one at a time (1, …), with the true label.
+        images: one at a time (1, …), with the true label.
         session: its classes.
-        fisher: "sampled": one y a picture, weight 1, the same draws in every run; "expected": all y, weight p(y|x);
+        fisher: "sampled": one y an image, weight 1, the same draws in every run; "expected": all y, weight p(y|x);
             "empirical": the true label, weight 1.
     """
     dice = torch.Generator().manual_seed(session.index)
-    for image, label in pictures:
+    for image, label in images:
         log_p = network(image)[1][0, session.first_label :].float().log_softmax(0)
         p = log_p.detach().exp().cpu()
         if fisher == "expected":

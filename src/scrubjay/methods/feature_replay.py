@@ -1,17 +1,17 @@
-"""Old classes are replayed as embeddings, never as pictures (PASS, CVPR 2021; EFC, ICLR 2024).
+"""Old classes are replayed as embeddings, never as images (PASS, CVPR 2021; EFC, ICLR 2024).
 
 L = L_ce + L_triplet + a·L_replay + b·L_triplet(z_n ∪ z̃) + w·(1/B) Σ_i ‖z_n,i − z_o,i‖² + e·L_elastic
 
-z̃, as many as the batch has pictures, of old classes drawn evenly, and always brought to unit norm: head and triplet
+z̃, as many as the batch has images, of old classes drawn evenly, and always brought to unit norm: head and triplet
 know nothing but the sphere, and the mean of ‖μ_c + Σ_c^½ ε‖² is 1 anyhow.
 "prototypes": z̃ = μ_c + r·ε, one radius r for all (PASS; in a memory as r² = mean of tr(Σ_c)/d).
 "gaussian": z̃ = μ_c + Σ̂_c^½ ε, ε ~ N(0, I), Σ̂ = (1 − γ)Σ + γ·(tr Σ/d)·I, of each class or shared (EFC).
 "vectors": z̃ is one of the embeddings that were kept of the class.
 
-L_replay, over "all": cross entropy of new pictures and z̃ together over the logits of all classes. Over "old": of z̃
+L_replay, over "all": cross entropy of new images and z̃ together over the logits of all classes. Over "old": of z̃
 over the old logits alone, as in PASS (weight 10 there): it keeps the head's old rows, and since z̃ is a constant the
 embedder gets no gradient from it. Hence "all", with a = 1, is what stands here unless set.
-L_triplet(z_n ∪ z̃): the triplet loss of the batch with z̃ in it: old vectors are negatives of the new pictures, and
+L_triplet(z_n ∪ z̃): the triplet loss of the batch with z̃ in it: old vectors are negatives of the new images, and
 each other's positives. L_elastic: (z_n − z_o)ᵀ(E + εI)(z_n − z_o), E the empirical feature matrix of the session before
 (`losses.elastic`; EFC: e = 10, ε = 0.01); off unless set, and w = 10 then better 0. Zhu et al., Prototype Augmentation
 and Self-Supervision for Incremental Learning, CVPR 2021 (w = 10 too); Magistri et al., ICLR 2024. Without tuning: a,
@@ -59,11 +59,11 @@ class FeatureReplayOptions(MethodOptions):
     replay: float = Field(1.0, ge=0)
     """a, weight of the cross entropy."""
     over: Literal["all", "old"] = "all"
-    """New pictures and replayed vectors over all logits, or replayed vectors over the old ones."""
+    """New images and replayed vectors over all logits, or replayed vectors over the old ones."""
     replay_triplet: float = Field(1.0, ge=0)
     """b, weight of the triplet loss with replayed vectors in the batch."""
     features: float = Field(10.0, ge=0)
-    """w, weight of the squared distance to the old embeddings of the new pictures."""
+    """w, weight of the squared distance to the old embeddings of the new images."""
     elastic: float = Field(0.0, ge=0)
     """e, weight of the distance in the metric of the empirical feature matrix."""
     epsilon: float = Field(0.01, ge=0)
@@ -121,11 +121,11 @@ class FeatureReplay(Method):
                 losses["elastic"] = o.elastic * elastic(z_o, z_n, self.feature_matrix, o.epsilon)
         return losses
 
-    def end(self, session: Session, pictures: Pass) -> None:
-        """The memory's verbs, and the empirical feature matrix over the session's pictures."""
-        super().end(session, pictures)
+    def end(self, session: Session, batches: Pass) -> None:
+        """The memory's verbs, and the empirical feature matrix over the session's images."""
+        super().end(session, batches)
         if self.options.elastic:
-            self.feature_matrix.copy_(mean_feature_matrix(self.network, pictures))
+            self.feature_matrix.copy_(mean_feature_matrix(self.network, batches))
 
     @torch.no_grad()
     def draw(self, size: int) -> tuple[Tensor, Tensor]:
@@ -151,11 +151,11 @@ class FeatureReplay(Method):
 
 
 @torch.no_grad()
-def mean_feature_matrix(network: Network, pictures: Pass) -> Tensor:
-    """E (d, d) over a pass of pictures, with the answers over all classes so far."""
+def mean_feature_matrix(network: Network, batches: Pass) -> Tensor:
+    """E (d, d) over a pass of images, with the answers over all classes so far."""
     weight = network.head.scale * network.head.weight
     total, images = torch.zeros(weight.shape[1], weight.shape[1], dtype=torch.float64), 0
-    for batch in pictures():
+    for batch in batches():
         _, logits = network(batch.images)
         total += len(logits) * feature_matrix(logits, weight).cpu().double()
         images += len(logits)

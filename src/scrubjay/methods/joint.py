@@ -1,8 +1,8 @@
-"""All pictures of all classes so far: the reference that a method without old pictures tries to reach.
+"""All images of all classes so far: the reference that a method without old images tries to reach.
 
 L = L_ce + L_triplet, over all classes learned so far
 
-Goes on from the same initial model as every other method. Needs the old pictures; keeps nothing else.
+Goes on from the same initial model as every other method. Needs the old images; keeps nothing else.
 """
 
 from scrubjay.methods import Method

@@ -2,7 +2,7 @@
 
 L = L_ce + L_triplet + w·(1/B) Σ_i ‖z_n,i − z_o,i‖²    (form "squared"; "cosine": 1 − z_n·z_o, half of it)
 
-What MMD does for two clouds, done picture by picture. Keeps one copy of the previous network while a session lasts,
+What MMD does for two clouds, done image by image. Keeps one copy of the previous network while a session lasts,
 nothing between sessions.
 """
 

@@ -85,14 +85,14 @@ class LoRA(Method):
         z, logits = functional_call(self.network, self.merged(), (batch.images,))
         return self.plasticity(z, logits, batch.labels)
 
-    def end(self, session: Session, pictures: Pass) -> None:
+    def end(self, session: Session, images: Pass) -> None:
         """Takes the adapters into the weights, which first makes the network what was learned; then as all."""
         with torch.no_grad():
             for name, value in self.merged().items():
                 self.network.get_parameter(name).copy_(value)
         self._reset(0)
         self._thaw()
-        super().end(session, pictures)
+        super().end(session, images)
 
     def merged(self) -> dict[str, Tensor]:
         """The weights that the adapters change, by their names in the network; none in the initial session."""

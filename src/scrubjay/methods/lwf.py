@@ -1,4 +1,4 @@
-"""Distillation alone: the old classifier's soft labels on new pictures (Li & Hoiem, ECCV 2016).
+"""Distillation alone: the old classifier's soft labels on new images (Li & Hoiem, ECCV 2016).
 
 L = L_ce + L_triplet + α·L_dist
 

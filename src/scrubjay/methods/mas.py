@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from torch import Tensor
 
 from scrubjay.components.importance import PerParameter, keep, mean_slope, names, one_by_one, penalty, trained
@@ -27,8 +27,8 @@ class MASOptions(MethodOptions):
 
     weight: float = Field(1.0, ge=0)
     """λ."""
-    pictures: int = Field(500, ge=1)
-    """How many pictures of a session Ω is taken from, a pass for each."""
+    images: int = Field(500, ge=1, validation_alias=AliasChoices("images", "pictures"))
+    """How many images of a session Ω is taken from, a pass for each."""
 
 
 class MAS(Method):
@@ -55,19 +55,19 @@ class MAS(Method):
             losses["mas"] = self.options.weight * penalty(trained(self.network.embedder), self.anchor, self.omega)
         return losses
 
-    def end(self, session: Session, pictures: Pass) -> None:
-        """Add the sensitivity to this session's pictures to Ω."""
-        super().end(session, pictures)
+    def end(self, session: Session, images: Pass) -> None:
+        """Add the sensitivity to this session's images to Ω."""
+        super().end(session, images)
         self.anchor.clear()
-        self.eval()  # pictures come one by one, which BatchNorm could not take statistics of
-        shown = one_by_one(pictures(), self.network.embedder, len(session.train), self.options.pictures)
+        self.eval()  # images come one by one, which BatchNorm could not take statistics of
+        shown = one_by_one(images(), self.network.embedder, len(session.train), self.options.images)
         values = squared_norms(self.network, (image for image, _ in shown))
         for name, omega in mean_slope(values, trained(self.network.embedder), torch.abs).items():
             self.omega[name] = self.omega[name] + omega if name in self.omega else omega
 
 
-def squared_norms(network: Network, pictures: Iterator[Tensor]) -> Iterator[tuple[float, Tensor]]:
-    """‖W z + b‖² of each picture (1, …), with weight 1."""
-    for image in pictures:
+def squared_norms(network: Network, images: Iterator[Tensor]) -> Iterator[tuple[float, Tensor]]:
+    """‖W z + b‖² of each image (1, …), with weight 1."""
+    for image in images:
         scores = network(image)[1] / network.head.scale
         yield 1.0, scores.float().square().sum()

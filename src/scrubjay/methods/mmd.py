@@ -4,7 +4,7 @@ L = α·L_dist + β·L_mmd + (L_ce + L_triplet)
 
 Chen, Liu, Wang, Tuytelaars, Bakker, Lew: On the Exploration of Incremental Learning for Fine-grained Image
 Retrieval, BMVC 2020, arXiv 2010.08020. L_dist as in `lwf`; L_mmd = MMD(z_o, z_n), the root of MMD² with a Gaussian
-kernel, between the embeddings of the same new pictures by the frozen and by the trained network. The text gives
+kernel, between the embeddings of the same new images by the frozen and by the trained network. The text gives
 T = 2; α, β and σ are options. α = β = 3 come from a small grid on drawn birds with one seed; on other streams they
 cost some of what fine-tuning learns of the new classes. α = 0 is MMD alone, β = 0
 distillation alone. Keeps one copy of the previous network while a session lasts, nothing between sessions.
@@ -34,7 +34,7 @@ class MMDOptions(MethodOptions):
     kernels: Literal["one", "five"] = "one"
     """One Gaussian, or the five bandwidths of DAN."""
     biased: bool = True
-    """The paper's estimate, which counts each picture with itself, or the unbiased one."""
+    """The paper's estimate, which counts each image with itself, or the unbiased one."""
     squared: bool = False
     """MMD² instead of its root."""
 

@@ -1,13 +1,13 @@
-"""Old pictures are remembered by what they did to each layer: only changes that would move their embeddings cost.
+"""Old images are remembered by what they did to each layer: only changes that would move their embeddings cost.
 
 L = L_ce + L_triplet + b·L_apart + w·Σ_l tr(G_l ΔW_l A_l ΔW_lᵀ),   ΔW_l = W_l − W*_l
 
-W*: the layer's weights after the previous session. A_l = E[x xᵀ] and G_l = E[Jᵀ J] over the pictures of all earlier
+W*: the layer's weights after the previous session. A_l = E[x xᵀ] and G_l = E[Jᵀ J] over the images of all earlier
 sessions: second moments of the layer's inputs and of the embedding's derivative by its outputs, gathered once at the
 end of each session (`parts/moments.py`, where a convolution's G_l also gets the factor that makes the trace exact).
-The sum is the mean squared distance that the old pictures' embeddings would move, to second order and layer by layer.
-Directions of weight space that old pictures do not use are free, so that new classes learn in them; distillation on
-new pictures, in contrast, holds what new pictures use, needed or not. L_apart pushes new pictures away from a few
+The sum is the mean squared distance that the old images' embeddings would move, to second order and layer by layer.
+Directions of weight space that old images do not use are free, so that new classes learn in them; distillation on
+new images, in contrast, holds what new images use, needed or not. L_apart pushes new images away from a few
 stored embeddings of each old class, which stay valid since old embeddings hardly move (`losses/apart.py`).
 
 This project's own method. Related: Kronecker-factored Laplace approximations of the loss (Ritter et al., Online
@@ -37,7 +37,7 @@ from scrubjay.types import Batch, Losses, Session
 
 
 class MomentsOptions(MethodOptions):
-    """What old pictures did to the layers."""
+    """What old images did to the layers."""
 
     weight: float = Field(60.0, ge=0)
     """w, weight of the squared distance that old embeddings would move."""
@@ -81,19 +81,19 @@ class Moments(Method):
             losses["moments"] = self.options.weight * self._moved()
         return losses
 
-    def end(self, session: Session, pictures: Pass) -> None:
-        """Adds the moments of the session's pictures, weighed by their number, and stores some embeddings."""
-        super().end(session, pictures)
+    def end(self, session: Session, images: Pass) -> None:
+        """Adds the moments of the session's images, weighed by their number, and stores some embeddings."""
+        super().end(session, images)
         found = {name: layer for name, layer in layers(self.network.embedder).items() if _key(name) in self.moments}
         if not found:
             return
         with Watch(found) as watch:
-            for batch in pictures():
+            for batch in images():
                 watch.add(self.network.embedder(batch.images))
-        total = int(self.counted) + watch.pictures
+        total = int(self.counted) + watch.images
         for name, A, G in watch.means():
-            self._of(name).inputs.mix(A, watch.pictures / total)
-            self._of(name).effects.mix(G, watch.pictures / total)
+            self._of(name).inputs.mix(A, watch.images / total)
+            self._of(name).effects.mix(G, watch.images / total)
         self.counted.fill_(total)
 
     def _moved(self) -> Tensor:

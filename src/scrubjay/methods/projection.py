@@ -5,7 +5,7 @@ L = L_ce + L_triplet + w·(1/B) Σ_i ‖P z_n,i − z_o,i‖²    ("bfp": w·(1/
 The new embedding may turn or bend as long as P undoes it. P is a matrix ("linear"), one with an offset b ("affine", as
 in BFP), a rotation ("orthogonal"), or z + W₂ relu(W₁ z + b₁) + b₂ with a hidden layer of 2d ("mlp"). A rotation is not
 learned by steps: it is U Vᵀ of a running mean M of z_o z_nᵀ (share 0.1 of each batch, from I/d on: one batch shows
-fewer directions than d), a constant for the gradient; the one that is kept is that of all pictures at the session's
+fewer directions than d), a constant for the gradient; the one that is kept is that of all images at the session's
 end. The other forms learn with the method's parameters at `training.head_lr` and are kept as they are at the end.
 Each session starts from P = identity, for a network starts as its predecessor; BFP draws P anew and gives it an
 optimizer of its own (SGD 0.1, momentum 0.9). Gu et al., Preserving Linear Separability in Continual Learning by
@@ -120,18 +120,18 @@ class Projection(Method):
             losses["projection"] = self.options.weight * distance
         return losses
 
-    def end(self, session: Session, pictures: Pass) -> None:
-        """A rotation is fitted to all pictures of the session."""
-        super().end(session, pictures)
+    def end(self, session: Session, batches: Pass) -> None:
+        """A rotation is fitted to all images of the session."""
+        super().end(session, batches)
         if self.has_past and isinstance(self.bridge, Rotation):
-            self.bridge.weight.copy_(self._fitted(pictures))
+            self.bridge.weight.copy_(self._fitted(batches))
 
     @torch.no_grad()
-    def _fitted(self, pictures: Pass) -> Tensor:
-        """The rotation of all pictures; directions that none shows are left as they are by a trace of the identity."""
+    def _fitted(self, batches: Pass) -> Tensor:
+        """The rotation of all images; directions that none shows are left as they are by a trace of the identity."""
         d, images = self.network.options.dim, 0
         total = torch.zeros(d, d, dtype=torch.float64)
-        for batch in pictures():
+        for batch in batches():
             z_o, z_n = self.recall(batch.images)[0], self.network(batch.images)[0]
             total += correlation(z_o.cpu().double(), z_n.cpu().double())
             images += len(z_n)

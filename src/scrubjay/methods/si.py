@@ -73,10 +73,10 @@ class SI(Method):
         self.advance()
         return super().state_dict(*args, **kwargs)
 
-    def end(self, session: Session, pictures: Pass) -> None:
+    def end(self, session: Session, images: Pass) -> None:
         """Add what this session's path tells to Ω."""
         self.advance()  # before weights are averaged, which is no step
-        super().end(session, pictures)
+        super().end(session, images)
         for name in trained(self.network.embedder):
             way = self.path.last[name] - self.anchor[name]
             omega = self.path.total[name].clamp_min(0) / (way.square() + self.options.damping)

@@ -1,7 +1,7 @@
 """Activations of a frozen first part of the network, computed once and kept in a file for all epochs and runs.
 
-A file is of one frozen part and one way to prepare pictures: its name hashes the weights and the options. A row is of
-one picture (its path, size and time of change) and one crop of it. Processes may share a file; a process that is
+A file is of one frozen part and one way to prepare images: its name hashes the weights and the options. A row is of
+one image (its path, size and time of change) and one crop of it. Processes may share a file; a process that is
 killed leaves it whole.
 """
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.loading import Key, Pictures
+from scrubjay.data.loading import ImageLoader, Key
 from scrubjay.errors import StorageError
 from scrubjay.models.embedder import Embedder
 from scrubjay.types import Batch
@@ -36,12 +36,12 @@ Row = tuple[str, int]
 
 
 class Activations:
-    """What the frozen part of an embedder makes of pictures.
+    """What the frozen part of an embedder makes of images.
 
     Args:
         folder: where its file lies, with those of others.
         embedder: one with a frozen part, `network.frozen`.
-        images: how pictures are prepared. Random crops are kept when `images.views` says how many there are.
+        images: how images are prepared. Random crops are kept when `images.views` says how many there are.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -69,34 +69,34 @@ class Activations:
                 f"{self.file}: cannot be used ({error}): check the folder, free some space, or delete the file."
             ) from None
 
-    def of(self, pictures: Pictures) -> Pictures:
-        """The same pictures, whose batches hold activations float32 (B, C, h, w) in place of pixels."""
-        return _Activated(pictures, self)
+    def of(self, loader: ImageLoader) -> ImageLoader:
+        """The same images, whose batches hold activations float32 (B, C, h, w) in place of pixels."""
+        return _Activated(loader, self)
 
-    def batch(self, pictures: Pictures, keys: Sequence[Key]) -> Batch:
+    def batch(self, loader: ImageLoader, keys: Sequence[Key]) -> Batch:
         """One batch, in the order of its keys; what is not kept yet is computed."""
-        rows = [self.row(pictures, key) for key in keys]
+        rows = [self.row(loader, key) for key in keys]
         found = self._read(rows)
         missing = [position for position, row in enumerate(rows) if row not in found]
         failures: tuple[tuple[str, str], ...] = ()
         if missing:
-            new, failures = self._compute(pictures, {rows[position]: keys[position] for position in missing})
-            if not pictures.train or pictures.options.views is not None:  # else it would never be asked for again
+            new, failures = self._compute(loader, {rows[position]: keys[position] for position in missing})
+            if not loader.train or loader.options.views is not None:  # else it would never be asked for again
                 self._keep(new)
             found |= new
         good = [position for position, row in enumerate(rows) if row in found]
         indices = [_index(keys[position]) for position in good]
         return Batch(
             torch.stack([found[rows[position]] for position in good]) if good else torch.empty(0, 3, 1, 1),
-            torch.tensor([pictures.samples[index].label for index in indices], dtype=torch.int64),
+            torch.tensor([loader.samples[index].label for index in indices], dtype=torch.int64),
             torch.tensor(indices, dtype=torch.int64),
             failures,
         )
 
     def _compute(
-        self, pictures: Pictures, wanted: Mapping[Row, Key]
+        self, loader: ImageLoader, wanted: Mapping[Row, Key]
     ) -> tuple[dict[Row, Tensor], tuple[tuple[str, str], ...]]:
-        loaded = Pictures.__getitems__(pictures, list(wanted.values()))
+        loaded = ImageLoader.__getitems__(loader, list(wanted.values()))
         if not len(loaded.labels):
             return {}, loaded.failures
         decoded = set(loaded.indices.tolist())
@@ -104,9 +104,9 @@ class Activations:
         values = self.embedder.prepare(loaded.images.to(self.embedder.mean.device)).cpu()
         return dict(zip(rows, values, strict=True)), loaded.failures
 
-    def row(self, pictures: Pictures, key: Key) -> Row:
-        """Where the activation of a picture and crop is kept."""
-        sample = pictures.samples[_index(key)]
+    def row(self, loader: ImageLoader, key: Key) -> Row:
+        """Where the activation of an image and crop is kept."""
+        sample = loader.samples[_index(key)]
         name = f"{os.path.abspath(sample.path)}|{sample.box}"
         if name not in self._names:
             try:
@@ -114,11 +114,11 @@ class Activations:
                 self._names[name] = f"{name}|{status.st_size}|{status.st_mtime_ns}"
             except (OSError, ValueError):
                 self._names[name] = f"{name}|missing"
-        return self._names[name], CENTRE if isinstance(key, int) else pictures.view(key)
+        return self._names[name], CENTRE if isinstance(key, int) else loader.view(key)
 
-    def has(self, pictures: Pictures, index: int) -> bool:
-        """Whether any crop of a picture is kept, so that it was decoded once."""
-        name, _ = _plain(self.row(pictures, index))
+    def has(self, loader: ImageLoader, index: int) -> bool:
+        """Whether any crop of an image is kept, so that it was decoded once."""
+        name, _ = _plain(self.row(loader, index))
         return self._find("SELECT 1 FROM activations WHERE picture = ? LIMIT 1", (name,)) is not None
 
     def _read(self, rows: Sequence[Row]) -> dict[Row, Tensor]:
@@ -172,16 +172,16 @@ class Activations:
             self._memory[row] = value.clone(memory_format=torch.contiguous_format)
 
 
-class _Activated(Pictures):
-    """Pictures as activations. They are read in this process: workers could not share the file's connection."""
+class _Activated(ImageLoader):
+    """Images as activations. They are read in this process: workers could not share the file's connection."""
 
-    def __init__(self, pictures: Pictures, kept: Activations) -> None:
-        options = pictures.options.model_copy(update={"workers": 0})
-        super().__init__(pictures.samples, options, pictures.train, pictures.cache)
+    def __init__(self, loader: ImageLoader, kept: Activations) -> None:
+        options = loader.options.model_copy(update={"workers": 0})
+        super().__init__(loader.samples, options, loader.train, loader.cache)
         self.kept = kept
 
     def check(self, index: int) -> None:
-        """As in `Pictures`; a picture of which an activation is kept was decoded once."""
+        """As in `Images`; an image of which an activation is kept was decoded once."""
         if not self.kept.has(self, index):
             super().check(index)
 
@@ -200,7 +200,7 @@ def _plain(row: Row) -> Row:
 
 
 def _key(embedder: Embedder, images: ImageOptions) -> str:
-    """32 hexadecimal digits of the frozen weights and of how pictures are prepared."""
+    """32 hexadecimal digits of the frozen weights and of how images are prepared."""
     assert embedder.stem is not None
     fields = {"size", "resize", "scale", "flip", "views", "max_pixels"}
     described = [embedder.kind, embedder.stem.last, images.model_dump(mode="json", include=fields)]

@@ -50,7 +50,7 @@ class Pooling(nn.Module):
 
 
 class Embedder(nn.Module):
-    """Pictures to points on the unit sphere."""
+    """Images to points on the unit sphere."""
 
     mean: Tensor
     std: Tensor

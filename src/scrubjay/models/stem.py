@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scrubjay.errors import ConfigError
 
 CHUNK = 16
-"""Pictures that the stem takes at a time. The last chunk is filled up, since the bits of a convolution may depend on
+"""Images that the stem takes at a time. The last chunk is filled up, since the bits of a convolution may depend on
 the size of its batch: an activation is then the same whatever it was computed beside."""
 
 
@@ -151,7 +151,7 @@ class _evaluating:  # noqa: N801  # reads as what it is: a state that a block ru
 
 
 def _probe(backbone: nn.Module) -> Tensor:
-    """One picture of noise at the size that the weights were made for."""
+    """One image of noise at the size that the weights were made for."""
     size = getattr(backbone, "pretrained_cfg", {}).get("input_size", (3, 96, 96))
     return torch.rand(CHUNK, *size, generator=torch.Generator().manual_seed(0))[:2]
 

@@ -1,4 +1,4 @@
-"""The probe pictures at work: calibrations of a generation's scores, and the gate's report on a candidate."""
+"""The probe images at work: calibrations of a generation's scores, and the gate's report on a candidate."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Judging:
             CatalogueError: it answers already.
         """
         if self.answering.serving.read().generation is None:  # its file was lost, and what answered is not known
-            note: dict[str, Any] = {"note": "no generation answers yet", "probe": {"pictures": 0, "kind": "pictures"}}
+            note: dict[str, Any] = {"note": "no generation answers yet", "probe": {"images": 0, "kind": "images"}}
             return {"candidate": candidate.name, "serving": None, "passed": True, "reasons": [], **note}
         serving = self.answering.generation()
         if candidate.name == serving.name:
@@ -58,24 +58,24 @@ class Judging:
         elif not (self._parts(serving) or self._parts(candidate)):
             found = {"passed": True, "reasons": [], "note": "no item of the gallery has a vector yet"}
         elif not probes:
-            reason = "no probe pictures: none were held out when its classes were learned, or probe.images is 0"
+            reason = "no probe images: none were held out when its classes were learned, or probe.images is 0"
             found = {"passed": False, "reasons": [reason]}
         else:
             before = self._standing(serving, probed[serving.name], candidate, serving)
             after = self._standing(candidate, probed[candidate.name], candidate, serving)
             found = measure(probes, serving.classes, before, after, self.answering.options.gate)
-        kind = "embeddings" if probes and probes[0].sample is None else "pictures"
+        kind = "embeddings" if probes and probes[0].sample is None else "images"
         return {
             **report,
             **found,
             **self._sampled(candidate, probed[candidate.name]),
             "bridges": candidate.info.get("bridges", {}),
-            "probe": {"pictures": len({probe.id for probe in probes}), "kind": kind},
+            "probe": {"images": len({probe.id for probe in probes}), "kind": kind},
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
     def calibrate(self, generation: Generation) -> None:
-        """Learn from the probe pictures what scores of a generation's queries mean, in every space of the gallery."""
+        """Learn from the probe images what scores of a generation's queries mean, in every space of the gallery."""
         queries = self._queries(generation, generation)
         parts = self._parts(generation)
         if not queries.probes or not parts:
@@ -95,7 +95,7 @@ class Judging:
         Calibrations(found, straight, unknown, known).save(self.answering.calibrations_path(generation))
 
     def _seen(self, generation: Generation) -> Part:
-        """The pictures that a generation has learned from, where the gallery holds nothing of its space yet."""
+        """The images that a generation has learned from, where the gallery holds nothing of its space yet."""
         embedded = self.answering.lineage.embedded(generation)
         labels = [generation.classes[label] for label in embedded["train.labels"].tolist()] if embedded else []
         names = [f"{generation.name}/{row}" for row in range(len(labels))]
@@ -103,7 +103,7 @@ class Judging:
         return Part(space_of(generation).id, names, names, labels, vectors)
 
     def pulls(self, generation: Generation) -> dict[str, float]:
-        """The pull of the probe pictures on each item, by its id; see `scrubjay.backfill.priority`.
+        """The pull of the probe images on each item, by its id; see `scrubjay.backfill.priority`.
 
         A large gallery is looked at a part at a time, each of which is a sample of the whole. Empty without probes.
         """
@@ -118,14 +118,14 @@ class Judging:
         return found
 
     def reached(self, generation: Generation, recall: float) -> Callable[[], bool]:
-        """Whether the probe pictures have this recall@1 in the gallery by now.
+        """Whether the probe images have this recall@1 in the gallery by now.
 
         Raises:
-            CatalogueError: there are no probe pictures to tell.
+            CatalogueError: there are no probe images to tell.
         """
         queries = self._queries(generation, generation)
         if not queries.probes:
-            raise CatalogueError("no probe pictures tell the recall: give --items or --budget instead.")
+            raise CatalogueError("no probe images tell the recall: give --items or --budget instead.")
         batches = count(1)
 
         def reached() -> bool:
@@ -137,7 +137,7 @@ class Judging:
         return reached
 
     def _queries(self, generation: Generation, *ends: Generation) -> Queries:
-        """The probe pictures of the lines that end in some generations, as queries of one of them."""
+        """The probe images of the lines that end in some generations, as queries of one of them."""
         answering = self.answering
         names = dict.fromkeys(name for end in ends for name in reversed(answering.lineage.line(end.name)))
 
@@ -145,7 +145,7 @@ class Judging:
             found = answering.embed(generation, samples)
             if found.failures:
                 path, reason = found.failures[0]
-                raise CheckpointError(f"{path}: a probe picture cannot be read ({reason}): restore it from a copy.")
+                raise CheckpointError(f"{path}: a probe image cannot be read ({reason}): restore it from a copy.")
             return found.vectors
 
         def carry(name: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -178,7 +178,7 @@ class Judging:
     def _newcomers(
         self, generation: Generation, candidate: Generation, serving: Generation, there: set[str | None]
     ) -> list[Part]:
-        """Pictures of classes that the gallery does not hold yet, as if a generation had embedded them."""
+        """Images of classes that the gallery does not hold yet, as if a generation had embedded them."""
         lineage, parts = self.answering.lineage, []
         known = set(lineage.line(serving.name))
         for name in reversed(lineage.line(candidate.name)):
@@ -222,7 +222,7 @@ class Judging:
     def _carried(
         self, generation: Generation, queries: Queries, space: Space, parts: Sequence[Part]
     ) -> NDArray[np.float32]:
-        """Queries in the space of some items: over the bridges, or as they are where probe pictures find more so.
+        """Queries in the space of some items: over the bridges, or as they are where probe images find more so.
 
         Each bridge is judged when it is made; what several do one after the other shows here alone.
         """

@@ -56,8 +56,8 @@ def facts(results: Sequence[Result]) -> list[tuple[str, str]]:
         (len({result["seed"] for result in results}), "seed"),
         (len(sessions), "session"),
         (sum(len(session["classes"]) for session in sessions), "class"),
-        (sum(session["train"] for session in sessions), "training picture"),
-        (sum(session["test"] for session in sessions), "test picture"),
+        (sum(session["train"] for session in sessions), "training image"),
+        (sum(session["test"] for session in sessions), "test image"),
     ]
     return [(f"{count:,}", _plural(name, count)) for count, name in found]
 
@@ -104,7 +104,7 @@ def _all_settings(runs: Sequence[Result]) -> dict[str, str]:
         "version of scrubjay": str(first["scrubjay"]),
         **versions,
         "data": str(first["data"]["source"]),
-        "hash of each session's pictures": ", ".join(dict.fromkeys(digest for run in runs for digest in hashes(run))),
+        "hash of each session's images": ", ".join(dict.fromkeys(digest for run in runs for digest in hashes(run))),
         "seeds": ", ".join(str(run["seed"]) for run in runs) if len(runs) > 1 else str(first["seed"]),
     }
 

@@ -13,7 +13,7 @@ from scrubjay.report.html import environment, thumbnail, write_page
 from scrubjay.report.table import METRICS, NOT_MEASURED, percent
 
 SHOWN = 48
-"""Negative flips with their pictures on the page."""
+"""Negative flips with their images on the page."""
 GROUPS = {"old": "old classes", "new": "new classes", "seen": "all classes"}
 SAMPLE = {"stored": "vectors as they are", "reindexed": "embedded by the candidate"}
 DIRECTIONS = {"to_parent": "queries to older vectors", "from_parent": "older queries to new vectors"}
@@ -66,7 +66,7 @@ def write_gate_page(path: Path, report: Mapping[str, Any]) -> None:
 
     Args:
         path: of the HTML file; its folder is made.
-        report: what `Catalogue.gate` returns. Pictures that cannot be read become empty tiles with their name.
+        report: what `Catalogue.gate` returns. Images that cannot be read become empty tiles with their name.
 
     Raises:
         StorageError: the file cannot be written.
@@ -124,7 +124,7 @@ def checks(report: Mapping[str, Any]) -> list[Check]:
     limits = report.get("thresholds") or {}
     rows = (
         ("old_retention", "kept on old classes", "at least", percent, "%"),
-        ("negative_flips", "old pictures found now and lost then", "at most", percent, "%"),
+        ("negative_flips", "old images found now and lost then", "at most", percent, "%"),
         ("new_gain", "gain in recall@1 on new classes", "at least", _signed, "points"),
     )
     return [
@@ -174,7 +174,7 @@ def steps(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _advice(report: Mapping[str, Any]) -> str:
     candidate = report["candidate"]
     if not report.get("groups"):
-        return "Next: keep probe pictures (option probe.images) when the next classes are learned, and gate that one."
+        return "Next: keep probe images (option probe.images) when the next classes are learned, and gate that one."
     sample = report.get("sample") or {}
     stored, anew = sample.get("stored"), sample.get("reindexed")
     if stored and anew and anew["map_at_r"] > stored["map_at_r"]:
@@ -183,7 +183,7 @@ def _advice(report: Mapping[str, Any]) -> str:
             f"{percent(anew['map_at_r'])} % instead of {percent(stored['map_at_r'])} %. Learn these classes with a "
             f"method that stays nearer to {report['serving']}."
         )
-    return "Next: learn these classes again, with more pictures of them or with a method that forgets less."
+    return "Next: learn these classes again, with more images of them or with a method that forgets less."
 
 
 def _reasons(report: Mapping[str, Any]) -> list[str]:
@@ -224,10 +224,10 @@ def _mark(kept: bool | None) -> str:
 
 def _probe(report: Mapping[str, Any]) -> str:
     probe = report.get("probe") or {}
-    if not probe.get("pictures"):
+    if not probe.get("images"):
         return ""
-    of = "probe pictures" if probe["kind"] == "pictures" else "probe pictures, kept as embeddings and carried"
-    return f"{probe['pictures']:,} {of}"
+    of = "probe images" if probe["kind"] == "images" else "probe images, kept as embeddings and carried"
+    return f"{probe['images']:,} {of}"
 
 
 def _cost(report: Mapping[str, Any]) -> str:
@@ -236,7 +236,7 @@ def _cost(report: Mapping[str, Any]) -> str:
         return ""
     return (
         f"{cost['items']:,} items would be embedded anew, about {_duration(cost['seconds'])} at "
-        f"{cost['images_per_second']:,.0f} pictures/s here"
+        f"{cost['images_per_second']:,.0f} images/s here"
     )
 
 

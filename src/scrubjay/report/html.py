@@ -34,7 +34,7 @@ _SHOWN_BROKEN = 50
 
 
 Shown = tuple[Path, str, float, bool]
-"""A hit: its picture, the name of its class, its cosine similarity, and whether the class is the query's."""
+"""A hit: its image, the name of its class, its cosine similarity, and whether the class is the query's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Retrieval:
     """A query with the answers of several searches.
 
     Attributes:
-        query: the picture searched with.
+        query: the image searched with.
         label: name of its class.
         columns: a title such as "g0, before" or "mmd g3", and the hits of that search, best first.
     """
@@ -54,7 +54,7 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A picture of the page.
+    """An image of the page.
 
     Attributes:
         source: the plot as a data: address.
@@ -75,7 +75,7 @@ def write_report(
     Args:
         path: of the HTML file; its folder is made.
         results: contents of `result.json` files, of runs on one stream.
-        retrievals: queries to show; pictures that cannot be read become empty tiles with their name.
+        retrievals: queries to show; images that cannot be read become empty tiles with their name.
         title: of the page.
 
     Raises:
@@ -161,21 +161,21 @@ def _curves(results: Sequence[Result]) -> list[Plot]:
 
 
 def drawn(svg: str | None, alt: str, title: str) -> Plot | None:
-    """A picture of the page from SVG text, if there is any."""
+    """An image of the page from SVG text, if there is any."""
     if svg is None:
         return None
     return Plot(f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}", alt, title)
 
 
 def thumbnail(path: Path) -> str | None:
-    """A small JPEG of a picture as a data: address, upright and RGB; None when it is missing or cannot be read."""
+    """A small JPEG of an image as a data: address, upright and RGB; None when it is missing or cannot be read."""
     try:
-        picture = decode(path, short_side=_THUMBNAIL)
+        image = decode(path, short_side=_THUMBNAIL)
     except ImageError:
         return None
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=82)
+    image.save(buffer, "JPEG", quality=82)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -34,7 +34,7 @@ class Standing:
 
     Attributes:
         label: of the method, with its own settings.
-        keeps_images: it was trained on the pictures of all sessions: a reference and no competitor.
+        keeps_images: it was trained on the images of all sessions: a reference and no competitor.
         is_baseline: it is an established method.
         values: every figure by seed.
         rank: its place among the competitors with a known corner, from 1.

@@ -75,7 +75,7 @@ def paper(document: str) -> str:
 
 def _row(name: str, document: str, cost: Cost | None) -> str:
     kind = method(name)
-    needs = "all pictures" if kind.needs_old_images else "the previous network" if kind.uses_teacher else "nothing"
+    needs = "all images" if kind.needs_old_images else "the previous network" if kind.uses_teacher else "nothing"
     step = f"{cost.step:.2f} ×" if cost else "–"
     kept = f"{cost.kept:,} B" if cost else "–"
     cells = [f"[{name}](#{name})", paper(document), f"`{formula(document)}`", needs, step, kept]

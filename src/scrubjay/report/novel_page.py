@@ -1,4 +1,4 @@
-"""Queries that found no match, in groups of pictures that look alike, as one HTML file that needs nothing else."""
+"""Queries that found no match, in groups of images that look alike, as one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Protocol
 from scrubjay.report.html import environment, thumbnail, write_page
 
 SHOWN = 24
-"""Pictures of a group on the page; the paths of all of them are listed below it."""
+"""Images of a group on the page; the paths of all of them are listed below it."""
 
 
 class Asked(Protocol):
     """A query; `scrubjay.search.query_log.Query` is one."""
 
     @property
-    def picture(self) -> str | None:
+    def image(self) -> str | None:
         """Where its file was."""
 
     @property
@@ -30,7 +30,7 @@ class Found(Protocol):
 
     @property
     def queries(self) -> int:
-        """That were looked at, each picture once."""
+        """That were looked at, each image once."""
 
     @property
     def unmatched(self) -> int:
@@ -54,7 +54,7 @@ def write_novel_page(path: Path, found: Found, catalogue: str = "FOLDER") -> Non
 
     Args:
         path: of the HTML file; its folder is made.
-        found: the queries. Pictures that cannot be read become empty tiles with their name.
+        found: the queries. Images that cannot be read become empty tiles with their name.
         catalogue: its folder, as the commands on the page name it.
 
     Raises:
@@ -78,11 +78,11 @@ def page(found: Found, catalogue: str = "FOLDER") -> str:
 
 
 def _thumbnail(query: Asked) -> str | None:
-    return None if query.picture is None else thumbnail(Path(query.picture))
+    return None if query.image is None else thumbnail(Path(query.image))
 
 
 def _name(query: Asked) -> str:
-    return "without a file" if query.picture is None else Path(query.picture).name
+    return "without a file" if query.image is None else Path(query.image).name
 
 
 def _nearest(query: Asked) -> str:
@@ -94,8 +94,8 @@ def _nearest(query: Asked) -> str:
 
 
 def _collect(group: Sequence[Asked], number: int) -> str:
-    """Shell commands that gather the pictures of a group as a class; "" where no picture has a file."""
-    paths = list(dict.fromkeys(query.picture for query in group if query.picture is not None))
+    """Shell commands that gather the images of a group as a class; "" where no image has a file."""
+    paths = list(dict.fromkeys(query.image for query in group if query.image is not None))
     folder = f"new-classes/class-{number}"
     lines = [
         f"cp {shlex.quote(path)} {shlex.quote(f'{folder}/{place:03}-{Path(path).name}')}"  # names may be there twice

@@ -69,6 +69,6 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def hashes(result: Result) -> list[str]:
-    """The hashes of the pictures learned from: one, or one a session."""
+    """The hashes of the images learned from: one, or one a session."""
     found = result["data"]["hash"]
     return [found] if isinstance(found, str) else list(found)

@@ -46,7 +46,7 @@ class Row:
     Attributes:
         label: name of the method; settings are added where one method appears with several.
         seeds: number of runs averaged.
-        keeps_images: it was trained on the pictures of all sessions: a reference and no competitor.
+        keeps_images: it was trained on the images of all sessions: a reference and no competitor.
         cells: by (group, metric); groups are the keys of `COLUMNS`, and "own" for g0's queries on g0's gallery.
         best: the cells that no row without old images exceeds, at the precision that is shown.
     """
@@ -171,7 +171,7 @@ def seeds_note(table: Sequence[Row]) -> str:
 def caption(results: Sequence[Result], table: Sequence[Row]) -> str:
     """What the columns mean, for someone who has not met them."""
     streams = {(hashes(result)[0], *result["data"]["classes"]) for result in results}
-    warning = " The runs began with different pictures or classes." if len(streams) > 1 else ""
+    warning = " The runs began with different images or classes." if len(streams) > 1 else ""
     return (
         "Per cent, after the last session. Old: classes of earlier sessions; new: of the last; seen: all in one."
         " New queries, old gallery: first-session classes, gallery embedded by g0; queries by g0 → by the last"

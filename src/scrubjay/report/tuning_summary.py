@@ -50,8 +50,8 @@ def peeked(peek: Found) -> str:
 def page(found: Found) -> str:
     """All of it as Markdown."""
     parts = [f"# {found['name']}: weights of {found['method']} for session {found['session']}", *lines(found)]
-    pictures = found["pictures"]
-    parts.append(f"Learned from {pictures['learned']} training pictures, judged by {pictures['held_out']} held out.")
+    images = found["images"]
+    parts.append(f"Learned from {images['learned']} training images, judged by {images['held_out']} held out.")
     parts.append(f"```toml\n{snippet(found)}```")
     for rung in reversed(found["rungs"]):
         plain = rung["plain"]

@@ -1,13 +1,13 @@
 """Whether a query is of no known class, and whether too many are: time to learn.
 
-No match. The best score of a picture of an unknown class is at most q in a share 1 − α of cases, for q the
+No match. The best score of an image of an unknown class is at most q in a share 1 − α of cases, for q the
 ⌈(n + 1)(1 − α)⌉-th smallest of n such scores (split conformal prediction; Vovk, Gammerman, Shafer, Algorithmic Learning
 in a Random World, 2005; Papadopoulos et al., 2002). A hit counts as a match only above q. This is a promise for the
-mean over probe sets, and as far as a query of an unknown class is like the probe pictures with their class taken away;
+mean over probe sets, and as far as a query of an unknown class is like the probe images with their class taken away;
 of n scores that are independent, a single set's share varies by about √(α(1 − α)/n).
 
 Time to learn. If nothing is new, a query stays unmatched with a probability of at most p₀, an upper bound (95 %,
-Clopper and Pearson, 1934) from the probe pictures of known classes. Then e = 1 + λ (x − p₀), x = 1 for an unmatched
+Clopper and Pearson, 1934) from the probe images of known classes. Then e = 1 + λ (x − p₀), x = 1 for an unmatched
 query, is on average at most 1 for 0 < λ < 1/p₀, and W ← max(W, 1)·e passes a limit c by chance no more often than
 once in c queries on average, while it grows exponentially when new classes come (the CUSUM e-detector of Shin,
 Ramdas, Rinaldo, New England Journal of Statistics in Data Science 2024). No matter how often one looks.
@@ -36,7 +36,7 @@ class Novelty:
     """What the last queries say.
 
     Attributes:
-        queries: that were looked at, each picture once.
+        queries: that were looked at, each image once.
         unmatched: of these.
         expected: share that is unmatched where nothing is new, at most.
         wealth: W; 1 where nothing is known.
@@ -59,8 +59,8 @@ def threshold(unknown: NDArray[np.float64], false_match_rate: float) -> float:
     19.0
 
     Args:
-        unknown: float (n,), best scores of pictures whose class is not in the gallery.
-        false_match_rate: α, share of such pictures that may count as a match.
+        unknown: float (n,), best scores of images whose class is not in the gallery.
+        false_match_rate: α, share of such images that may count as a match.
 
     Returns:
         q; where n is too small for α (n < 1/α − 1), infinity: then nothing can be called a match at that rate.
@@ -70,10 +70,10 @@ def threshold(unknown: NDArray[np.float64], false_match_rate: float) -> float:
 
 
 def expected_share(known: Sequence[float], needed: float) -> float:
-    """p₀: at most so many pictures of known classes stay at or below the threshold, with 95 % confidence.
+    """p₀: at most so many images of known classes stay at or below the threshold, with 95 % confidence.
 
     Args:
-        known: best scores of pictures of known classes, among items of their own class.
+        known: best scores of images of known classes, among items of their own class.
         needed: the threshold.
     """
     from scipy.stats import beta
@@ -105,7 +105,7 @@ def novelty(queries: Sequence[Query], known: Sequence[float], needed: float, ali
         queries: oldest first; of one generation.
         known: see `expected_share`.
         needed: see `expected_share`.
-        alike: cosine at which two pictures are as likely of one class as not; queries are grouped by it.
+        alike: cosine at which two images are as likely of one class as not; queries are grouped by it.
     """
     newest: dict[str, Query] = {}
     for query in queries:
@@ -144,6 +144,6 @@ def message(found: Novelty) -> str | None:
     groups = sum(len(group) > 1 for group in found.groups)
     return (
         f"time to learn: {found.unmatched} of the last {found.queries} queries look like new classes "
-        f"({groups} {'group' if groups == 1 else 'groups'} of two pictures or more; "
+        f"({groups} {'group' if groups == 1 else 'groups'} of two images or more; "
         f"{found.expected:.0%} would be usual at most)."
     )

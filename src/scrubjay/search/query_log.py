@@ -50,6 +50,7 @@ _MIGRATIONS = (
         )""",
         "CREATE INDEX pending ON queries (shadow) WHERE shadow_hits IS NULL",
     ),
+    ("ALTER TABLE queries RENAME COLUMN picture TO image",),
 )
 """Statements that lead from each version of the tables to the next; never change one that was released."""
 
@@ -60,19 +61,19 @@ class Query:
 
     Attributes:
         id: rising number; 0 before it is written.
-        picture: where its file was.
+        image: where its file was.
         content: hash of its bytes.
         generation: the one that answered.
         vector: float32 (d,), of that generation.
         hits: id, URI, label and probability of a match of what was found, best first.
         matched: whether the best was likely to be a match; None where nothing was known about it.
-        milliseconds: from the picture to the answer.
+        milliseconds: from the image to the answer.
         shadow: the generation that is to answer too, or None.
         shadow_hits: what it found; None as long as it has not.
         at: time, ISO 8601, UTC.
     """
 
-    picture: str | None
+    image: str | None
     content: str
     generation: str
     vector: NDArray[np.float32]
@@ -100,7 +101,7 @@ class QueryLog:
         """Write a query down, if that can be done; a search is never failed by its log."""
         row = (
             datetime.now(UTC).isoformat(timespec="milliseconds"),
-            None if query.picture is None else os.fsencode(query.picture),  # names of files need not be Unicode
+            None if query.image is None else os.fsencode(query.image),  # names of files need not be Unicode
             query.content,
             query.generation,
             np.asarray(query.vector, "<f4").tobytes(),
@@ -113,7 +114,7 @@ class QueryLog:
             with self._connection(_HURRY) as connection, _transaction(connection):
                 connection.execute(
                     "INSERT INTO queries"
-                    " (at, picture, content, generation, vector, hits, matched, milliseconds, shadow)"
+                    " (at, image, content, generation, vector, hits, matched, milliseconds, shadow)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     row,
                 )
@@ -227,7 +228,7 @@ def _version(connection: sqlite3.Connection) -> int:
 def _query(row: sqlite3.Row) -> Query:
     shadow_hits = row["shadow_hits"]
     return Query(
-        picture=None if row["picture"] is None else os.fsdecode(row["picture"]),
+        image=None if row["image"] is None else os.fsdecode(row["image"]),
         content=row["content"],
         generation=row["generation"],
         vector=np.frombuffer(row["vector"], "<f4").astype(np.float32),

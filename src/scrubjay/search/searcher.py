@@ -33,12 +33,12 @@ from scrubjay.workspace.options import CatalogueOptions
 
 @dataclass(frozen=True, slots=True)
 class Calibrations:
-    """What the probe pictures say about the scores of one generation's queries.
+    """What the probe images say about the scores of one generation's queries.
 
     Attributes:
         spaces: of the cosines in each embedding space, by its id.
         straight: ids of older spaces that queries enter as they are: no bridge did as well.
-        unknown: the best calibrated score of each probe picture among items of other classes: what a picture of a
+        unknown: the best calibrated score of each probe image among items of other classes: what an image of a
             class that is not in the gallery gets.
         known: its best score among items of its own class.
     """
@@ -78,7 +78,7 @@ class Answer:
     """What a search found.
 
     Attributes:
-        hits: best first; an item whose picture has the same bytes as the query is the first, with a match of 1.
+        hits: best first; an item whose image has the same bytes as the query is the first, with a match of 1.
         generation: the one that embedded the query.
         matched: whether the best hit is likely to be of the query's class; None where nothing is known about it.
         threshold: the calibrated probability that the best hit has to be above for that.
@@ -124,7 +124,7 @@ class Answering:
         return self._embedders[generation.name]
 
     def embed(self, generation: Generation, samples: Sequence[Sample]) -> Embeddings:
-        """Pictures as a generation sees them.
+        """Images as a generation sees them.
 
         Raises:
             SpaceError: the options were changed so that the vectors would be of another space.
@@ -162,15 +162,15 @@ class Answering:
         """Where they lie."""
         return self.folder / "calibration" / f"{generation.name}.json"
 
-    def answer(self, picture: Path, k: int, labels: Sequence[str] | None, where: Mapping[str, Any] | None) -> Answer:
+    def answer(self, image: Path, k: int, labels: Sequence[str] | None, where: Mapping[str, Any] | None) -> Answer:
         """See `Catalogue.answer`."""
         began = time.perf_counter()
-        decode(picture, max_pixels=self.options.images.max_pixels)
+        decode(image, max_pixels=self.options.images.max_pixels)
         generation = self.generation()
-        query = self.embed(generation, [Sample(picture, 0)])
+        query = self.embed(generation, [Sample(image, 0)])
         legs = self.legs(generation, query.vectors)
         (hits,) = self.gallery.search_mixed(legs, k, labels, where)
-        content = content_hash(Sample(picture, 0))
+        content = content_hash(Sample(image, 0))
         everything = not labels and not where
         hits = self._itself_first(content, legs, hits, k, everything)
         needed = self.needed(generation)
@@ -178,14 +178,14 @@ class Answering:
         matched = None if needed is None or best is None else best > needed
         if everything:
             milliseconds = 1000 * (time.perf_counter() - began)
-            self._write_down(picture, content, generation, query.vectors[0], hits, matched, milliseconds)
+            self._write_down(image, content, generation, query.vectors[0], hits, matched, milliseconds)
         unembedded = self.gallery.unembedded([leg.space for leg in legs])
         return Answer(tuple(hits), generation.name, matched, needed, unembedded)
 
     def needed(self, generation: Generation) -> float | None:
-        """The probability of a match that the best hit has to be above; None where too few probe pictures say it.
+        """The probability of a match that the best hit has to be above; None where too few probe images say it.
 
-        At most a share of `false_match_rate` of pictures of classes that are not in the gallery are.
+        At most a share of `false_match_rate` of images of classes that are not in the gallery are.
         """
         unknown = np.asarray(self.calibrations(generation).unknown)
         needed = threshold(unknown, self.options.false_match_rate)
@@ -205,10 +205,10 @@ class Answering:
         """What the shadow generation finds for a query that was answered before.
 
         Raises:
-            ImageError: the query's picture is gone.
+            ImageError: the query's image is gone.
         """
         generation = self.lineage.get(str(query.shadow))
-        vectors = self.embed(generation, [Sample(Path(query.picture or ""), 0)]).vectors
+        vectors = self.embed(generation, [Sample(Path(query.image or ""), 0)]).vectors
         return self.gallery.search_mixed(self.legs(generation, vectors), max(1, len(query.hits)))[0]
 
     def novel(self) -> Novelty | None:
@@ -227,7 +227,7 @@ class Answering:
         return QueryLog(self.folder / "queries.sqlite")
 
     def _itself_first(self, content: str, legs: Sequence[Leg], hits: list[Hit], k: int, everything: bool) -> list[Hit]:
-        """The hits with the item whose picture has the same bytes as the query in front: that match is certain.
+        """The hits with the item whose image has the same bytes as the query in front: that match is certain.
 
         Where everything was searched it is in front even if it was not among the hits.
         """
@@ -248,7 +248,7 @@ class Answering:
 
     def _write_down(
         self,
-        picture: Path,
+        image: Path,
         content: str,
         generation: Generation,
         vector: NDArray[np.float32],
@@ -258,5 +258,5 @@ class Answering:
     ) -> None:
         shadow = self.serving.read().shadow
         other = shadow.generation if shadow is not None and chosen(content, shadow.share) else None
-        place = str(picture.absolute())
+        place = str(image.absolute())
         self.log.append(Query(place, content, generation.name, vector, brief(hits), matched, milliseconds, other))

@@ -1,6 +1,6 @@
 """Another generation answers a share of the live queries too, afterwards, and both answers are compared.
 
-When a query is answered, it is only marked; which ones is a function of the picture alone. The other generation works
+When a query is answered, it is only marked; which ones is a function of the image alone. The other generation works
 through the marked ones later: no answer waits for it.
 """
 
@@ -66,10 +66,10 @@ class Compared:
             )
         for query in self.changed[:_SHOWN]:
             (_, _, before, _), (_, _, after, _) = query.hits[0], (query.shadow_hits or ())[0]
-            lines.append(f"  {query.picture or query.content}: {before or '–'} → {after or '–'}")
+            lines.append(f"  {query.image or query.content}: {before or '–'} → {after or '–'}")
         if len(self.changed) > _SHOWN:
             lines.append(f"  and {len(self.changed) - _SHOWN} more")
-        return [*lines, "which of both is right, no query says: look at the pictures, or ask the gate."]
+        return [*lines, "which of both is right, no query says: look at the images, or ask the gate."]
 
 
 def chosen(content: str, share: float) -> bool:
@@ -79,8 +79,8 @@ def chosen(content: str, share: float) -> bool:
     (True, False, True)
 
     Args:
-        content: hash of the picture, hexadecimal.
-        share: of all pictures, 0 … 1.
+        content: hash of the image, hexadecimal.
+        share: of all images, 0 … 1.
     """
     return int(content[:8], 16) < share * 2**32
 
@@ -88,7 +88,7 @@ def chosen(content: str, share: float) -> bool:
 def answer_pending(log: QueryLog, answer: Answer, number: int = KEPT) -> int:
     """Let the shadow generation answer what it has yet to; returns how many it looked at.
 
-    A query that cannot be answered any more, because its picture or the generation is gone, gets an empty answer.
+    A query that cannot be answered any more, because its image or the generation is gone, gets an empty answer.
 
     Args:
         log: of the queries.
@@ -103,7 +103,7 @@ def answer_pending(log: QueryLog, answer: Answer, number: int = KEPT) -> int:
         try:
             hits = answer(query)
         except (ImageError, CatalogueError) as error:
-            logger.warning("%s: no answer in the shadow (%s)", query.picture, error)
+            logger.warning("%s: no answer in the shadow (%s)", query.image, error)
             hits = ()
         log.answer(query, hits)
     return len(pending)

@@ -52,12 +52,12 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture of the gallery.
+    """One image of the gallery.
 
     Attributes:
-        id: chosen by the caller; a hash of the content makes adding the same picture twice harmless.
-        uri: where the picture is, or was.
-        content_hash: of the picture's bytes; vectors of an older content no longer count.
+        id: chosen by the caller; a hash of the content makes adding the same image twice harmless.
+        uri: where the image is, or was.
+        content_hash: of the image's bytes; vectors of an older content no longer count.
         label: name of its class, or None.
         metadata: text, numbers, true/false or None, by name.
     """
@@ -91,7 +91,7 @@ class Store(ABC):
     """Items, and their vectors in any number of spaces.
 
     A vector counts when its item exists and still has the content that was embedded; whatever else a crash, a
-    delete or a changed picture leaves behind is never counted and never found. Ids are ordered by their UTF-8 bytes.
+    delete or a changed image leaves behind is never counted and never found. Ids are ordered by their UTF-8 bytes.
     Every method raises `StorageError` when the disk is full or the stored data cannot be read.
     """
 

@@ -1,6 +1,7 @@
 """Catalogues of older versions, brought up to date: numbered steps, each of which can be cut short and done again.
 
 1 → 2   which generation answers is written down in serving.json; it was the newest that had embedded all items
+2 → 3   the index of the probe set says "images" where it said "pictures"
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from scrubjay.config import read_json
 from scrubjay.errors import CatalogueError
 from scrubjay.generations.lineage import Lineage
 from scrubjay.generations.serving import ServingFile
@@ -16,7 +18,7 @@ from scrubjay.io.atomic import write_json
 from scrubjay.io.locking import locked
 from scrubjay.stores import Store
 
-FORMAT = 2
+FORMAT = 3
 
 
 def migrated(folder: Path, values: Mapping[str, Any], store: Store) -> dict[str, Any]:
@@ -49,4 +51,12 @@ def _write_down_what_answers(folder: Path, store: Store) -> None:
     file.turn("promote", complete[-1] if complete else newest.name, file.read().revision)
 
 
-STEPS: Mapping[int, Callable[[Path, Store], None]] = {1: _write_down_what_answers}
+def _name_probe_images(folder: Path, _: Store) -> None:
+    for path in folder.glob("probe/g*/index.json"):
+        index = read_json(path)
+        if "pictures" in index:
+            kind = "images" if index["kind"] == "pictures" else index["kind"]
+            write_json(path, {"kind": kind, "images": index["pictures"]})
+
+
+STEPS: Mapping[int, Callable[[Path, Store], None]] = {1: _write_down_what_answers, 2: _name_probe_images}

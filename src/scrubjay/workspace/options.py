@@ -18,7 +18,7 @@ class CatalogueOptions(Config):
     seed: int = Field(0, ge=0)
     """Of weights, batches and augmentation."""
     images: ImageOptions = ImageOptions()
-    """How pictures are prepared."""
+    """How images are prepared."""
     network: NetworkOptions = NetworkOptions()
     """What is trained."""
     training: TrainingOptions = TrainingOptions()
@@ -26,8 +26,8 @@ class CatalogueOptions(Config):
     store: str | None = None
     """Address of the store of the gallery, as postgresql://host/database; none: a folder in the catalogue."""
     probe: ProbeOptions = ProbeOptions()
-    """The held-out pictures by which new generations are judged."""
+    """The held-out images by which new generations are judged."""
     gate: GateOptions = GateOptions()
     """What a new generation has to keep before it answers queries."""
     false_match_rate: float = Field(0.05, gt=0, lt=1)
-    """Share of pictures of unknown classes for which a search may still claim a match."""
+    """Share of images of unknown classes for which a search may still claim a match."""

@@ -1,4 +1,4 @@
-"""Pictures embedded by one generation in this process, in several, or on a Ray cluster: one function does a chunk.
+"""Images embedded by one generation in this process, in several, or on a Ray cluster: one function does a chunk.
 
 A chunk is a list of samples that are embedded together, so that its vectors are the same to the bit wherever it is
 done. Results come in the order of the chunks here and from processes, and as they are finished from Ray.
@@ -41,7 +41,7 @@ def load_embedder(generation: Path) -> Embedder:
 
 
 def embed_chunk(embedder: Embedder, samples: Chunk, images: ImageOptions) -> Embeddings:
-    """Embed the pictures of a chunk; those that cannot be decoded are missing and listed, be it all of them.
+    """Embed the images of a chunk; those that cannot be decoded are missing and listed, be it all of them.
 
     They are decoded in the calling process: there are as many of these as was asked for.
     """
@@ -67,11 +67,11 @@ def lower_priority() -> None:
 def embedded(
     generation: Path, images: ImageOptions, chunks: Iterable[Chunk], jobs: int = 1, ray: str | None = None
 ) -> Generator[tuple[int, Embeddings], None, None]:
-    """Embed chunks of pictures; `chunks` is read as the work goes on, a little ahead of it.
+    """Embed chunks of images; `chunks` is read as the work goes on, a little ahead of it.
 
     Args:
         generation: its folder.
-        images: how pictures are prepared.
+        images: how images are prepared.
         chunks: of samples.
         jobs: processes; 1: this one.
         ray: "local", or the address of a Ray cluster whose machines see the same paths; `jobs` are its actors then.

@@ -1,6 +1,6 @@
-"""Chunks of pictures embedded on a Ray cluster, by actors that load the generation once each (Ray Data).
+"""Chunks of images embedded on a Ray cluster, by actors that load the generation once each (Ray Data).
 
-Every machine has to see the catalogue and the pictures under the same paths, as on a shared file system. Nothing is
+Every machine has to see the catalogue and the images under the same paths, as on a shared file system. Nothing is
 reported to the makers of Ray.
 """
 

@@ -1,4 +1,4 @@
-"""Chunks of pictures embedded by processes of this machine; a process that dies costs its chunk a second attempt."""
+"""Chunks of images embedded by processes of this machine; a process that dies costs its chunk a second attempt."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _refuse_fatal(task: _Task) -> None:
     if task.attempts >= ATTEMPTS:
         raise StorageError(
             f"{task.chunk[0].path}: the process that embeds it and {len(task.chunk) - 1} others died {ATTEMPTS} "
-            "times: use fewer --jobs, or look for the picture that does it."
+            "times: use fewer --jobs, or look for the image that does it."
         ) from None
 
 

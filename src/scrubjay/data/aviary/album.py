@@ -1,4 +1,4 @@
-"""Pictures on disk: drawn where they are missing, each complete or not there, on all cores of the machine."""
+"""Images on disk: drawn where they are missing, each complete or not there, on all cores of the machine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from scrubjay.data.aviary.image import bird_image
 from scrubjay.data.aviary.names import name
-from scrubjay.data.aviary.picture import picture
 
 Split = Literal["train", "test"]
 
@@ -24,7 +24,7 @@ _QUALITY = 92
 
 @dataclass(frozen=True, slots=True)
 class Album:
-    """The pictures of the first `species` species of the world `seed`: `folder`/train|test/Name/000.jpg."""
+    """The images of the first `species` species of the world `seed`: `folder`/train|test/Name/000.jpg."""
 
     folder: str
     species: int
@@ -34,11 +34,11 @@ class Album:
     seed: int
 
     def place(self, split: str, species: str, number: int) -> Path:
-        """Where a picture is, or will be."""
+        """Where an image is, or will be."""
         return Path(self.folder, split, species, f"{number:03d}.jpg")
 
     def numbers(self) -> Iterator[tuple[Split, int]]:
-        """Split and number of each picture of a species."""
+        """Split and number of each image of a species."""
         yield from (("train", number) for number in range(self.train))
         yield from (("test", number) for number in range(self.test))
 
@@ -84,7 +84,7 @@ class Album:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            picture(self.seed, index, split, number, self.size).save(draft, "JPEG", quality=_QUALITY, subsampling=0)
+            bird_image(self.seed, index, split, number, self.size).save(draft, "JPEG", quality=_QUALITY, subsampling=0)
             draft.replace(target)
         finally:
             with suppress(FileNotFoundError):

@@ -10,7 +10,7 @@ from scrubjay.data.aviary.palette import Colour
 
 
 class Sheet:
-    """Transparent paper of `size` × `size` pixels; coordinates are pixels of the finished picture."""
+    """Transparent paper of `size` × `size` pixels; coordinates are pixels of the finished image."""
 
     def __init__(self, size: int, detail: int = 3) -> None:
         self._detail = detail

@@ -157,7 +157,7 @@ def leaf(sheet: Sheet, root: Points, length: float, angle: float, colour: Colour
 
 
 def foreground(size: int, rng: np.random.Generator) -> Image.Image | None:
-    """Leaves and twigs before the bird, more or less out of focus, RGBA; None in most pictures."""
+    """Leaves and twigs before the bird, more or less out of focus, RGBA; None in most images."""
     if rng.random() < 0.6:
         return None
     sheet = Sheet(size, detail=2)

@@ -1,4 +1,4 @@
-"""Sources of pictures: one file each. A source is a set of options with a `load`."""
+"""Sources of images: one file each. A source is a set of options with a `load`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from scrubjay.types import Dataset
 
 
 class Source(Config):
-    """Where pictures and their classes come from. Its fields are its options."""
+    """Where images and their classes come from. Its fields are its options."""
 
     @abstractmethod
     def load(self) -> Dataset:
-        """List the samples; no picture is decoded.
+        """List the samples; no image is decoded.
 
         Raises:
             DataError: the layout on disk is not the one expected; the message names what is missing.

@@ -1,4 +1,4 @@
-"""Archives of pictures, unpacked once into the user's cache folder."""
+"""Archives of images, unpacked once into the user's cache folder."""
 
 from __future__ import annotations
 

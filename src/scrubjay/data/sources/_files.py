@@ -22,7 +22,7 @@ def folder(path: Path) -> Path:
     """
     absolute = Path(os.path.abspath(path.expanduser()))
     if not absolute.is_dir():
-        raise DataError(f"{path}: no such folder; give the folder that holds the pictures.")
+        raise DataError(f"{path}: no such folder; give the folder that holds the images.")
     return absolute
 
 
@@ -85,8 +85,8 @@ def subfolders(path: Path) -> list[str]:
         _unreadable(error)
 
 
-def pictures_below(path: Path) -> list[Path]:
-    """All picture files under a folder, sorted. Hidden files and folders are left out, links are followed once.
+def images_below(path: Path) -> list[Path]:
+    """All image files under a folder, sorted. Hidden files and folders are left out, links are followed once.
 
     Raises:
         DataError: a folder cannot be read.
@@ -97,12 +97,12 @@ def pictures_below(path: Path) -> list[Path]:
         real = os.path.realpath(parent)
         folders[:] = [] if real in visited else [name for name in folders if not name.startswith(".")]
         if real not in visited:
-            found += [Path(parent, name) for name in files if _is_picture(name)]
+            found += [Path(parent, name) for name in files if _is_image(name)]
         visited.add(real)
     return sorted(found)
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
 
 

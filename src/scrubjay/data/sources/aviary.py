@@ -1,7 +1,7 @@
 """Field-guide birds drawn by scrubjay itself: any number of look-alike species, nothing to download.
 
 Species come in genera that share body and palette, and differ in fine details: cap, brow, eye ring, bill, wing bars,
-streaks, hues. Pictures of one species differ in pose, scale, background, light, leaves in front, blur.
+streaks, hues. Images of one species differ in pose, scale, background, light, leaves in front, blur.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ def _cache() -> Path:
 
 
 class Aviary(Source):
-    """Options of the drawn birds. The same options give the same pictures, and more species never change the first."""
+    """Options of the drawn birds. The same options give the same images, and more species never change the first."""
 
     root: Path = Field(default_factory=_cache)
-    """Folder that the pictures are drawn into, once; the default is the user's cache."""
+    """Folder that the images are drawn into, once; the default is the user's cache."""
     species: int = Field(60, ge=1)
     """Number of species, which are the classes."""
     train: int = Field(20, ge=1, le=1000)
-    """Pictures of each species to learn from."""
+    """Images of each species to learn from."""
     test: int = Field(10, ge=0, le=1000)
-    """Pictures of each species to evaluate on."""
+    """Images of each species to evaluate on."""
     size: int = Field(128, ge=32, le=1024)
-    """Side of the pictures, in pixels."""
+    """Side of the images, in pixels."""
     seed: int = Field(0, ge=0)
     """Which world: another seed has other species."""
 

@@ -15,16 +15,16 @@ from scrubjay.types import Dataset, Sample
 class Cub200(Source):
     """The published folder `CUB_200_2011` with `images.txt`, `image_class_labels.txt`, `train_test_split.txt`, ….
 
-    With `lists`, two texts with a line "path label" for every picture, as are published for the split that learns from
+    With `lists`, two texts with a line "path label" for every image, as are published for the split that learns from
     60 % of each class: paths are those of `images.txt`, also with `images/` before them. Their labels, which some
-    number from 0 and some from 1, are not used: `image_class_labels.txt` has them. Pictures on neither list are left
+    number from 0 and some from 1, are not used: `image_class_labels.txt` has them. Images on neither list are left
     out.
     """
 
     root: Path
     """The folder `CUB_200_2011`, or one with it inside."""
     lists: tuple[Path, Path] | None = None
-    """Lists of the pictures to learn from and to test on; by default, the official split."""
+    """Lists of the images to learn from and to test on; by default, the official split."""
     crop: bool = False
     """Crop to the published bounding boxes."""
 
@@ -38,10 +38,8 @@ class Cub200(Source):
         samples = []
         for image, split in listed:
             if image not in paths or numbers.get(image) not in label or (self.crop and image not in boxes):
-                raise DataError(
-                    f"{root}: picture {image} is not in all lists; restore them from the published archive."
-                )
-            path = inside(root / "images", paths[image], f"{root / 'images.txt'}, picture {image}")
+                raise DataError(f"{root}: image {image} is not in all lists; restore them from the published archive.")
+            path = inside(root / "images", paths[image], f"{root / 'images.txt'}, image {image}")
             samples.append(Sample(path, label[numbers[image]], split, boxes.get(image)))
         return Dataset("cub200", root, tuple(classes.values()), tuple(samples))
 
@@ -66,7 +64,7 @@ def _boxes(path: Path) -> dict[str, tuple[int, int, int, int]]:
         try:
             left, top, width, height = (round(float(part)) for part in value.split())
         except ValueError:
-            raise DataError(f"{path}: picture {image} has the box {value!r}; restore the published file.") from None
+            raise DataError(f"{path}: image {image} has the box {value!r}; restore the published file.") from None
         boxes[image] = (left, top, left + width, top + height)
     return boxes
 
@@ -86,6 +84,6 @@ def _listed(lists: tuple[Path, Path], paths: dict[str, str]) -> Iterator[tuple[s
             if name not in images:
                 raise DataError(f'{where}: {name!r} is not in images.txt; write "path label" with a path of it.')
             if name in seen:
-                raise DataError(f"{where}: {name!r} is also in {seen[name]}; list a picture once.")
+                raise DataError(f"{where}: {name!r} is also in {seen[name]}; list an image once.")
             seen[name] = where
             yield images[name], split

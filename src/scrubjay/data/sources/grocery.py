@@ -23,7 +23,7 @@ class Grocery(Source):
     root: Path | None = None
     """Folder or archive (.zip, .tar.*) of the data set; by default what SCRUBJAY_GROCERY names."""
     val: Literal["train", "ignore"] = "train"
-    """The published validation pictures are learned from too, or left out."""
+    """The published validation images are learned from too, or left out."""
 
     def load(self) -> Dataset:
         root = self._root()

@@ -64,7 +64,7 @@ def _breed(file: str) -> str:
 
 
 def _entries(path: Path) -> Iterator[tuple[str, int]]:
-    """Path below `Images` and label of every picture of a list; the file holds them as a column of cells."""
+    """Path below `Images` and label of every image of a list; the file holds them as a column of cells."""
     from scipy.io import loadmat
 
     try:

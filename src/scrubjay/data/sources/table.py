@@ -24,7 +24,7 @@ class Table(Source):
     """Columns `path` and `label`; optional `split`, `is_query`, `is_gallery` and the box `x_1`, `y_1`, `x_2`, `y_2`.
 
     Paths are relative to the folder of the table and stay inside of it. `split` is train, validation or test; without
-    the column all pictures are learned from. An empty flag is true, an empty box the whole picture. Labels that are all
+    the column all images are learned from. An empty flag is true, an empty box the whole image. Labels that are all
     whole numbers are ordered as numbers, others as text. Errors count the rows from 1, below the header.
     """
 
@@ -40,7 +40,7 @@ class Table(Source):
         if set(_CORNERS) & set(columns) and not set(_CORNERS) <= set(columns):
             raise DataError(f"{self.path}: a box needs the columns {', '.join(_CORNERS)}; add those that are missing.")
         if not rows:
-            raise DataError(f"{self.path}: the table is empty; add a row for every picture.")
+            raise DataError(f"{self.path}: the table is empty; add a row for every image.")
         wheres = [f"{self.path}, row {number}" for number in range(1, len(rows) + 1)]
         classes = _classes([_label(row, where) for row, where in zip(rows, wheres, strict=True)])
         number = {name: index for index, name in enumerate(classes)}
@@ -88,7 +88,7 @@ def _text(value: object) -> str:
 
 def _label(row: Row, where: str) -> str:
     if not row["label"]:
-        raise DataError(f"{where}: no label; name what the picture shows or remove the row.")
+        raise DataError(f"{where}: no label; name what the image shows or remove the row.")
     return row["label"]
 
 
@@ -102,7 +102,7 @@ def _classes(labels: Iterable[str]) -> tuple[str, ...]:
 
 def _sample(root: Path, row: Row, label: int, where: str) -> Sample:
     if not row["path"]:
-        raise DataError(f"{where}: no path; name the picture or remove the row.")
+        raise DataError(f"{where}: no path; name the image or remove the row.")
     split = row.get("split", "train")
     if split not in _SPLITS:
         raise DataError(f"{where}: unknown split {split!r}; write {', '.join(_SPLITS)}.")

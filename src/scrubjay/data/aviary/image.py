@@ -1,4 +1,4 @@
-"""One picture: a pose, a scene, a bird in it, and the light and the lens it is seen through."""
+"""One image: a pose, a scene, a bird in it, and the light and the lens it is seen through."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from scrubjay.data.aviary.species import Species, species
 Pixels = NDArray[np.floating[Any]]
 
 
-def picture(seed: int, index: int, split: Literal["train", "test"], number: int, size: int) -> Image.Image:
-    """Picture `number` of species `index`, RGB, `size` × `size`; it depends on nothing but the arguments."""
+def bird_image(seed: int, index: int, split: Literal["train", "test"], number: int, size: int) -> Image.Image:
+    """Image `number` of species `index`, RGB, `size` × `size`; it depends on nothing but the arguments."""
     rng = np.random.default_rng([seed, 7, index, split == "test", number])
     kind = species(seed, index)
     pose = _pose(kind, size, rng)
@@ -35,7 +35,7 @@ def picture(seed: int, index: int, split: Literal["train", "test"], number: int,
 
 
 def _pose(kind: Species, size: int, rng: np.random.Generator) -> Pose:
-    """A random pose, scaled and moved so that the bird fills much of the picture but keeps within it."""
+    """A random pose, scaled and moved so that the bird fills much of the image but keeps within it."""
     loose = Pose(
         centre=(0.0, 0.0),
         unit=1.0,
