@@ -20,7 +20,8 @@ from scrubjay.data.loading import Cache
 from scrubjay.data.stream import Stream
 from scrubjay.experiments.measurement import Measured, gallery_samples
 from scrubjay.experiments.run import ExperimentOptions, load_stream
-from scrubjay.generations.lineage import Generation, Lineage
+from scrubjay.generations.generation import Generation
+from scrubjay.generations.lineage import Lineage
 from scrubjay.models.checkpoint import load_tensors, save_tensors
 from scrubjay.models.embedding import embed
 

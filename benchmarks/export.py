@@ -25,7 +25,8 @@ import torch
 from scrubjay.data.aviary import Album
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import Cache, ImageLoader
-from scrubjay.generations.lineage import Generation, Lineage
+from scrubjay.generations.generation import Generation
+from scrubjay.generations.lineage import Lineage
 from scrubjay.generations.onnx_export import export, session
 from scrubjay.models.embedder import Embedder, Network, NetworkOptions
 from scrubjay.types import Sample

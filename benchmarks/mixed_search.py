@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossed import Crossed, crossed
-from scrubjay.backfill.priority import Waiting, expected_errors, order, pulls
+from scrubjay.backfill.priority import BackfillQueue, expected_errors, order, score_gradients
 from scrubjay.bridges import Bridge, compose, fit
 from scrubjay.config import read_json
 from scrubjay.evaluation.compatibility import backfill_area
@@ -168,9 +168,9 @@ def orders(one: Study) -> dict[str, list[NDArray[np.int64]]]:
     """Rows of the older items, first to last, by strategy."""
     older = np.flatnonzero(one.before != one.last)
     matches = one.asked[one.probe][:, None] == one.labels[None, :]
-    pull = pulls(one.scores(one.before, together(one, one.before), one.probe), matches, np.ones_like(matches))
+    pull = score_gradients(one.scores(one.before, together(one, one.before), one.probe), matches, np.ones_like(matches))
     names = [f"{label:04d}" for label in one.labels[older]]
-    waiting = Waiting(names, one.errors[older], pull[older], np.ones(len(older)))
+    waiting = BackfillQueue(names, one.errors[older], pull[older], np.ones(len(older)))
     strategies = ("gain", "uncertainty", "label")
     found = {name: [older[order(name, waiting)]] for name in strategies}
     return {**found, "random": [older[order("random", waiting, seed)] for seed in range(RANDOM)]}

@@ -182,6 +182,6 @@ def finish(kind: str, root: Path) -> None:
         assert counts == {"g0": 16, "g1": 16}
     if kind == "learn":
         assert shop.lineage.get("g2").classes == ("apple", "pear", "fig", "plum")
-    done = shop.upkeep.mend()
+    done = shop.upkeep.repair()
     assert not any("vectors" in line for line in done), done
     assert not [finding for finding in shop.upkeep.examine() if finding.kind == "error"]

@@ -173,8 +173,8 @@ def test_held_out_images_that_are_broken_cost_no_learning(shop: Catalogue, tmp_p
     (root / "test" / "fig").mkdir(parents=True)
     (root / "test/fig/broken.png").write_bytes(b"no image")
     generation = Catalogue(shop.folder).learn(root)
-    assert generation.info["measured"] == {"new": None, "new_before": None}
-    assert [path for path, _ in generation.info["broken"]] == [str(root / "test/fig/broken.png")]
+    assert generation.info.measured == {"new": None, "new_before": None}
+    assert [path for path, _ in generation.info.broken] == [str(root / "test/fig/broken.png")]
 
 
 def test_adding_that_was_cut_short_is_completed_by_the_same_call(shop: Catalogue, spring: Path, tmp_path: Path) -> None:
@@ -260,18 +260,20 @@ def test_old_images_are_never_needed(shop: Catalogue, tmp_path: Path) -> None:
 def test_the_method_stays_what_it_was_unless_another_is_named(spring: Path, tmp_path: Path) -> None:
     frozen = OPTIONS.network.model_copy(update={"frozen": "layer1"})
     shop = Catalogue.init(tmp_path / "shop", OPTIONS.model_copy(update={"network": frozen}))
-    used = [shop.learn(spring).info["method"]["name"]]
+    used = [shop.learn(spring).info.method["name"]]
     for index, asked in enumerate((None, "mmd", None)):
         generation = shop.learn(photos(tmp_path / f"season{index}", f"fig {index}"), asked)
-        used.append(generation.info["method"]["name"])
+        used.append(generation.info.method["name"])
     assert used == ["moments", "moments", "mmd", "mmd"]
-    with pytest.raises(ConfigError, match=r"'moments' protects what was learned with it.*with 'mmd': go on with 'mmd'"):
+    with pytest.raises(
+        ConfigError, match=r"'moments' protects only what was learned with it.*with 'mmd': go on with 'mmd'"
+    ):
         shop.learn(photos(tmp_path / "winter", "medlar"), "moments")
     assert shop.lineage.newest == shop.lineage.get("g3")
 
 
 def test_a_network_that_is_trained_as_a_whole_starts_with_mmd(shop: Catalogue) -> None:
-    assert shop.lineage.get("g0").info["method"]["name"] == "mmd"
+    assert shop.lineage.get("g0").info.method["name"] == "mmd"
 
 
 def test_a_catalogue_starts_with_what_a_run_learned(tmp_path: Path) -> None:
@@ -297,7 +299,7 @@ def test_a_catalogue_starts_with_what_a_run_learned(tmp_path: Path) -> None:
 def test_generations_of_another_network_or_preprocessing_are_not_taken_over(shop: Catalogue, tmp_path: Path) -> None:
     network, images = NETWORK.model_copy(update={"dim": 4}), IMAGES.model_copy(update={"size": 24})
     for change in ({"network": network}, {"images": images}):
-        with pytest.raises(ConfigError, match="leave network and images"):
+        with pytest.raises(ConfigError, match="do not set network or images"):
             Catalogue.init(tmp_path / "other", OPTIONS.model_copy(update=change), shop.folder)
     with pytest.raises(CatalogueError, match="no finished run"):
         Catalogue.init(tmp_path / "other", OPTIONS, tmp_path / "spring")

@@ -86,7 +86,7 @@ def test_a_full_disk_loses_nothing(small_shop: Path, small_disk: Path, tmp_path:
     assert len(before) == 16
     assert len(again.search(Path(before[0]), 16)) == 16
     ballast.unlink()
-    again.upkeep.mend()
+    again.upkeep.repair()
     assert again.add([summer]).items == 40
     assert again.gallery.unembedded() == 0
     assert not [finding for finding in again.upkeep.examine() if finding.kind == "error"]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import ImageLoader
+from scrubjay.generations.generation import GenerationInfo, SessionRecord
 from scrubjay.methods import Method, method
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.training import TrainingOptions, seeded
@@ -87,6 +88,19 @@ def loader(samples: Sequence[Sample], images: ImageOptions = IMAGES) -> ImageLoa
 
 def batch(samples: Sequence[Sample]) -> Batch:
     return ImageLoader(samples, IMAGES, train=False).__getitems__(range(len(samples)))
+
+
+def record(classes: Iterable[str] = (), fingerprint: str = "-", **changes: Any) -> SessionRecord:
+    """What a learner would report about a session, with as little in it as possible."""
+    return SessionRecord(
+        fingerprint=fingerprint, classes=tuple(classes), method={"name": "finetune"}, seed=0, data_hash="-", **changes
+    )
+
+
+def info(name: str, network: NetworkOptions = NETWORK, parent: str | None = None, **changes: Any) -> GenerationInfo:
+    """The description of a generation, with as little in it as possible."""
+    described = {"name": name, "parent": parent, "created": "-", "network": network, "versions": {}}
+    return GenerationInfo(**{**dict(record()), **described, **changes})
 
 
 def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -1,99 +1,108 @@
 """A catalogue: a folder that learns. `init → learn → add → search → learn again → gate → promote → backfill`.
 
     shop/catalogue.json        the options it was made with
-    shop/serving.json          which generation answers queries, and how that came
-    shop/generations/g0 …      what was learned
+    shop/serving.json          which generation answers queries, and the history of changes
+    shop/generations/g0 …      the trained generations
     shop/probe/                held-out images by which new generations are judged
+    shop/calibration/          what the scores of each generation's queries mean
     shop/gallery/              the store: items, and a table of vectors for each embedding space
-    shop/session-g1.safetensors   learning that was interrupted, by the generation it was to become
+    shop/session-g1.safetensors   interrupted learning, by the name of the generation that it was to make
 
-A new generation answers nothing until it is promoted. Items are found by the vectors they have: a query of the
-generation that answers is carried over bridges to the older vectors, and what is found there is merged by calibrated
-scores. Embedding the older items again (`backfill`) is a matter of quality, never of validity.
+A new generation answers no query until it is promoted. Items are found by the vectors they have: a query of the
+generation that answers is carried over bridges to older vectors, and the results are merged by calibrated scores.
+Re-embedding older items (`backfill`) improves quality; the results are valid without it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scrubjay.backfill import Backfilled, Limits
-from scrubjay.backfill.plan import Plan, Refreshing
-from scrubjay.config import read_json
+from scrubjay.backfill.plan import BackfillPlanner, Plan
 from scrubjay.data.photos import labelled
-from scrubjay.errors import CatalogueError, ConfigError
+from scrubjay.errors import CatalogueError
 from scrubjay.gallery.gallery import Gallery
-from scrubjay.gallery.ingest import Added, Adding
+from scrubjay.gallery.ingest import Added, Ingest
+from scrubjay.gate.decision import GateOptions
+from scrubjay.gate.report import GateReport
 from scrubjay.generations.bridge_paths import space_of
-from scrubjay.generations.lineage import Generation, Lineage
+from scrubjay.generations.generation import Generation
+from scrubjay.generations.lineage import Lineage
 from scrubjay.generations.serving import Serving, ServingFile
 from scrubjay.io.atomic import write_json
 from scrubjay.io.locking import locked
-from scrubjay.learning.bridge_pairs import pairs
-from scrubjay.learning.import_run import take_over
-from scrubjay.learning.session import Learning
+from scrubjay.learning.import_run import import_run
+from scrubjay.learning.session import SessionLearner
 from scrubjay.maintenance.upkeep import Upkeep
 from scrubjay.models.embedder import Embedder
-from scrubjay.promotion.gate_report import Judging
-from scrubjay.search.searcher import Answer, Answering
+from scrubjay.promotion.calibrate import calibrate
+from scrubjay.promotion.gallery_view import gallery_slices
+from scrubjay.promotion.gate_report import gate_report
+from scrubjay.search.searcher import Answer, Searcher
 from scrubjay.stores import open_store
 from scrubjay.types import Hit
-from scrubjay.workspace.migrations import FORMAT, migrated
+from scrubjay.workspace.migrations import FORMAT
 from scrubjay.workspace.options import CatalogueOptions
+from scrubjay.workspace.workspace import Workspace
 
-UPKEEP = 100
-"""The store is kept up after a change of one in so many of its items."""
+MAINTAINED = 100
+"""The store is maintained after a change of one in so many of its items."""
 
 
 class Catalogue:
-    """Opens the catalogue in a folder; one of an older version is brought up to date.
+    """Opens the catalogue in a folder; a catalogue of an older format is migrated.
 
     Attributes:
-        folder: its.
-        options: what it was made with.
-        lineage: what was learned.
-        gallery: what is searched.
-        serving: which generation answers.
-        upkeep: what keeps it sound: a doctor, pruning, shadow answers, exports, news of unknown classes.
+        folder: folder of the catalogue.
+        workspace: everything in the folder, opened once.
+        upkeep: doctor, repair, pruning, export, shadow answers, and news of unknown classes.
 
     Raises:
-        CatalogueError: the folder is no catalogue.
+        CatalogueError: the folder is not a catalogue.
     """
 
     def __init__(self, folder: Path) -> None:
-        path = folder / "catalogue.json"
-        if not os.path.isfile(path):
-            raise CatalogueError(f"{folder}: no catalogue here; make one first: scrubjay init {folder}")
-        try:
-            values = read_json(path)
-        except ConfigError as error:
-            raise CatalogueError(f"{error} Restore {path}; the generations beside it are whole.") from None
         self.folder = folder
-        self.gallery = Gallery(open_store(values.get("store") or _own_store(folder)))
-        values = migrated(folder, values, self.gallery.store)
-        values.pop("format")
-        self.options = CatalogueOptions.parse(values, str(path))
-        self.lineage = Lineage(folder / "generations")
-        self.serving = ServingFile(folder)
-        self._answering = Answering(folder, self.options, self.lineage, self.gallery, self.serving)
-        self.upkeep = Upkeep(self._answering)
+        self.workspace = Workspace(folder)
+        self._searcher = Searcher(self.workspace)
+        self._planner = BackfillPlanner(self.workspace, self._searcher.query_log)
+        self.upkeep = Upkeep(self.workspace, self._searcher)
+
+    @property
+    def options(self) -> CatalogueOptions:
+        """The options that the catalogue was made with."""
+        return self.workspace.options
+
+    @property
+    def lineage(self) -> Lineage:
+        """The generations."""
+        return self.workspace.lineage
+
+    @property
+    def gallery(self) -> Gallery:
+        """The items that are searched."""
+        return self.workspace.gallery
+
+    @property
+    def serving(self) -> ServingFile:
+        """The file that says which generation answers queries."""
+        return self.workspace.serving
 
     @classmethod
     def init(cls, folder: Path, options: CatalogueOptions, run: Path | None = None) -> Catalogue:
         """Make a catalogue.
 
         Args:
-            folder: a new or empty one.
-            options: for all its generations.
+            folder: a new or empty folder.
+            options: options of all its generations.
             run: folder of a finished run of `scrubjay run`, whose generations the catalogue starts with; the last one
-                answers.
+                answers queries.
 
         Raises:
-            CatalogueError: the folder holds something already, or `run` is no run.
+            CatalogueError: the folder is not empty, or `run` is not a finished run.
         """
         if os.path.exists(folder / "catalogue.json"):
             raise CatalogueError(f"{folder}: is a catalogue already; go on with: scrubjay learn {folder} PHOTOS")
@@ -102,9 +111,9 @@ class Catalogue:
         if options.store is not None:
             open_store(options.store)
         if run is None:
-            Embedder(options.network)  # a backbone that cannot be had is refused before anything is written
+            Embedder(options.network)  # refuses an unavailable backbone before anything is written
         else:
-            take_over(run / "generations", folder / "generations", options)
+            import_run(run / "generations", folder / "generations", options)
         newest = Lineage(folder / "generations").newest
         if newest is not None:
             ServingFile(folder).turn("promote", newest.name, 0)
@@ -118,52 +127,56 @@ class Catalogue:
         settings: Mapping[str, Any] | None = None,
         start: str | None = None,
     ) -> Generation:
-        """Learn the classes of a folder or table, all of them new; no older image is needed.
+        """Learn the classes of a folder or table, all of them new. No image of an older class is needed for training.
 
-        The new generation answers queries only when it is promoted; the first one does at once. Interrupted, the same
-        call goes on where it stopped. A part of the images (the test split, or about one in seven) is held out: it is
-        measured on, and some of it becomes part of the probe set.
+        The new generation answers queries only after it is promoted; the first one does at once. When interrupted, the
+        same call resumes. A part of the images (the test split, or about one in seven) is held out: the generation is
+        measured on it, and up to `probe.images` of each class are copied into the probe set, unless
+        `probe.keep = "embeddings"` or `probe.images = 0`. No other image is kept.
 
         Args:
-            photos: folder with a sub-folder a class, or a table (see the sources `folder` and `table`).
-            method_name: file name of a method; none: that of the generation before, and in a new catalogue `moments`
+            photos: folder with a sub-folder for each class, or a table (see the sources `folder` and `table`).
+            method_name: file name of a method; None: that of the generation before, and in a new catalogue `moments`
                 where a first part of the network is frozen, else `mmd`: each was the better one on the bench.
             settings: options of the method.
-            start: generation to train further; none: the newest that was not rolled back from.
+            start: name of the generation to train further; None: the newest that was not rolled back from.
 
         Raises:
             UserError: the images are not as needed, a class is known already, or there is no such generation.
         """
         with locked(self.folder):
-            parent = self._parent(start)
-            gallery = None if parent is None else partial(pairs, self._answering, parent)
-            learning = Learning(self.folder, self.options, self.lineage, parent, gallery)
-            generation = learning.learn(photos, method_name, settings or {})
-            now = self.serving.read()
-            if now.generation is None:
-                self.serving.turn("promote", generation.name, now.revision)
+            generation = SessionLearner(self.workspace, self._parent(start)).learn(photos, method_name, settings or {})
+            serving = self.serving.read()
+            if serving.generation is None:
+                self.serving.turn("promote", generation.name, serving.revision)
             return generation
 
     def add(self, photos: Iterable[Path]) -> Added:
-        """Put images into the gallery: of folders, tables or single files. The same image twice is one item.
+        """Add images to the gallery, from folders, tables or single files. The same image twice is one item.
 
-        They are embedded by the generation that answers queries. A single file has no label; it leaves that of the
-        same image as it is. Cut short, the same call goes on.
+        They are embedded by the generation that answers queries. A single file has no label and does not change the
+        label of an item with the same image. When interrupted, the same call resumes.
 
         Raises:
             CatalogueError: nothing was learned yet.
             UserError: a path is missing or not as needed.
         """
+        workspace = self.workspace
         with locked(self.folder):
-            generation = self._answering.generation()
-            found = [each for path in photos for each in labelled(path)]
-            embedders = [(space_of(generation), partial(self._answering.embed, generation))]
-            added = Adding(self.gallery, embedders, self.options.images.on_error == "raise").add(found)
-            self._settle(added.items)
+            generation = workspace.serving_generation()
+            samples = [entry for path in photos for entry in labelled(path)]
+            encoder = workspace.encoder(generation)
+            strict = self.options.images.on_error == "raise"
+            added = Ingest(self.gallery, space_of(generation), encoder.embed, strict).add(samples)
+            self._after_writing_vectors(added.items)
             return added
 
     def remove(self, ids: Sequence[str]) -> int:
-        """Take items out of the gallery; returns how many there were."""
+        """Remove items from the gallery.
+
+        Returns:
+            How many of them there were.
+        """
         with locked(self.folder):
             return self.gallery.delete(ids)
 
@@ -174,7 +187,7 @@ class Catalogue:
         labels: Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> list[Hit]:
-        """The k items most like an image, best first; see `answer`."""
+        """The k items most similar to an image, best first; see `answer`."""
         return list(self.answer(image, k, labels, where).hits)
 
     def answer(
@@ -184,53 +197,59 @@ class Catalogue:
         labels: Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """The k items most like an image, and whether the best of them is likely to be a match at all.
+        """The k items most similar to an image, and whether the best of them is likely to be a match.
 
         Args:
             image: the query.
             k: at least 1.
-            labels: consider items with one of these labels only.
-            where: consider items only whose metadata have all these values.
+            labels: consider only items with one of these labels.
+            where: consider only items whose metadata have all these values.
 
         Raises:
-            ImageError: the query is no image.
+            ImageError: the query is not a readable image.
             CatalogueError: nothing was learned or added yet.
-            SpaceError: the options were changed so that its vectors would be of another space.
+            SpaceError: the options were changed so that its vectors would belong to another space.
         """
-        return self._answering.answer(image, k, labels, where)
+        return self._searcher.answer(image, k, labels, where)
 
-    def gate(self, name: str) -> dict[str, Any]:
-        """Measure what would change if a generation answered; the report that `scrubjay gate` shows.
+    def gate(self, name: str, options: GateOptions | None = None) -> GateReport:
+        """Measure what would change if a generation answered queries.
+
+        Args:
+            name: name of the generation.
+            options: the limits; None: those of the catalogue.
 
         Raises:
             CatalogueError: there is no such generation, or it answers already.
         """
-        return self._judging.gate(self.lineage.get(name))
+        candidate = self.lineage.get(name)
+        slices = gallery_slices(self.workspace, candidate)
+        return gate_report(self.workspace, candidate, slices, options or self.options.gate)
 
-    def promote(self, name: str, force: bool = False) -> dict[str, Any]:
-        """Let a generation answer queries, if the gate lets it. Stored vectors stay, and stay searchable.
+    def promote(self, name: str, force: bool = False) -> GateReport:
+        """Let a generation answer queries, if its gate passes. Stored vectors stay, and stay searchable.
 
         Returns:
             The report of the gate.
 
         Raises:
-            CatalogueError: the gate fails and it is not forced, or another process changed what is served meanwhile.
+            CatalogueError: the gate fails and `force` is not set, or another process changed the serving generation.
         """
-        before = self.serving.read()
-        report = self.gate(name)
-        if not (report["passed"] or force):
-            reasons = "; ".join(report["reasons"])
+        serving = self.serving.read()
+        candidate = self.lineage.get(name)
+        slices = gallery_slices(self.workspace, candidate)
+        report = gate_report(self.workspace, candidate, slices, self.options.gate)
+        if not (report.passed or force):
             raise CatalogueError(
-                f"{name} was not promoted: {reasons}. See `scrubjay gate {self.folder} {name} --report gate.html`; "
-                "--force promotes it all the same."
+                f"{name} was not promoted: {'; '.join(report.reasons)}. See `scrubjay gate {self.folder} {name} "
+                "--report gate.html`; --force promotes it all the same."
             )
-        self._judging.calibrate(self.lineage.get(name))
-        forced = not report["passed"]
-        self.serving.turn("promote", name, before.revision, forced=forced, reasons=tuple(report["reasons"]))
+        calibrate(self.workspace, candidate, slices)
+        self.serving.turn("promote", name, serving.revision, forced=not report.passed, reasons=report.reasons)
         return report
 
     def rollback(self, name: str | None = None) -> Serving:
-        """Let an earlier generation answer again; by default the one that did before. No vector is touched.
+        """Let an earlier generation answer again; by default the one that answered before. No vector is changed.
 
         Raises:
             CatalogueError: there is none, or it answers already.
@@ -238,58 +257,46 @@ class Catalogue:
         return self.serving.rollback(name)
 
     def plan(self, order: str = "gain") -> Plan:
-        """Which items a backfill would embed first, and what that would cost and bring; nothing is done.
+        """Which items a backfill would re-embed first, and what that costs and gains; nothing is changed.
 
         Raises:
             ConfigError: the order is unknown.
         """
-        return Refreshing(self._answering).plan(order)
+        return self._planner.plan(order)
 
     def backfill(
         self, limits: Limits | None = None, order: str = "gain", until_recall: float | None = None
     ) -> Backfilled:
-        """Embed older items with the generation that answers, the most useful first. Cut short, the same call goes on.
+        """Re-embed older items with the generation that answers, the most useful first. The same call resumes.
 
         Args:
-            limits: when to stop before the end.
+            limits: when to stop early.
             order: see `plan`.
-            until_recall: stop when the probe images have this recall@1 in the gallery.
+            until_recall: stop when the probe images reach this recall@1 in the gallery.
 
         Raises:
-            CatalogueError: another backfill is at work.
+            CatalogueError: another backfill is running, or there are no probe images to measure the recall.
         """
-        generation = self._answering.generation()
-        limits = limits or Limits()
-        if until_recall is not None:
-            limits = replace(limits, until=self._judging.reached(generation, until_recall))
-        done = Refreshing(self._answering).run(limits, order)
-        self._settle(done.done)
-        return done
+        result = self._planner.run(limits or Limits(), order, until_recall)
+        self._after_writing_vectors(result.done)
+        return result
 
     def interrupted(self) -> list[Path]:
-        """Checkpoints of learning that was cut short."""
+        """Checkpoints of interrupted learning."""
         return sorted(self.folder.glob("session-g*.safetensors"))
 
-    def _settle(self, changed: int) -> None:
-        """After vectors were written: upkeep of the store, and calibrations, so that a rollback takes no time."""
-        if UPKEEP * changed >= self.gallery.count():
+    def _after_writing_vectors(self, changed: int) -> None:
+        """Maintain the store, and calibrate both this and the previous generation, so that a rollback takes no time."""
+        if MAINTAINED * changed >= self.gallery.count():
             self.gallery.store.maintain()
         serving = self.serving.read()
         for generation in self.lineage.generations():
             if generation.name in (serving.generation, serving.previous):
-                self._judging.calibrate(generation)
-
-    @property
-    def _judging(self) -> Judging:
-        return Judging(self._answering)
+                calibrate(self.workspace, generation)
 
     def _parent(self, start: str | None) -> Generation | None:
         if start is not None:
             return self.lineage.get(start)
-        left = self.serving.read().left
-        kept = [each for each in self.lineage.generations() if left.isdisjoint(self.lineage.line(each.name))]
+        abandoned = self.serving.read().left
+        kept = [each for each in self.lineage.generations() if abandoned.isdisjoint(self.lineage.line(each.name))]
         return kept[-1] if kept else None
-
-
-def _own_store(folder: Path) -> str:
-    return f"lancedb://{(folder / 'gallery').absolute()}"

@@ -17,13 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tiny
 from scrubjay import backfill
 from scrubjay.backfill import Backfill, Backfilled, Limits, pool, seconds_of
 from scrubjay.backfill import limits as limiting
 from scrubjay.backfill.state import read_journal
 from scrubjay.data.photos import content_hash
 from scrubjay.errors import CatalogueError, ConfigError, SpaceError
-from scrubjay.gallery.ingest import sample_of
+from scrubjay.gallery.items import sample_of
 from scrubjay.generations.lineage import Lineage
 from scrubjay.io.journal import Journal
 from scrubjay.models.embedding import embed, space_fingerprint
@@ -91,7 +92,7 @@ def opened(folder: Path, number: int) -> Shop:
     for dim in (8, 16):
         method = learner(network=NETWORK.model_copy(update={"dim": dim}))
         fingerprint = space_fingerprint(method.network.embedder, IMAGES)
-        name = lineage.add(method, {"fingerprint": fingerprint, "classes": []}).name
+        name = lineage.add(method, tiny.record(fingerprint=fingerprint)).name
         spaces.append(Space(name, dim, fingerprint, name))
     samples = [Sample(paint(folder / "images" / f"{index}.png", index % 7, index), 0) for index in range(number)]
     samples[3] = replace(samples[3], box=(4, 4, 30, 30))
@@ -151,10 +152,10 @@ def test_images_that_cannot_be_had_are_listed_and_nothing_else_is_lost(shop: Sho
     shop.items[39] = broken
     done = shop.run()
     assert {name: (uri, reason) for name, uri, reason in done.skipped} == {
-        gone.id: (gone.uri, "the file is gone or cannot be read"),
+        gone.id: (gone.uri, "the file is missing or cannot be read"),
         changed.id: (changed.uri, "the file has changed since it was added"),
         broken.id: (broken.uri, "not an image; save it again as JPEG or PNG."),
-        odd.id: (odd.uri, f"item {odd.id!r}: its box is 'left'; needed are four whole numbers: left,top,…"),
+        odd.id: (odd.uri, f"item {odd.id!r}: its box is 'left'; needed are four whole numbers: left,top,right,bottom."),
     }
     assert (done.done, done.missing, done.complete) == (36, 4, True)
     assert set(shop.vectors()) == set(shop.order) - {gone.id, changed.id, broken.id, odd.id}
@@ -278,7 +279,7 @@ def test_the_audit_finds_vectors_of_another_network(shop: Shop) -> None:
     shop.store.put_embeddings(shop.new, names, np.roll(vectors, 1, axis=1))
     done = shop.run()
     assert not done.complete
-    assert "32 of 32 vectors looked at are not what the generation makes" in done.problems[0]
+    assert "32 of 32 vectors in a sample differ from what the generation computes" in done.problems[0]
     told = read_journal(shop.journal)
     assert (told.state, told.problems) == ("stopped", done.problems)
     assert "scrubjay backfill shop" in str(told.line(Path("shop")))

@@ -53,7 +53,7 @@ def test_what_is_asked_for_is_counted(shop: Catalogue) -> None:
     (item,) = shop.gallery.store.items([last])
     for _ in range(3):
         shop.search(Path(item.uri), 1)
-    counts = shop.upkeep.answering.log.counts()
+    counts = shop._searcher.query_log.counts()
     (found,) = counts
     before, after = shop.plan().gains, shop.plan().ids.index(found)
     assert counts[found] == 3
@@ -65,8 +65,16 @@ def test_an_unknown_order_is_one_line(shop: Catalogue) -> None:
         shop.plan("best")
 
 
+def test_the_recall_is_measured_at_every_fourth_batch(shop: Catalogue) -> None:
+    generation = shop.workspace.serving_generation()
+    reached = shop._planner._recall_reached(generation, 0.0)
+    assert [reached() for _ in range(8)] == [False, False, False, True] * 2
+    never = shop._planner._recall_reached(generation, 1.01)
+    assert not any(never() for _ in range(8))
+
+
 def test_recall_of_the_probe_images_stops_it(shop: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scrubjay.promotion.gate_report.CHECKED", 1)
+    monkeypatch.setattr("scrubjay.backfill.plan.CHECKED", 1)
     monkeypatch.setattr("scrubjay.backfill.limits.BATCH", 4, raising=False)
     done = shop.backfill(until_recall=0.0)
     assert done.limit in ("until", None)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tiny
 from scrubjay.backfill import pool
 from scrubjay.errors import CatalogueError, ConfigError, StorageError
 from scrubjay.generations.lineage import Lineage
@@ -27,7 +28,7 @@ Chunks = list[list[Sample]]
 @pytest.fixture(scope="module")
 def generation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generations")
-    return Lineage(folder).add(learner(), {"fingerprint": "-", "classes": []}).folder
+    return Lineage(folder).add(learner(), tiny.record()).folder
 
 
 @pytest.fixture(scope="module")

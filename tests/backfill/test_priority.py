@@ -7,15 +7,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scrubjay.backfill.priority import NEIGHBOURS, Strategy, Waiting, expected_errors, gains, order, pulls
+from scrubjay.backfill.priority import (
+    NEIGHBOURS,
+    BackfillQueue,
+    Strategy,
+    expected_errors,
+    gains,
+    order,
+    score_gradients,
+)
 from scrubjay.errors import ConfigError
 
 
-def waiting(number: int, seed: int = 0) -> Waiting:
+def waiting(number: int, seed: int = 0) -> BackfillQueue:
     draw = np.random.default_rng(seed)
     labels = [None if each == 3 else f"class{each}" for each in draw.integers(0, 4, number)]
     errors, pull = draw.random(number).round(1), draw.random(number).round(1)
-    return Waiting(labels, errors, pull, draw.random(number).round(1))
+    return BackfillQueue(labels, errors, pull, draw.random(number).round(1))
 
 
 @settings(max_examples=50, deadline=None)
@@ -37,13 +45,13 @@ def test_each_strategy_orders_by_what_it_names() -> None:
 
 
 def test_of_equal_gain_the_quicker_comes_first_and_of_equal_speed_the_greater() -> None:
-    items = Waiting(["a"] * 3, np.ones(3), np.array([1.0, 1.0, 2.0]), np.array([0.2, 0.1, 0.2]))
+    items = BackfillQueue(["a"] * 3, np.ones(3), np.array([1.0, 1.0, 2.0]), np.array([0.2, 0.1, 0.2]))
     assert order("gain", items).tolist()[2] == 0
     assert gains(items).tolist() == pytest.approx([5, 10, 10])
 
 
 def test_ties_are_shuffled_so_that_gain_without_knowledge_is_a_random_order() -> None:
-    items = Waiting(["a"] * 30, np.ones(30), np.ones(30), np.zeros(30))
+    items = BackfillQueue(["a"] * 30, np.ones(30), np.ones(30), np.zeros(30))
     assert order("gain", items, 4).tolist() == order("random", items, 4).tolist()
 
 
@@ -73,7 +81,7 @@ def test_pulls_are_those_of_loops(queries: int, items: int, seed: int) -> None:
     scores = draw.normal(0, 3, (queries, items))
     matches, counted = draw.random((queries, items)) < 0.4, draw.random((queries, items)) < 0.8
     expected = by_loops(scores, matches, counted) if (matches & counted).any() else [1.0] * items
-    assert pulls(scores, matches, counted) == pytest.approx(expected)
+    assert score_gradients(scores, matches, counted) == pytest.approx(expected)
 
 
 def test_pulls_are_the_slope_of_the_loss_of_the_ranking() -> None:
@@ -83,7 +91,7 @@ def test_pulls_are_the_slope_of_the_loss_of_the_ranking() -> None:
     def loss(moved: np.ndarray) -> float:
         return -float(np.mean(moved[0, [0, 2]] - np.log(np.exp(moved[0]).sum())))
 
-    found = pulls(scores, matches, np.ones_like(matches))
+    found = score_gradients(scores, matches, np.ones_like(matches))
     for item in range(6):
         step = np.zeros_like(scores)
         step[0, item] = 1e-5
@@ -92,19 +100,21 @@ def test_pulls_are_the_slope_of_the_loss_of_the_ranking() -> None:
 
 def test_what_stands_in_the_way_is_pulled_at_and_what_nobody_finds_is_not() -> None:
     scores = np.array([[2.0, 6.0, -9.0, 2.0]])  # a match, what stands before it, what is far away, a match
-    pull = pulls(scores, np.array([[True, False, False, True]]), np.ones((1, 4), bool))
+    pull = score_gradients(scores, np.array([[True, False, False, True]]), np.ones((1, 4), bool))
     assert pull[1] > pull[0] > pull[2]
     assert pull[2] < 1e-5
-    settled = pulls(np.array([[9.0, -9.0, -9.0, 9.0]]), np.array([[True, False, False, True]]), np.ones((1, 4), bool))
+    settled = score_gradients(
+        np.array([[9.0, -9.0, -9.0, 9.0]]), np.array([[True, False, False, True]]), np.ones((1, 4), bool)
+    )
     assert settled.max() < 1e-5
 
 
 def test_many_queries_are_taken_block_after_block(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = np.random.default_rng(0)
     scores, matches = draw.normal(size=(11, 7)), draw.random((11, 7)) < 0.3
-    whole = pulls(scores, matches, np.ones_like(matches))
+    whole = score_gradients(scores, matches, np.ones_like(matches))
     monkeypatch.setattr("scrubjay.backfill.priority._BLOCK", 3)
-    assert pulls(scores, matches, np.ones_like(matches)) == pytest.approx(whole)
+    assert score_gradients(scores, matches, np.ones_like(matches)) == pytest.approx(whole)
 
 
 def test_expected_errors_are_the_mean_of_the_nearest() -> None:

@@ -38,8 +38,12 @@ def test_from_learning_to_pruning(shop: Catalogue, call: Call, tmp_path: Path) -
     options(shop, gate={**LOOSE, "new_gain": 1.01})
     code, out, err = call("gate", "shop", "g1")
     assert (code, err) == (1, "")
-    assert out.startswith("FAIL: g1 must not answer; g0 goes on")
+    assert out.startswith("FAIL: g1 must not answer queries; g0 continues to")
     assert "new_gain" in out
+    assert call("gate", "shop", "g1", "--set", "new_gain=-1")[0] == 0, "a limit of this report only"
+    code, out, err = call("gate", "shop", "g1", "--set", "gain=0")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "gate: unknown key 'gain'" in err
     code, out, err = call("promote", "shop", "g1")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "g1 was not promoted: new_gain" in err
@@ -109,10 +113,10 @@ def test_a_shadow_answers_and_is_compared(shop: Catalogue, call: Call, tmp_path:
 
 def test_a_search_is_written_down(shop: Catalogue, call: Call) -> None:
     call("search", "shop", "spring/test/apple/100.png")
-    assert [query.generation for query in shop.upkeep.answering.log.recent()] == ["g0"]
+    assert [query.generation for query in shop._searcher.query_log.recent()] == ["g0"]
     call("search", "shop", "spring/test/apple/100.png", "--label", "pear")
     call("search", "shop", "spring/test/apple/100.png", "--where", "box=no")
-    assert len(shop.upkeep.answering.log.recent()) == 1, "filtered queries say nothing about what is missing"
+    assert len(shop._searcher.query_log.recent()) == 1, "filtered queries say nothing about what is missing"
 
 
 def test_what_is_probably_unknown_is_called_so(shop: Catalogue, call: Call, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_an_unknown_key(call: Call, shop: Path, tmp_path: Path) -> None:
 def test_unknown_names(call: Call, shop: Path, tmp_path: Path) -> None:
     photos(tmp_path / "summer", "fig")
     refused(call("learn", "shop", "summer", "--method", "mmmd"), "mmmd", "mmd")
-    refused(call("learn", "shop", "summer", "--method", "joint"), "joint", "old images")
+    refused(call("learn", "shop", "summer", "--method", "joint"), "joint", "images of all sessions")
     refused(call("init", "other", "--backbone", "tf_efficientnet_light0"), "tf_efficientnet_lite0")
     assert not (tmp_path / "other").exists()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scrubjay.errors import CatalogueError, ConfigError, DataError, SpaceError
 from scrubjay.gallery.calibration import Calibration, probability
-from scrubjay.gallery.gallery import Gallery, Leg
+from scrubjay.gallery.gallery import Gallery, SpaceQuery
 from scrubjay.stores import Item, Space, open_store
 from scrubjay.types import Hit
 
@@ -92,7 +92,7 @@ def test_an_item_is_found_by_the_first_leg_that_holds_it(gallery: Gallery) -> No
     gallery.add(items("apple", "banana", "cherry"), AXES[:3], G0)
     gallery.add(items("apple"), AXES[5:6], G1)
     line = Calibration(10.0, -5.0)
-    legs = [Leg(G1, between(5, 6, 0.5)[None], line), Leg(G0, between(0, 1, 0.9)[None], line)]
+    legs = [SpaceQuery(G1, between(5, 6, 0.5)[None], line), SpaceQuery(G0, between(0, 1, 0.9)[None], line)]
     (hits,) = gallery.search_mixed(legs, 9)
     assert [(hit.id, hit.generation) for hit in hits] == [("apple", "g1"), ("banana", "g0"), ("cherry", "g0")]
     assert hits[0].score == pytest.approx(0.5)
@@ -105,18 +105,18 @@ def test_lists_are_merged_by_calibrated_scores_and_not_by_cosines(gallery: Galle
     gallery.add(items("apple"), AXES[:1], G0)
     gallery.add(items("banana"), AXES[:1], G1)
     low = [
-        Leg(G1, between(0, 1, 0.6)[None], Calibration(10.0, -5.0)),
-        Leg(G0, between(0, 1, 0.4)[None], Calibration(10.0, -2.0)),
+        SpaceQuery(G1, between(0, 1, 0.6)[None], Calibration(10.0, -5.0)),
+        SpaceQuery(G0, between(0, 1, 0.4)[None], Calibration(10.0, -2.0)),
     ]
     assert [hit.id for hit in gallery.search_mixed(low)[0]] == ["apple", "banana"]
-    with pytest.raises(SpaceError, match="give each leg a calibration"):
-        gallery.search_mixed([Leg(leg.space, leg.queries, None) for leg in low])
+    with pytest.raises(SpaceError, match="give a calibration for each space"):
+        gallery.search_mixed([SpaceQuery(leg.space, leg.vectors, None) for leg in low])
 
 
 def test_of_equal_scores_the_earlier_leg_comes_first_and_then_the_smaller_id(gallery: Gallery) -> None:
     gallery.add(items("cherry", "apple", "fig"), AXES[[0, 0, 0]], G0)
     gallery.add(items("damson", "banana"), AXES[[0, 0]], G1)
-    legs = [Leg(space, AXES[:1], Calibration()) for space in (G1, G0)]
+    legs = [SpaceQuery(space, AXES[:1], Calibration()) for space in (G1, G0)]
     assert [hit.id for hit in gallery.search_mixed(legs, 4)[0]] == ["banana", "damson", "apple", "cherry"]
 
 
@@ -130,7 +130,11 @@ def test_a_leg_that_holds_every_item_is_a_plain_search(gallery: Gallery, monkeyp
         return search(space, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(gallery.store, "search", noted)
-    legs = [Leg(G2, np.eye(8, dtype=np.float32)[:1], None), Leg(G1, AXES[2:3], None), Leg(G0, AXES[:1], None)]
+    legs = [
+        SpaceQuery(G2, np.eye(8, dtype=np.float32)[:1], None),
+        SpaceQuery(G1, AXES[2:3], None),
+        SpaceQuery(G0, AXES[:1], None),
+    ]
     assert gallery.search_mixed(legs, 1)[0][0].generation == "g1"
     assert searched == [("g1", [])]
 
@@ -138,14 +142,14 @@ def test_a_leg_that_holds_every_item_is_a_plain_search(gallery: Gallery, monkeyp
 def test_the_order_of_the_legs_counts_and_not_the_generation(gallery: Gallery) -> None:
     gallery.add(items("apple"), AXES[:1], G0)
     gallery.add(items("apple"), AXES[1:2], G1)
-    back = [Leg(G0, AXES[:1], None), Leg(G1, AXES[:1], None)]
+    back = [SpaceQuery(G0, AXES[:1], None), SpaceQuery(G1, AXES[:1], None)]
     assert gallery.search_mixed(back)[0][0].generation == "g0"
 
 
 def test_legs_of_different_queries_are_refused(gallery: Gallery) -> None:
     gallery.add(items("apple"), AXES[:1], G0)
     with pytest.raises(DataError, match=r"\[1, 2\] queries"):
-        gallery.search_mixed([Leg(G1, AXES[:2], None), Leg(G0, AXES[:1], None)])
+        gallery.search_mixed([SpaceQuery(G1, AXES[:2], None), SpaceQuery(G0, AXES[:1], None)])
 
 
 def test_items_that_no_search_finds_are_counted(gallery: Gallery) -> None:
@@ -222,7 +226,7 @@ def test_any_coverage_is_searched_as_by_loops(
         gallery.delete(deleted)
         left = [name for name in coverage if name not in deleted]
         assert gallery.unembedded() == sum(not coverage[name] for name in left)
-        legs = [Leg(space, asked, line) for space, asked, line in zip(SPACES, queries, LINES, strict=True)]
+        legs = [SpaceQuery(space, asked, line) for space, asked, line in zip(SPACES, queries, LINES, strict=True)]
         if not any(coverage[name] for name in left):
             with pytest.raises((CatalogueError, SpaceError)):
                 gallery.search_mixed(legs, k, labels)

@@ -96,7 +96,7 @@ def test_generations_come_in_the_order_asked_and_those_without_are_passed_over(t
     probe.keep("g3", [], ProbeOptions(), no_crops)
     assert [each.label for each in probe.probes(["g2", "g1", "g3", "g0"])] == ["fig", "fig", "apple"]
     found = probe.queries(["g2", "g1", "g3", "g0"], "print", by_name, not_asked)
-    assert found.labels == ["fig", "fig", "apple"]
+    assert [probe.label for probe in found.probes] == ["fig", "fig", "apple"]
     assert found.vectors.tolist() == [[0, 2], [1, 2], [0, 1]]
     nothing = probe.queries(["g1", "g3"], "print", by_name, not_asked)
     assert (len(nothing.vectors), nothing.probes) == (0, ())
@@ -127,7 +127,7 @@ def test_where_images_may_not_be_kept_their_crops_stand_for_them(tmp_path: Path,
 
     found = probe.queries(["g0"], "print", not_asked, carry)
     assert carried == ["g0"]
-    assert found.labels == ["apple"] * (1 + number) + ["pear"] * 2 * (1 + number)
+    assert [probe.label for probe in found.probes] == ["apple"] * (1 + number) + ["pear"] * 2 * (1 + number)
     assert found.vectors.tolist() == [[2 * row, 2 * crop] for row in range(3) for crop in range(1 + number)]
     assert [each.id for each in found.probes[:: 1 + number]] == [content_hash(sample) for sample, _ in images]
     assert all(each.sample is None for each in found.probes)
@@ -139,7 +139,7 @@ def test_images_and_crops_of_different_generations_stand_side_by_side(tmp_path: 
     probe.keep("g0", held(tmp_path / "a", apple=1), ProbeOptions(), no_crops)
     probe.keep("g1", held(tmp_path / "b", fig=1), ProbeOptions(keep="embeddings", crops=1), crops)
     found = probe.queries(["g0", "g1"], "print", by_name, lambda name, vectors: vectors)
-    assert found.labels == ["apple", "fig", "fig"]
+    assert [probe.label for probe in found.probes] == ["apple", "fig", "fig"]
     assert len(found.vectors) == 3
 
 
@@ -169,7 +169,7 @@ def test_what_cannot_be_kept_leaves_nothing(tmp_path: Path) -> None:
         probe.keep("g0", images[:1], ProbeOptions(keep="embeddings"), broken)
     assert list(probe.folder.iterdir()) == []
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(StorageError, match="the probe set could not be kept"):
+    with pytest.raises(StorageError, match="the probe set could not be written"):
         ProbeSet(tmp_path / "file").keep("g0", images[:1], ProbeOptions(), no_crops)
 
 

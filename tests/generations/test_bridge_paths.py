@@ -1,10 +1,10 @@
-"""Routes over lineages that are written by hand: a generation is its description and its bridges."""
+"""BridgePaths over lineages that are written by hand: a generation is its description and its bridges."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tiny
 from scrubjay.bridges import Bridge, save
 from scrubjay.errors import CheckpointError, SpaceError
-from scrubjay.generations.bridge_paths import Routes, space_of
+from scrubjay.generations.bridge_paths import BridgePaths, space_of
 from scrubjay.generations.lineage import Lineage
+from scrubjay.models.embedder import NetworkOptions
 from scrubjay.stores import Space
 
 VECTORS = np.array([[1, 0], [0.6, 0.8], [0, -1]], dtype=np.float32)
@@ -35,15 +37,10 @@ def grown(folder: Path, parents: Mapping[str, str | None], bare: str = "", dims:
     lines: dict[str, list[str]] = {}
     for name, parent in parents.items():
         lines[name] = [] if parent is None else [parent, *lines[parent]]
-        described = {
-            "format": 1,
-            "parent": parent,
-            "line": lines[name],
-            "fingerprint": f"print of {name}",
-            "network": {"dim": dims.get(name, 2)},
-        }
+        network = NetworkOptions(dim=dims.get(name, 2))
+        described = tiny.info(name, network, parent, line=tuple(lines[name]), fingerprint=f"print of {name}")
         (folder / name).mkdir(parents=True)
-        (folder / name / "generation.json").write_text(json.dumps(described))
+        (folder / name / "generation.json").write_text(described.model_dump_json())
         if parent is not None and name != bare:
             angle = degrees(name)
             save(folder / name / "bridges.safetensors", {"to_parent": turn(angle), "from_parent": turn(-3 * angle)})
@@ -78,7 +75,7 @@ FORK = {"g0": None, "g1": "g0", "g2": "g0", "g3": "g2"}
 def test_bridges_are_composed_along_the_line(
     tmp_path: Path, tree: Mapping[str, str | None], source: str, target: str, angle: float
 ) -> None:
-    found = Routes(grown(tmp_path, tree)).bridge(source, target)(VECTORS)
+    found = BridgePaths(grown(tmp_path, tree)).bridge(source, target)(VECTORS)
     assert np.allclose(found, turn(angle)(VECTORS), atol=1e-5)
 
 
@@ -99,7 +96,7 @@ def test_every_pair_of_a_tree_is_joined_by_what_lies_between(choices: list[int],
     expected = sum(degrees(name) for name in up(source) if name not in up(target))
     expected -= 3 * sum(degrees(name) for name in up(target) if name not in up(source))
     with tempfile.TemporaryDirectory() as folder:
-        found = Routes(grown(Path(folder), parents)).bridge(source, target)(VECTORS)
+        found = BridgePaths(grown(Path(folder), parents)).bridge(source, target)(VECTORS)
     assert np.allclose(found, turn(expected)(VECTORS), atol=1e-5)
 
 
@@ -108,15 +105,15 @@ def test_a_pruned_end_is_reached_and_left(tmp_path: Path, source: str, target: s
     """Probe images of a pruned generation may be kept as its vectors only: these must be carried on."""
     lineage = grown(tmp_path, {"g0": None, "g1": "g0", "g2": "g1"})
     shutil.rmtree(tmp_path / "g0")
-    assert np.allclose(Routes(lineage).bridge(source, target)(VECTORS), turn(angle)(VECTORS), atol=1e-5)
+    assert np.allclose(BridgePaths(lineage).bridge(source, target)(VECTORS), turn(angle)(VECTORS), atol=1e-5)
 
 
 def test_siblings_are_joined_over_a_pruned_parent(tmp_path: Path) -> None:
     lineage = grown(tmp_path, FORK)
     shutil.rmtree(tmp_path / "g0")
-    routes = Routes(lineage)
-    assert np.allclose(routes.bridge("g1", "g3")(VECTORS), turn(1 - 21 - 120)(VECTORS), atol=1e-5)
-    assert [each.generation for each in routes.order("g1", [space(f"g{n}") for n in range(4)])] == [
+    paths = BridgePaths(lineage)
+    assert np.allclose(paths.bridge("g1", "g3")(VECTORS), turn(1 - 21 - 120)(VECTORS), atol=1e-5)
+    assert [each.generation for each in paths.reachable("g1", [space(f"g{n}") for n in range(4)])] == [
         "g1",
         "g0",
         "g2",
@@ -129,45 +126,45 @@ def test_no_bridge_is_made_up_for_a_generation_that_held_it_and_is_gone(tmp_path
     lineage = grown(tmp_path, LINE)
     for name in gone:
         shutil.rmtree(tmp_path / name)
-    routes = Routes(lineage)
+    paths = BridgePaths(lineage)
     for source, target in (("g3", "g0"), ("g0", "g3")):
-        with pytest.raises(SpaceError, match="the generation that holds it is gone"):
-            routes.bridge(source, target)
-    reached = [each.generation for each in routes.order("g3", [space(f"g{n}") for n in range(4)])]
+        with pytest.raises(SpaceError, match="the generation that holds it is missing"):
+            paths.bridge(source, target)
+    reached = [each.generation for each in paths.reachable("g3", [space(f"g{n}") for n in range(4)])]
     # a pruned generation's vectors are still reached by the bridges of its child, and nothing beyond it
     assert reached == {"g1": ["g3", "g2", "g1"], "g2": ["g3", "g2"]}[gone[-1]]
 
 
 def test_a_generation_without_bridges_passes_vectors_on_as_they_are(tmp_path: Path) -> None:
-    routes = Routes(grown(tmp_path, LINE, bare="g2"))
-    assert np.array_equal(routes.bridge("g2", "g1")(VECTORS), VECTORS)
-    assert np.allclose(routes.bridge("g3", "g0")(VECTORS), turn(40 + 1)(VECTORS), atol=1e-5)
+    paths = BridgePaths(grown(tmp_path, LINE, bare="g2"))
+    assert np.array_equal(paths.bridge("g2", "g1")(VECTORS), VECTORS)
+    assert np.allclose(paths.bridge("g3", "g0")(VECTORS), turn(40 + 1)(VECTORS), atol=1e-5)
 
 
 def test_without_bridges_spaces_of_different_size_are_not_joined(tmp_path: Path) -> None:
-    routes = Routes(grown(tmp_path, LINE, bare="g2", dims={"g2": 3, "g3": 3}))
+    paths = BridgePaths(grown(tmp_path, LINE, bare="g2", dims={"g2": 3, "g3": 3}))
     for source, target in (("g2", "g1"), ("g1", "g2"), ("g3", "g0")):
         with pytest.raises(SpaceError, match=r"g2 has no bridge .*another size"):
-            routes.bridge(source, target)
-    assert [each.generation for each in routes.order("g3", [space(f"g{n}") for n in range(4)])] == ["g3", "g2"]
+            paths.bridge(source, target)
+    assert [each.generation for each in paths.reachable("g3", [space(f"g{n}") for n in range(4)])] == ["g3", "g2"]
 
 
 def test_strangers_are_not_joined(tmp_path: Path) -> None:
-    routes = Routes(grown(tmp_path, {"g0": None, "g1": None}))
+    paths = BridgePaths(grown(tmp_path, {"g0": None, "g1": None}))
     with pytest.raises(SpaceError, match=r"g1 cannot be searched with queries of g0.*share no ancestor"):
-        routes.bridge("g0", "g1")
+        paths.bridge("g0", "g1")
     with pytest.raises(SpaceError, match="no generation 'g7'"):
-        routes.bridge("g0", "g7")
-    assert routes.order("g0", [space("g1"), space("g0"), space("g7")]) == [space("g0")]
+        paths.bridge("g0", "g7")
+    assert paths.reachable("g0", [space("g1"), space("g0"), space("g7")]) == [space("g0")]
 
 
 def test_spaces_are_visited_from_near_to_far_the_younger_first(tmp_path: Path) -> None:
     lineage = grown(tmp_path, {"g0": None, "g1": "g0", "g2": "g0", "g3": "g1", "g4": "g3"})
-    routes = Routes(lineage)
+    paths = BridgePaths(lineage)
     spaces = [space(f"g{number}") for number in range(5)]
 
     def order(name: str) -> list[str]:
-        return [each.generation for each in routes.order(name, spaces)]
+        return [each.generation for each in paths.reachable(name, spaces)]
 
     assert order("g1") == ["g1", "g3", "g0", "g4", "g2"]
     assert order("g2") == ["g2", "g0", "g1", "g3", "g4"]
@@ -177,20 +174,22 @@ def test_spaces_are_visited_from_near_to_far_the_younger_first(tmp_path: Path) -
 def test_foreign_vectors_are_not_visited(tmp_path: Path) -> None:
     lineage = grown(tmp_path, {"g0": None, "g1": "g0"})
     foreign = Space("g0-foreign", 2, "print of another g0", "g0")
-    assert Routes(lineage).order("g1", [foreign, space("g0"), space("g1")]) == [space("g1"), space("g0")]
+    assert BridgePaths(lineage).reachable("g1", [foreign, space("g0"), space("g1")]) == [space("g1"), space("g0")]
     shutil.rmtree(tmp_path / "g0")
-    assert Routes(lineage).order("g1", [space("g0")]) == [space("g0")], "of a pruned generation nothing else is known"
+    assert BridgePaths(lineage).reachable("g1", [space("g0")]) == [space("g0")], (
+        "of a pruned generation nothing else is known"
+    )
 
 
 def test_a_damaged_bridge_is_an_error_where_it_is_needed(tmp_path: Path) -> None:
     lineage = grown(tmp_path, {"g0": None, "g1": "g0"})
     (tmp_path / "g1" / "bridges.safetensors").write_bytes(b"noise")
     with pytest.raises(CheckpointError, match=r"g1/bridges\.safetensors"):
-        Routes(lineage).order("g1", [space("g1"), space("g0")])
-    assert Routes(lineage).order("g1", [space("g1")]) == [space("g1")]
+        BridgePaths(lineage).reachable("g1", [space("g1"), space("g0")])
+    assert BridgePaths(lineage).reachable("g1", [space("g1")]) == [space("g1")]
 
 
 def test_the_space_of_a_generation(tmp_path: Path) -> None:
     (generation,) = grown(tmp_path, {"g0": None}).generations()
-    fingerprinted = type(generation)(generation.folder, {**generation.info, "fingerprint": "0123456789abcdef"})
+    fingerprinted = replace(generation, info=generation.info.model_copy(update={"fingerprint": "0123456789abcdef"}))
     assert space_of(fingerprinted) == Space("g0-0123456789ab", 2, "0123456789abcdef", "g0")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,10 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic_core import PydanticSerializationError
 
 import tiny
 from scrubjay.errors import CatalogueError, CheckpointError, StorageError
-from scrubjay.generations.lineage import Generation, Lineage, versions
+from scrubjay.generations import generation as reading
+from scrubjay.generations import lineage
+from scrubjay.generations.generation import Generation, SessionRecord
+from scrubjay.generations.lineage import Lineage, versions
 from scrubjay.methods import Method
 from scrubjay.methods.finetune import Finetune
 from scrubjay.models.embedding import embed, space_fingerprint
@@ -34,10 +39,10 @@ def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 
 learner = tiny.learner()
-Lineage(folder).add(learner, {"fingerprint": "", "classes": []})
+Lineage(folder).add(learner, tiny.record())
 threading.Thread(target=kill, daemon=True).start()
 while True:
-    Lineage(folder).add(learner, {"fingerprint": "", "classes": [], "curves": list(range(10**6))})
+    Lineage(folder).add(learner, tiny.record(curves={"ce": [0.0] * 10**6}))
 """
 
 
@@ -54,11 +59,9 @@ def first(tmp_path: Path) -> Session:
     return tiny.session(tmp_path / "images", 0, 0)
 
 
-def described(learner: Method, classes: int = 2) -> dict[str, object]:
-    return {
-        "fingerprint": space_fingerprint(learner.network.embedder, tiny.IMAGES),
-        "classes": [f"class{label}" for label in range(classes)],
-    }
+def described(learner: Method, classes: int = 2) -> SessionRecord:
+    names = (f"class{label}" for label in range(classes))
+    return tiny.record(names, space_fingerprint(learner.network.embedder, tiny.IMAGES))
 
 
 @pytest.fixture
@@ -102,20 +105,20 @@ def test_a_method_goes_on_from_a_generation(tmp_path: Path, first: Session) -> N
 
 def test_generations_know_their_parents(line: Lineage) -> None:
     assert [each.name for each in line.generations()] == ["g0", "g1"]
-    assert [each.info["parent"] for each in line.generations()] == [None, "g0"]
+    assert [each.info.parent for each in line.generations()] == [None, "g0"]
     assert line.newest is not None
     assert line.newest.name == "g1"
-    assert line.newest.info["versions"] == versions()
+    assert line.newest.info.versions == versions()
     assert not list(line.folder.glob("*/method.safetensors")), "the teacher is not kept between sessions"
 
 
 def test_ten_come_after_nine(tmp_path: Path) -> None:
     line, learner = Lineage(tmp_path), tiny.learner()
     for _ in range(11):
-        line.add(learner, {"fingerprint": "", "classes": []})
+        line.add(learner, tiny.record())
     assert [each.number for each in line.generations()] == list(range(11))
     assert line.newest is not None
-    assert line.newest.info["parent"] == "g9"
+    assert line.newest.info.parent == "g9"
 
 
 def test_half_written_and_foreign_folders_are_ignored(line: Lineage) -> None:
@@ -165,8 +168,36 @@ def test_a_missing_description_is_named(line: Lineage) -> None:
 def test_a_newer_format_is_refused(line: Lineage) -> None:
     path = line.folder / "g0" / "generation.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(CheckpointError, match="format 99, this version reads 1; upgrade scrubjay"):
+    with pytest.raises(CheckpointError, match="has format 99; this version of scrubjay reads 1 to 2: upgrade scrubjay"):
         line.generations()
+
+
+def test_the_first_format_is_read(tmp_path: Path) -> None:
+    """A catalogue wrote the number of images where a run wrote the image options."""
+    now = tiny.info("g0", images=tiny.IMAGES, training={"epochs": 3}, image_count=7)
+    old = now.model_dump(mode="json", exclude={"image_count", "training", "phase"})
+    options = {"images": old["images"], "training": {"epochs": 3}, "store": None}
+    (tmp_path / "g0").mkdir()
+    path = tmp_path / "g0" / "generation.json"
+    path.write_text(json.dumps({**old, "format": 1, "images": 7, "options": options}))
+    assert Lineage(tmp_path).get("g0").info == now
+    path.write_text(json.dumps({**old, "format": 1, "training": {"epochs": 3}}))
+    assert Lineage(tmp_path).get("g0").info == now.model_copy(update={"image_count": None})
+
+
+def test_each_description_is_parsed_once(line: Lineage, monkeypatch: pytest.MonkeyPatch) -> None:
+    again, parsed = Lineage(line.folder), []
+    monkeypatch.setattr(lineage, "read_generation", lambda folder: parsed.append(folder.name) or read(folder))
+    read = reading.read_generation
+    for _ in range(3):
+        assert [each.name for each in again.generations()] == ["g0", "g1"]
+        again.line("g1")
+    assert parsed == ["g0", "g1"]
+    shutil.copytree(line.folder / "g1", line.folder / "copy")
+    shutil.rmtree(line.folder / "g1")
+    (line.folder / "copy").rename(line.folder / "g1")
+    again.get("g1")
+    assert parsed == ["g0", "g1", "g1"], "another folder of the same name is read again"
 
 
 def test_truncated_weights_are_refused(line: Lineage) -> None:
@@ -180,9 +211,9 @@ def test_truncated_weights_are_refused(line: Lineage) -> None:
 
 def test_weights_of_another_network_are_refused(line: Lineage) -> None:
     generation = line.get("g0")
-    wider = {**generation.info["network"], "dim": 16}
+    wider = generation.info.network.model_copy(update={"dim": 16})
     with pytest.raises(CheckpointError, match="of another network") as caught:
-        line.network(Generation(generation.folder, {**generation.info, "network": wider}))
+        line.network(Generation(generation.folder, generation.info.model_copy(update={"network": wider})))
     assert "\n" not in str(caught.value)
     other = tiny.learner(network=tiny.NETWORK.model_copy(update={"dim": 16}))
     with pytest.raises(CheckpointError, match="of another network"):
@@ -200,6 +231,7 @@ def test_nothing_is_left_behind_where_nothing_can_be_written(line: Lineage) -> N
 
 def test_a_description_that_is_no_json_leaves_nothing_behind(line: Lineage) -> None:
     learner = tiny.learner()
-    with pytest.raises(TypeError):
-        line.add(learner, {**described(learner), "odd": object()})
+    odd = described(learner).model_copy(update={"phase": {"odd": object()}})
+    with pytest.raises(PydanticSerializationError):
+        line.add(learner, odd)
     assert sorted(each.name for each in line.folder.iterdir()) == ["g0", "g1"]

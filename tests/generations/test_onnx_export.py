@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+import tiny
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import Cache, ImageLoader
 from scrubjay.errors import ConfigError, DataError, StorageError
 from scrubjay.generations import onnx_export as exporting
-from scrubjay.generations.lineage import Generation
+from scrubjay.generations.generation import Generation
 from scrubjay.generations.onnx_export import export, session
 from scrubjay.models.backbones import DEFAULT
 from scrubjay.models.embedder import Network, NetworkOptions
@@ -31,8 +32,7 @@ class Case:
         options = NetworkOptions(backbone=backbone, pretrained=False, dim=8, pooling=pooling, frozen=frozen)
         torch.manual_seed(0)
         self.embedder = Network(options).embedder.eval()
-        info = {"fingerprint": "abc", "network": options.model_dump(mode="json")}
-        self.generation = Generation(folder / "g3", info)
+        self.generation = Generation(folder / "g3", tiny.info("g3", options, fingerprint="abc"))
         self.images = ImageOptions(size=size, resize=size + 8)
         self.samples = [Sample(paint(folder / f"{i}.png", i, i, side=size + 20), 0) for i in range(number)]
         self.path = folder / "out" / "g3.onnx"

@@ -31,13 +31,13 @@ def test_a_sibling_knows_its_own_line_only(shop: Catalogue) -> None:
     assert (g1.parent, g2.parent) == ("g0", "g0")
     assert g1.classes == ("apple", "pear", "fig")
     assert g2.classes == ("apple", "pear", "plum")
-    assert g2.info["line"] == ["g0"]
+    assert g2.info.line == ("g0",)
     assert shop.serving.read().generation == "g0", "what was learned answers nothing yet"
 
 
 def test_what_is_named_is_trained_further(shop: Catalogue, winter: Path) -> None:
     made = shop.learn(winter, start="g1")
-    assert (made.name, made.parent, made.info["line"]) == ("g3", "g1", ["g1", "g0"])
+    assert (made.name, made.parent, made.info.line) == ("g3", "g1", ("g1", "g0"))
     assert made.classes == ("apple", "pear", "fig", "medlar")
     with pytest.raises(CatalogueError, match="no generation 'g9'; there are: g0, g1, g2, g3"):
         shop.learn(winter, start="g9")
@@ -69,14 +69,16 @@ def test_a_class_is_new_on_its_line_or_refused(shop: Catalogue, tmp_path: Path) 
 def test_the_bridges_of_a_generation_lead_to_its_parent_and_back(shop: Catalogue) -> None:
     for name in ("g1", "g2"):
         generation = shop.lineage.get(name)
-        bridges, embedded = shop.lineage.bridges(generation), shop.lineage.embedded(generation)
-        assert set(bridges) == set(generation.info["bridges"]) == {"to_parent", "from_parent"}
-        new, old = embedded["train.new"].numpy(), embedded["train.old"].numpy()
-        assert (len(new), len(embedded["test.new"])) == (5, 3)
+        bridges, embedded = shop.lineage.bridges(generation), shop.lineage.embeddings(generation)
+        assert set(bridges) == set(generation.info.bridges) == {"to_parent", "from_parent"}
+        assert embedded.train is not None
+        assert embedded.test is not None
+        new, old = embedded.train.new, embedded.train.old
+        assert (len(new), len(embedded.test.new)) == (5, 3)
         for direction, source, target in (("to_parent", new, old), ("from_parent", old, new)):
-            told = generation.info["bridges"][direction]
-            assert told["chosen"] == bridges[direction].kind
-            assert {"identity", told["chosen"]} <= told["figures"].keys()
+            told = generation.info.bridges[direction]
+            assert told.chosen == bridges[direction].kind
+            assert {"identity", told.chosen} <= told.figures.keys()
             carried = np.vecdot(bridges[direction](source), target).mean()
             assert carried >= np.vecdot(source, target).mean() - 0.05, "hardly worse than no bridge where it was fitted"
     assert shop.lineage.bridges(shop.lineage.get("g0")) == {}
@@ -93,10 +95,10 @@ def test_no_probe_image_is_kept_where_none_is_wanted_or_held_out(tmp_path: Path)
     shop = Catalogue.init(tmp_path / "shop", OPTIONS.model_copy(update={"probe": ProbeOptions(images=0)}))
     shop.learn(images(tmp_path / "spring", "apple", "pear"))
     made = shop.learn(images(tmp_path / "summer", "fig", test=0))
-    assert made.info["measured"] == {"new": None, "new_before": None}
+    assert made.info.measured == {"new": None, "new_before": None}
     assert not list((shop.folder / "probe").rglob("*.png"))
     shop.add([tmp_path / "spring/train"])
-    assert "no probe images" in shop.gate("g1")["reasons"][0]
+    assert "no probe images" in shop.gate("g1").reasons[0]
 
 
 @pytest.mark.parametrize("moment", ["before the probe images", "before the generation"])
@@ -117,7 +119,7 @@ def test_learning_that_is_cut_short_leaves_nothing_half_and_goes_on(
     assert not list((shop.folder / "probe").glob(".g3*"))
     assert (shop.folder / "probe" / "g3").exists() == (moment == "before the generation")
     report = shop.gate("g2")
-    assert report["probe"]["images"] == 9, "what is not made yet does not judge"
+    assert report.probe_images == 9, "what is not made yet does not judge"
 
     made = shop.learn(winter)
     assert made.name == "g3"

@@ -224,7 +224,7 @@ def test_items_without_vectors_or_images(shop: Catalogue, cured: Callable[[Findi
 def test_files_that_are_gone(shop: Catalogue, cured: Callable[[Finding], None], tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "spring/train/apple")
     (finding,) = found(shop)
-    assert (finding.kind, finding.what.startswith("5 items whose file is gone")) == ("note", True)
+    assert (finding.kind, finding.what.startswith("5 items whose file is missing")) == ("note", True)
     assert "2 more" in finding.what
     assert len(shop.search(tmp_path / "spring/train/pear/0.png", 20)) == 10, "nothing is lost by that"
     cured(finding)
@@ -236,7 +236,10 @@ def test_files_that_have_changed(shop: Catalogue, call: Call, tmp_path: Path) ->
     changed = tmp_path / "spring/train/apple/0.png"
     paint(changed, 3, 99)
     (finding,) = found(shop)
-    assert (finding.kind, f"1 items whose file has changed since ({changed})" in finding.what) == ("note", True)
+    assert (finding.kind, f"1 items whose file has changed since it was added ({changed})" in finding.what) == (
+        "note",
+        True,
+    )
     first, second = re.findall(r"scrubjay ([^,]*)", finding.cure)
     assert call(*shlex.split(first.replace("FILES", str(changed))))[0] == 0
     assert call(*shlex.split(second)) == (0, "removed 1 of 1 items.\n", "")
@@ -329,7 +332,7 @@ def test_the_exit_code_tells_errors_from_notes(shop: Catalogue, call: Call, tmp_
     (tmp_path / "spring/train/apple/0.png").unlink()
     code, out, err = call("doctor", "shop")
     assert (code, err) == (0, "")
-    assert out.startswith("note: 1 items whose file is gone")
+    assert out.startswith("note: 1 items whose file is missing")
     shop.gallery.store.put_items([Item("loose", str(tmp_path / "spring/train/apple/1.png"), "other", None)])
     code, _, err = call("doctor", "shop")
     assert code == 1

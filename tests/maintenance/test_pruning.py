@@ -75,8 +75,8 @@ def test_an_ancestor_goes_and_its_classes_are_still_judged(shop: Catalogue, tmp_
     again = Catalogue(shop.folder)
     assert again.learn(images(tmp_path / "spring again", "quince")).name == "g4"
     report = again.gate("g4")
-    assert report["unjudged"] == []
-    assert report["groups"]["old"]["queries"] == 6, "of apples and pears, which the gallery holds"
+    assert report.unjudged == ()
+    assert report.groups["old"].queries == 6, "of apples and pears, which the gallery holds"
     assert not again.upkeep.examine()
 
 
@@ -95,7 +95,7 @@ def test_where_no_images_are_kept_the_vectors_of_a_pruned_generation_still_judge
     again = Catalogue(shop.folder)
     assert searched_for(again, tmp_path) == before
     assert again.add([tmp_path / "summer/train"]).items == 5
-    assert again.gate("g1")["groups"]["old"]["queries"] == 3 * 9, "three crops of each"
+    assert again.gate("g1").groups["old"].queries == 9, "an image counts once, whatever the number of its crops"
     assert again.rollback().generation == "g1"
     assert len(searched_for(shop, tmp_path)) == 15
 

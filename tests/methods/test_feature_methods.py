@@ -188,7 +188,7 @@ def test_the_memory_is_in_the_generation(tmp_path: Path) -> None:
     learner = tiny.learner("feature_replay", mode="gaussian")
     learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
     line = Lineage(tmp_path / "line")
-    line.add(learner, {"fingerprint": "", "classes": first.classes})
+    line.add(learner, tiny.record(first.classes))
     fresh = tiny.learner("feature_replay", mode="gaussian")
     line.restore(line.get("g0"), fresh)
     assert learner.memory is not None

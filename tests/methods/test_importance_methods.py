@@ -69,7 +69,7 @@ def test_keeps_the_bytes_that_it_says(name: str, tmp_path: Path) -> None:
     first, _ = tiny.two_sessions(tmp_path)
     learner = tiny.learner(name)
     run(learner, first)
-    Lineage(tmp_path / "line").add(learner, {"fingerprint": "", "classes": first.classes})
+    Lineage(tmp_path / "line").add(learner, tiny.record(first.classes))
     tensors, _ = load_tensors(tmp_path / "line" / "g0" / "method.safetensors", "")
     P = sum(parameter.numel() for parameter in learner.network.embedder.parameters())
     assert sum(value.numel() * value.element_size() for value in tensors.values()) == (8 if name == "alasso" else 4) * P
@@ -104,7 +104,7 @@ def test_a_later_session_that_was_cut_goes_on_to_the_bit(name: str, tmp_path: Pa
 
     learner = tiny.learner(name)
     run(learner, first)
-    line.add(learner, {"fingerprint": "", "classes": first.classes})
+    line.add(learner, tiny.record(first.classes))
     training = tiny.TRAINING.model_copy(update={"epochs": 4})
     expected = learn(learner, second, tiny.loader(second.train), training, 0)
 

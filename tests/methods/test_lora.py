@@ -196,7 +196,7 @@ def test_nothing_is_kept_between_sessions(tmp_path: Path) -> None:
     made, line = learner(), Lineage(tmp_path / "line")
     for session in (first, second):
         learn(made, session, tiny.loader(session.train), tiny.TRAINING, 0)
-        line.add(made, {"fingerprint": "", "classes": session.classes})
+        line.add(made, tiny.record(session.classes))
     assert sum(value.numel() for name, value in made.state_dict().items() if not name.startswith("network.")) == 0
     again = learner()
     line.restore(line.get("g1"), again)

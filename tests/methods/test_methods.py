@@ -51,7 +51,7 @@ def shaken(learner: Method) -> Method:
 def test_learns_a_session_without_the_images_of_the_last(name: str, tmp_path: Path) -> None:
     first, second = tiny.two_sessions(tmp_path)
     learner = learn_first(name, first)
-    Lineage(tmp_path / "line").add(learner, {"fingerprint": "", "classes": first.classes})
+    Lineage(tmp_path / "line").add(learner, tiny.record(first.classes))
     if not learner.needs_old_images:
         for sample in first.train:
             sample.path.unlink()

@@ -79,7 +79,7 @@ def test_the_head_is_the_vertices_and_stays(ce_share: float, tmp_path: Path) -> 
         assert not head.bias.any()
         assert not any(parameter.requires_grad for parameter in head.parameters())
         assert not tiny.same(tiny.weights(learner.network.embedder), before)
-        generation = line.add(learner, {"fingerprint": "", "classes": session.classes})
+        generation = line.add(learner, tiny.record(session.classes))
         assert not (generation.folder / "method.safetensors").exists(), "nothing but the network is kept"
         stored = line.network(generation)
         batch = tiny.batch(session.train)

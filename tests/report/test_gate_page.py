@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,52 +10,44 @@ from PIL import Image
 from test_report_html import HOSTILE, Page
 
 from scrubjay.errors import StorageError
+from scrubjay.gate.report import BackfillCost, Change, Check, Figures, FirstItem, Flip, GateReport, ReembeddedSample
+from scrubjay.generations.generation import BridgeRecord
 from scrubjay.report import gate_page
-from scrubjay.report.gate_page import SHOWN, changes, checks, gate_lines, page, steps, write_gate_page
+from scrubjay.report.gate_page import SHOWN, change_rows, check_rows, gate_lines, next_steps, page, write_gate_page
+
+CHANGE = Change(80, 20, Figures(0.9, 0.6), Figures(0.855, 0.63))
+COST = BackfillCost(5000, 410.0, 12.2)
 
 
-def scores(recall: float, precision: float) -> dict[str, float]:
-    return {"recall@1": recall, "map_at_r": precision}
+def checks() -> tuple[Check, ...]:
+    return (
+        Check("old_retention", 0.95, 0.97, 0.98, "minimum", False, 80, 149),
+        Check("negative_flips", 0.0125, 0.0006, 0.02, "maximum", True, 80, 149),
+        Check("new_gain", None, None, 0.0, "minimum", None, 0, None),
+    )
 
 
-def group(classes: int, queries: int) -> dict[str, Any]:
-    return {"classes": classes, "queries": queries, "before": scores(0.9, 0.6), "after": scores(0.855, 0.63)}
-
-
-def report(**changed: Any) -> dict[str, Any]:
-    figures = {**scores(0.8, 0.5), "cosine": 0.9123}
-    return {
+def report(**changed: Any) -> GateReport:
+    figures = {"recall@1": 0.8, "map_at_r": 0.5, "cosine": 0.9123}
+    bridge = BridgeRecord(
+        chosen="ridge", figures={"identity": figures, "ridge": {**figures, "sample_map_at_r": 0.7654}}
+    )
+    values: dict[str, Any] = {
         "candidate": "g2",
         "serving": "g1",
-        "passed": False,
-        "reasons": ["old_retention 0.950 < 0.98: old classes are found less well"],
-        "thresholds": {"old_retention": 0.98, "negative_flips": 0.02, "new_gain": 0.0},
-        "groups": {"old": group(20, 80), "new": None, "seen": group(1, 1)},
-        "old_retention": 0.95,
-        "negative_flips": 0.0125,
-        "new_gain": None,
-        "flips": [],
-        "bridges": {
-            "to_parent": {
-                "chosen": "ridge",
-                "figures": {"identity": figures, "ridge": {**figures, "sample_map_at_r": 0.7654}},
-            }
-        },
-        "backfill": {"items": 5000, "images_per_second": 410.0, "seconds": 12.2},
-        "sample": None,
-        "probe": {"images": 80, "kind": "images"},
+        "reasons": ("old_retention 0.950 < 0.98: old classes are found less well",),
+        "checks": checks(),
+        "groups": {"old": CHANGE, "seen": Change(1, 1, CHANGE.before, CHANGE.after)},
+        "bridges": {"to_parent": bridge},
+        "backfill": COST,
+        "probe_images": 80,
         "created": "2026-01-02T03:04:05+00:00",
-        **changed,
     }
+    return GateReport(**{**values, **changed})
 
 
-def flip(image: str, uri: str, label: str = "apple") -> dict[str, Any]:
-    return {
-        "image": image,
-        "label": label,
-        "before": {"uri": uri, "label": label, "score": 0.81},
-        "after": {"uri": "s3://bucket/pear.jpg", "label": None, "score": 0.77},
-    }
+def flip(image: str, uri: str, label: str = "apple") -> Flip:
+    return Flip(image, label, FirstItem(uri, label, 0.81), FirstItem("s3://bucket/pear.jpg", None, 0.77))
 
 
 @pytest.fixture
@@ -64,53 +57,62 @@ def image(tmp_path):
     return path
 
 
-@pytest.mark.parametrize(("passed", "word"), [(True, "PASS"), (False, "FAIL")])
-def test_the_verdict_comes_first(passed, word):
-    found = report(passed=passed, reasons=[] if passed else ["because"])
-    assert gate_lines(found)[0].startswith(word)
-    shown = Page(page(found))
+@pytest.mark.parametrize(("reasons", "word"), [((), "PASS"), (("because",), "FAIL")])
+def test_the_verdict_comes_first(reasons, word):
+    judged = report(reasons=reasons)
+    assert gate_lines(judged, "shop")[0].startswith(word)
+    shown = Page(page(judged, "shop"))
     assert shown.open == []
-    assert shown.text.index(f"{'✓' if passed else '✗'} {word}") < shown.text.index("What is asked for")
-    assert ("because" in shown.text) is not passed
+    assert shown.text.index(f"{'✗' if reasons else '✓'} {word}") < shown.text.index("Limits")
+    assert ("because" in shown.text) == bool(reasons)
 
 
 def test_figures_of_every_group_that_has_queries():
-    old, seen = changes(report())
+    old, seen = change_rows(report())
     assert (old.label, old.size) == ("old classes", "80 queries, 20 classes")
     assert (seen.label, seen.size) == ("all classes", "1 query, 1 class")
     assert old.cells == (("90.0", "85.5", "−4.5"), ("60.0", "63.0", "+3.0"))
-    (line,) = [line for line in gate_lines(report()) if line.startswith("old classes")]
+    (line,) = [line for line in gate_lines(report(), "shop") if line.startswith("old classes")]
     assert "90.0 → 85.5 (−4.5)" in line
-    assert not any(line.startswith("new classes") for line in gate_lines(report()))
+    assert not any(line.startswith("new classes") for line in gate_lines(report(), "shop"))
 
 
-def test_thresholds_beside_what_was_measured():
-    retention, flips, gain = checks(report())
-    assert (retention.measured, retention.limit, retention.kept) == ("95.0 %", "at least 98.0 %", False)
-    assert (flips.measured, flips.limit, flips.kept) == ("1.2 %", "at most 2.0 %", True)
-    assert (gain.measured, gain.kept) == ("not measured", None)
-    assert checks(report(new_gain=0.0))[2].kept  # the limit itself is enough
-    assert checks(report(negative_flips=0.02))[1].kept
+def test_limits_stand_beside_what_was_measured_and_what_it_proves():
+    retention, flips, gain = check_rows(report())
+    assert (retention.measured, retention.limit, retention.passed) == ("95.0 %", "at least 98.0 %", False)
+    assert retention.evidence.startswith("by the evidence of 80 probe images at most 97.0 %; 149 images")
+    assert (flips.measured, flips.limit, flips.passed) == ("1.2 %", "at most 2.0 %", True)
+    assert flips.evidence.startswith("by the evidence of 80 probe images at least 0.1 %")
+    assert (gain.measured, gain.passed, gain.evidence) == ("not measured", None, "no probe image to judge by")
+    few = Check("old_retention", 0.5, math.inf, 0.98, "minimum", True, 1, 149)
+    assert "too few for a conclusion" in check_rows(report(checks=(few,)))[0].evidence
+
+
+def test_the_page_decides_nothing():
+    """What passed is what the report says, whatever the numbers are."""
+    odd = Check("negative_flips", 0.9, 0.8, 0.02, "maximum", True, 80, 149)
+    assert check_rows(report(checks=(odd,)))[0].passed
+    assert gate_lines(report(checks=(odd,), reasons=()), "shop")[0].startswith("PASS")
 
 
 def test_the_next_command_fits_the_verdict():
-    passed = steps(report(passed=True, catalogue="my shop"))
-    assert [command for _, command in passed] == ["scrubjay promote 'my shop' g2", "scrubjay backfill 'my shop' --plan"]
-    nothing_waits = report(passed=True, backfill={"items": 0, "images_per_second": 1.0, "seconds": 0.0})
-    assert [command for _, command in steps(nothing_waits)] == ["scrubjay promote FOLDER g2"]
-    assert [command for _, command in steps(report())] == ["", "scrubjay promote FOLDER g2 --force"]
+    passed = next_steps(report(reasons=()), "my shop")
+    assert [step.command for step in passed] == ["scrubjay promote 'my shop' g2", "scrubjay backfill 'my shop' --plan"]
+    nothing_waits = report(reasons=(), backfill=BackfillCost(0, 1.0, 0.0))
+    assert [step.command for step in next_steps(nothing_waits, "shop")] == ["scrubjay promote shop g2"]
+    assert [step.command for step in next_steps(report(), "shop")] == ["", "scrubjay promote shop g2 --force"]
 
 
 def test_failure_of_the_bridges_and_failure_of_the_network_get_different_advice():
-    bridges = report(sample={"items": 9, "stored": scores(0.8, 0.5), "reindexed": scores(0.9, 0.6)})
-    network = report(sample={"items": 9, "stored": scores(0.8, 0.5), "reindexed": scores(0.7, 0.4)})
-    assert "stays nearer to g1" in steps(bridges)[0][0]
-    assert "forgets less" in steps(network)[0][0]
-    assert "probe.images" in steps(report(groups={}))[0][0]
+    bridges = report(sample=ReembeddedSample(9, Figures(0.8, 0.5), Figures(0.9, 0.6)))
+    network = report(sample=ReembeddedSample(9, Figures(0.8, 0.5), Figures(0.7, 0.4)))
+    assert "stays nearer to g1" in next_steps(bridges, "shop")[0].text
+    assert "forgets less" in next_steps(network, "shop")[0].text
+    assert "probe.images" in next_steps(report(groups={}), "shop")[0].text
 
 
 def test_flips_show_query_then_right_then_wrong(image):
-    shown = Page(page(report(flips=[flip(str(image), image.as_uri())])))
+    shown = Page(page(report(flips=(flip(str(image), image.as_uri()),)), "shop"))
     assert [image["alt"] for image in shown.attributes("img")] == ["query: apple", "apple"]  # a file: address works
     assert "no image: pear.jpg" in shown.text
     assert "no class" in shown.text
@@ -119,35 +121,34 @@ def test_flips_show_query_then_right_then_wrong(image):
 
 
 def test_many_flips_are_counted_and_not_all_shown():
-    shown = Page(page(report(flips=[flip("gone.png", "gone.png")] * (SHOWN + 3))))
+    shown = Page(page(report(flips=(flip("gone.png", "gone.png"),) * (SHOWN + 3)), "shop"))
     assert "And 3 more." in shown.text
     assert shown.text.count("now, g1") == SHOWN
 
 
 def test_bridges_show_only_figures_that_were_measured():
-    text = Page(page(report())).text
+    text = Page(page(report(), "shop")).text
     assert "76.5" in text
     assert "0.912" in text
     assert "class left out" not in text
-    assert "bridge, queries to older vectors: ridge" in gate_lines(report())
+    assert "bridge, queries to older vectors: ridge" in gate_lines(report(), "shop")
 
 
 def test_a_report_without_gallery_or_probe_images():
-    bare = {"candidate": "g1", "serving": "g0", "passed": True, "reasons": [], "note": "the gallery is empty"}
-    nothing = {"backfill": None, "sample": None, "bridges": {}, "probe": {"images": 0, "kind": "images"}}
-    assert gate_lines({**bare, **nothing}) == [
+    bare = GateReport("g1", "g0", note="the gallery is empty")
+    assert gate_lines(bare, "shop") == [
         "PASS: g1 may answer queries",
         "  the gallery is empty",
-        "Next: scrubjay promote FOLDER g1",
+        "Next: scrubjay promote shop g1",
     ]
-    shown = Page(page({**bare, **nothing}))
+    shown = Page(page(bare, "shop"))
     assert shown.open == []
     assert "Bridges" not in shown.text
 
 
 def test_page_fetches_nothing_and_escapes_names(image):
-    names = {"candidate": HOSTILE, "catalogue": HOSTILE, "reasons": [HOSTILE]}
-    text = page(report(**names, flips=[flip(str(image), HOSTILE, HOSTILE)]))
+    hostile = report(candidate=HOSTILE, reasons=(HOSTILE,), flips=(flip(str(image), HOSTILE, HOSTILE),))
+    text = page(hostile, HOSTILE)
     assert "<script" not in text
     shown = Page(text)
     assert shown.open == []
@@ -158,12 +159,12 @@ def test_page_fetches_nothing_and_escapes_names(image):
 
 def test_page_is_written_whole_with_its_folder(tmp_path):
     path = tmp_path / "new" / "gate.html"
-    write_gate_page(path, report(flips=[flip("\udcff.png", "\udcff.png")]))
+    write_gate_page(path, report(flips=(flip("\udcff.png", "\udcff.png"),)), "shop")
     assert Page(path.read_text(encoding="utf-8")).open == []
     assert [each.name for each in path.parent.iterdir()] == ["gate.html"]
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
-        write_gate_page(tmp_path / "file" / "gate.html", report())
+        write_gate_page(tmp_path / "file" / "gate.html", report(), "shop")
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(12.2, "12 s"), (119.4, "119 s"), (200, "3 min"), (7300, "2.0 h")])

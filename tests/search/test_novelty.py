@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from scrubjay.search.novelty import LIMIT, WINDOW, Novelty, expected_share, grouped, message, novelty, threshold, wealth
+from scrubjay.gallery.calibration import conformal_threshold
+from scrubjay.search.novelty import LIMIT, WINDOW, Novelty, expected_share, grouped, message, novelty, wealth
 from scrubjay.search.query_log import Query
 
 SCORES = st.lists(st.floats(-1, 1), min_size=1, max_size=60)
@@ -22,7 +23,7 @@ def query(number: int, matched: bool | None = True, vector=(1.0, 0.0), content: 
 @given(SCORES, st.floats(0.01, 0.99))
 def test_threshold_is_the_least_score_with_enough_scores_at_or_below(scores, rate):
     n = len(scores)
-    found = threshold(np.array(scores), rate)
+    found = conformal_threshold(np.array(scores), rate)
     needed = (n + 1) * (1 - rate) - 1e-9
     enough = [s for s in scores if sum(other <= s for other in scores) >= needed]
     assert found == (min(enough) if enough else math.inf)
@@ -30,25 +31,27 @@ def test_threshold_is_the_least_score_with_enough_scores_at_or_below(scores, rat
 
 @given(SCORES, st.floats(0.01, 0.5), st.floats(0.01, 0.5))
 def test_fewer_false_matches_need_higher_scores(scores, one, other):
-    assert threshold(np.array(scores), min(one, other)) >= threshold(np.array(scores), max(one, other))
+    assert conformal_threshold(np.array(scores), min(one, other)) >= conformal_threshold(
+        np.array(scores), max(one, other)
+    )
 
 
 @given(SCORES, st.floats(0.01, 0.99), st.randoms())
 def test_order_of_scores_does_not_matter(scores, rate, random):
     shuffled = random.sample(scores, len(scores))
-    assert threshold(np.array(shuffled), rate) == threshold(np.array(scores), rate)
+    assert conformal_threshold(np.array(shuffled), rate) == conformal_threshold(np.array(scores), rate)
 
 
 @given(st.integers(0, 200), st.sampled_from([0.01, 0.05, 0.1, 0.2]))
 def test_too_few_scores_claim_no_match(n, rate):
-    assert math.isinf(threshold(np.linspace(0, 1, n), rate)) == (n < round(1 / rate) - 1)
+    assert math.isinf(conformal_threshold(np.linspace(0, 1, n), rate)) == (n < round(1 / rate) - 1)
 
 
 @pytest.mark.parametrize(("n", "rate"), [(19, 0.05), (30, 0.1), (100, 0.05), (100, 0.3)])
 def test_share_of_false_matches_is_kept(n, rate):
     rng = np.random.default_rng(n)
     rounds = 4000
-    false = [threshold(scores[:-1], rate) < scores[-1] for scores in rng.normal(size=(rounds, n + 1))]
+    false = [conformal_threshold(scores[:-1], rate) < scores[-1] for scores in rng.normal(size=(rounds, n + 1))]
     error = 4 * math.sqrt(rate * (1 - rate) / rounds)
     assert np.mean(false) <= rate + error
     assert np.mean(false) >= rate - 1 / (n + 1) - error, "and no more is refused than that takes"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scrubjay.errors import CheckpointError, ImageError
 from scrubjay.search.query_log import Query, QueryLog
-from scrubjay.search.shadow import Shadowing, answer_pending, chosen, compare
+from scrubjay.search.shadow import Shadowing, answer_pending, compare, selected
 from scrubjay.types import Hit
 
 HASHES = st.binary(min_size=16, max_size=16).map(bytes.hex)
@@ -34,19 +34,19 @@ def log(tmp_path):
 
 @given(HASHES, st.floats(0, 1), st.floats(0, 1))
 def test_a_larger_share_takes_in_the_smaller_one(content, one, other):
-    assert chosen(content, min(one, other)) <= chosen(content, max(one, other))
+    assert selected(content, min(one, other)) <= selected(content, max(one, other))
 
 
 @given(HASHES)
 def test_none_and_all(content):
-    assert not chosen(content, 0)
-    assert chosen(content, 1)
+    assert not selected(content, 0)
+    assert selected(content, 1)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
 def test_share_is_that_of_images(share):
     rng = np.random.default_rng(0)
-    taken = [chosen(rng.bytes(16).hex(), share) for _ in range(5000)]
+    taken = [selected(rng.bytes(16).hex(), share) for _ in range(5000)]
     assert np.mean(taken) == pytest.approx(share, abs=4 * (share * (1 - share) / 5000) ** 0.5)
 
 

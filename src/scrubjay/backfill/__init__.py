@@ -26,9 +26,8 @@ from scrubjay.backfill.limits import Limits, seconds_of
 from scrubjay.backfill.pool import embedded
 from scrubjay.backfill.state import left_out, locked_for
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.photos import content_hash
-from scrubjay.errors import DataError, ImageError, SpaceError
-from scrubjay.gallery.ingest import sample_of
+from scrubjay.errors import DataError, SpaceError
+from scrubjay.gallery.items import image_problem, sample_of
 from scrubjay.io.journal import Journal
 from scrubjay.progress import track
 from scrubjay.stores import NORM_TOLERANCE, Item, Space, Store
@@ -37,8 +36,6 @@ from scrubjay.types import Embeddings, Sample
 __all__ = ["Backfill", "Backfilled", "Limits", "seconds_of"]
 
 ATTEMPTS = 3
-GONE = "the file is gone or cannot be read"
-CHANGED = "the file has changed since it was added"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +156,7 @@ class Backfill:
             yield batch
 
     def _intact(self, item: Item) -> bool:
-        reason = _changed(item)
+        reason = image_problem(item)
         return reason is None or self._leave_out(item, reason)
 
     def _leave_out(self, item: Item, reason: str) -> bool:
@@ -218,7 +215,7 @@ class Backfill:
 
     def _again(self, items: Sequence[Item]) -> tuple[list[str], Embeddings]:
         """Embed items whose images are still there once more; ids of those that could be, and their vectors."""
-        there = [item for item in items if _changed(item) is None]
+        there = [item for item in items if image_problem(item) is None]
         _, found = next(embedded(self.generation, self.images, [[_sample(item) for item in there]]))
         return [there[index].id for index in found.indices], found
 
@@ -227,13 +224,3 @@ def _sample(item: Item) -> Sample:
     """With a path that processes elsewhere understand."""
     sample = sample_of(item)
     return replace(sample, path=sample.path.absolute())
-
-
-def _changed(item: Item) -> str | None:
-    """Why the image that was added cannot be had any more; None where it can."""
-    try:
-        return None if content_hash(sample_of(item)) == item.content_hash else CHANGED
-    except ImageError:
-        return GONE
-    except DataError as error:
-        return str(error)

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from scrubjay.gallery.items import mismatched
 from scrubjay.stores import NORM_TOLERANCE, Item, Space, Store
 from scrubjay.types import Embeddings
 
 SAMPLE = 32
 """Vectors that are compared with the same images embedded once more."""
-ALIKE = 0.999
-"""The least cosine between both: rounding is far above, another image or network far below."""
 _BLOCK = 4096
 
 
@@ -39,16 +38,13 @@ def audit(
     chosen = np.random.default_rng().permutation(len(held))[:SAMPLE]
     items = list(store.items([held[row] for row in chosen]))
     if items:
-        yield from _compared(store, space, *again(items))
-
-
-def _compared(store: Store, space: Space, names: list[str], found: Embeddings) -> Iterator[str]:
-    ids, stored = store.vectors(space.id, names)  # an item may have been deleted meanwhile
-    rows = {name: row for row, name in enumerate(names)}
-    cosines = np.vecdot(stored, found.vectors[[rows[name] for name in ids]])
-    wrong = int((~(cosines >= ALIKE)).sum())
-    if wrong:
-        yield f"{wrong} of {len(ids)} vectors looked at are not what the generation makes of their images"
+        ids, embedded = again(items)
+        compared, differing = mismatched(store, space, ids, embedded.vectors)
+        if differing:
+            yield (
+                f"{len(differing)} of {len(compared)} vectors in a sample differ from what the generation computes for "
+                "their images"
+            )
 
 
 def _blocks(ids: Sequence[str]) -> Iterable[Sequence[str]]:

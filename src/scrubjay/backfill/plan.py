@@ -1,25 +1,29 @@
-"""The backfill of a catalogue: what to embed first, what it would cost and bring, and doing it."""
+"""Plans a backfill: which items to re-embed first, what that costs and gains; and runs it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import count, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scrubjay.backfill import Backfill, Backfilled, Limits
-from scrubjay.backfill.priority import Waiting, expected_errors, gains, order
-from scrubjay.errors import DataError
-from scrubjay.gallery.ingest import sample_of
+from scrubjay.backfill.priority import BackfillQueue, expected_errors, gains, order, score_gradients
+from scrubjay.errors import CatalogueError, DataError
+from scrubjay.gallery.items import ITEMS, sample_of
 from scrubjay.generations.bridge_paths import space_of
-from scrubjay.generations.lineage import Generation
+from scrubjay.generations.generation import Generation
 from scrubjay.io.journal import Journal
-from scrubjay.promotion.gate_report import Judging
-from scrubjay.search.searcher import Answering
+from scrubjay.promotion.gallery_view import calibrated_view, gallery_slices, probe_queries
+from scrubjay.search.query_log import QueryLog
 from scrubjay.stores import Space
+from scrubjay.workspace.workspace import Workspace
 
+CHECKED = 4
+"""Number of batches between two measurements of the recall."""
 TIMED = 32
 """Images that are embedded to see what one takes."""
 SHOWN = 5
@@ -71,99 +75,155 @@ class Plan:
         return [*lines, "first of all:", *(f"  {uri}" for uri in self.first)]
 
 
-class Refreshing:
-    """Plans and runs backfills of one catalogue, with the generation that answers."""
+class BackfillPlanner:
+    """Plans and runs backfills of one catalogue with the generation that answers.
 
-    def __init__(self, answering: Answering) -> None:
-        self.answering = answering
+    Args:
+        workspace: the open catalogue.
+        query_log: log of live queries: items that are found often come earlier.
+    """
+
+    def __init__(self, workspace: Workspace, query_log: QueryLog) -> None:
+        self.workspace = workspace
+        self.query_log = query_log
 
     def plan(self, strategy: str = "gain") -> Plan:
-        """What a backfill would do; nothing is done.
+        """What a backfill would do; nothing is changed.
 
         Raises:
             ConfigError: the strategy is unknown.
         """
-        generation = self.answering.generation()
-        store, own = self.answering.gallery.store, space_of(generation)
-        left = dict.fromkeys(store.missing(own.id) if own in store.spaces() else [item.id for item in store.items()])
-        rate = self._seconds(list(left)[:TIMED], generation)
-        found = self._found(generation, left)
-        names = [name for held in found.values() for name in held]
+        generation = self.workspace.serving_generation()
+        store, own = self.workspace.gallery.store, space_of(generation)
+        if own in store.spaces():
+            remaining = dict.fromkeys(store.missing(own.id))
+        else:
+            remaining = dict.fromkeys(item.id for item in store.items())
+        seconds = self._seconds_per_image(list(remaining)[:TIMED], generation)
+        by_space = self._by_space(generation, remaining)
+        names = [name for held in by_space.values() for name in held]
         labels = {item.id: item.label for item in store.items()} if strategy == "label" else {}
-        waiting = Waiting(
+        queue = BackfillQueue(
             [labels.get(name) for name in names],
-            self._errors(found, generation) if strategy == "uncertainty" else np.ones(len(names)),
-            self._pulls(names, generation),
-            np.full(len(names), rate),
+            self._errors(by_space, generation) if strategy == "uncertainty" else np.ones(len(names)),
+            self._weighted_gradients(names, generation),
+            np.full(len(names), seconds),
         )
-        positions, gain = order(strategy, waiting), gains(waiting)
-        ranked = [*left, *(names[position] for position in positions)]
+        positions, gain = order(strategy, queue), gains(queue)
+        ranked = [*remaining, *(names[position] for position in positions)]
+        found_by = {space.generation: len(held) for space, held in by_space.items()}
+        if remaining:
+            found_by["nothing"] = len(remaining)
         return Plan(
             generation.name,
             tuple(ranked),
-            np.concatenate([np.full(len(left), np.inf), gain[positions]]),
-            {space.generation: len(held) for space, held in found.items()} | ({"nothing": len(left)} if left else {}),
-            rate * len(ranked),
+            np.concatenate([np.full(len(remaining), np.inf), gain[positions]]),
+            found_by,
+            seconds * len(ranked),
             tuple(item.uri for item in store.items(ranked[:SHOWN])),
             strategy,
         )
 
-    def run(self, limits: Limits, strategy: str = "gain") -> Backfilled:
-        """Embed what the plan says, in its order; see `Backfill.run`."""
-        generation = self.answering.generation()
-        work = Backfill(
-            self.answering.gallery.store,
-            space_of(generation),
-            generation.folder,
-            self.answering.options.images,
-            self.journal(generation),
+    def run(self, limits: Limits, strategy: str = "gain", until_recall: float | None = None) -> Backfilled:
+        """Embed items in the order of the plan; see `Backfill.run`.
+
+        Args:
+            limits: when to stop early.
+            strategy: order of the items.
+            until_recall: stop when the probe images reach this recall@1 in the gallery.
+
+        Raises:
+            CatalogueError: there are no probe images to measure the recall.
+        """
+        workspace = self.workspace
+        generation = workspace.serving_generation()
+        if until_recall is not None:
+            limits = replace(limits, until=self._recall_reached(generation, until_recall))
+        journal = Journal(workspace.folder / "backfill" / f"{generation.name}.jsonl")
+        backfill = Backfill(
+            workspace.gallery.store, space_of(generation), generation.folder, workspace.options.images, journal
         )
-        return work.run(self.plan(strategy).ids, limits)
+        return backfill.run(self.plan(strategy).ids, limits)
 
-    def journal(self, generation: Generation) -> Journal:
-        """Of backfills with a generation."""
-        return Journal(self.answering.folder / "backfill" / f"{generation.name}.jsonl")
+    def score_gradients(self, generation: Generation) -> dict[str, float]:
+        """For each item the gradient of the ranking loss of the probe images by its score; see `backfill.priority`.
 
-    def _found(self, generation: Generation, left: dict[str, None]) -> dict[Space, list[str]]:
-        """Items that older vectors find, by space; they are taken from `left`, which keeps those without any."""
-        store, own = self.answering.gallery.store, space_of(generation)
-        found = {}
-        for space in self.answering.routes.order(generation.name, store.spaces()):
-            if space != own and left:
-                missing = set(store.missing(space.id))
-                found[space] = [name for name in left if name not in missing]
-                for name in found[space]:
-                    del left[name]
-        return {space: names for space, names in found.items() if names}
+        A large gallery is processed in parts, each of which is a random sample of it. Empty without probe images.
+        """
+        queries = probe_queries(self.workspace, generation)
+        gradients: dict[str, float] = {}
+        remaining = self.workspace.gallery.store.items()
+        while queries.probes and (items := list(islice(remaining, ITEMS))):
+            slices = gallery_slices(self.workspace, generation, items)
+            if slices:
+                view = calibrated_view(self.workspace, generation, queries, slices)
+                values = score_gradients(view.scores, view.matches(), view.counted())
+                gradients |= dict(zip(view.ids, values.tolist(), strict=True))
+        return gradients
 
-    def _pulls(self, names: list[str], generation: Generation) -> NDArray[np.float64]:
-        """Of the probe images on items, more for what live queries find often; all the same without any."""
-        pulled, counts = Judging(self.answering).pulls(generation), self.answering.log.counts()
-        return np.array([pulled.get(name, 0.0 if pulled else 1.0) * (1 + np.log1p(counts[name])) for name in names])
+    def _recall_reached(self, generation: Generation, recall: float) -> Callable[[], bool]:
+        """A function that is called after every batch and tells whether the recall is reached by now."""
+        queries = probe_queries(self.workspace, generation)
+        if not queries.probes:
+            raise CatalogueError("no probe images to measure the recall: give --items or --budget instead.")
+        batches = count(1)
 
-    def _errors(self, found: Mapping[Space, list[str]], generation: Generation) -> NDArray[np.float64]:
-        """What bridges are expected to leave of the drift of items, from images that both generations saw."""
-        embedded = self.answering.lineage.embedded(generation)
-        if generation.parent is None or "train.old" not in embedded:
-            return np.ones(sum(map(len, found.values())))
-        bridge = self.answering.routes.bridge
-        old, new = embedded["train.old"].numpy(), embedded["train.new"].numpy()
-        known = (1 - np.vecdot(bridge(generation.parent, generation.name)(old), new)).astype(np.float64)
+        def reached() -> bool:
+            if next(batches) % CHECKED:
+                return False
+            slices = gallery_slices(self.workspace, generation)
+            view = calibrated_view(self.workspace, generation, queries, slices).only(queries.centre)
+            scores = view.evaluate()
+            return scores.queries > 0 and scores.recall[1] >= recall
+
+        return reached
+
+    def _by_space(self, generation: Generation, remaining: dict[str, None]) -> dict[Space, list[str]]:
+        """Items that are found by older vectors, by space. They are removed from `remaining`."""
+        store, own = self.workspace.gallery.store, space_of(generation)
+        by_space = {}
+        for space in self.workspace.searched_spaces(generation):
+            if space == own or not remaining:
+                continue
+            missing = set(store.missing(space.id))
+            held = [name for name in remaining if name not in missing]
+            for name in held:
+                del remaining[name]
+            if held:
+                by_space[space] = held
+        return by_space
+
+    def _weighted_gradients(self, names: list[str], generation: Generation) -> NDArray[np.float64]:
+        """Score gradients of items, larger for items that live queries find often; all equal without probe images."""
+        gradients, counts = self.score_gradients(generation), self.query_log.counts()
+        default = 0.0 if gradients else 1.0
+        return np.array([gradients.get(name, default) * (1 + np.log1p(counts[name])) for name in names])
+
+    def _errors(self, by_space: Mapping[Space, list[str]], generation: Generation) -> NDArray[np.float64]:
+        """The error that bridges are expected to leave, from images that both generations embedded."""
+        train = self.workspace.lineage.embeddings(generation).train
+        if generation.parent is None or train is None or train.old is None:
+            return np.ones(sum(map(len, by_space.values())))
+        bridge = self.workspace.bridge_paths.bridge
+        carried = bridge(generation.parent, generation.name)(train.old)
+        known = (1 - np.vecdot(carried, train.new)).astype(np.float64)
         errors = [np.empty(0)]
-        for space, names in found.items():
+        for space, names in by_space.items():
             carry = bridge(space.generation, generation.parent)
             for start in range(0, len(names), BLOCK):
-                _, vectors = self.answering.gallery.store.vectors(space.id, names[start : start + BLOCK])
-                errors.append(expected_errors(carry(vectors), old, known))
+                _, vectors = self.workspace.gallery.store.vectors(space.id, names[start : start + BLOCK])
+                errors.append(expected_errors(carry(vectors), train.old, known))
         return np.concatenate(errors)
 
-    def _seconds(self, names: list[str], generation: Generation) -> float:
-        """For one image, measured on a few that can be had; 0 where none can."""
-        samples = [sample_of(item) for item in self.answering.gallery.store.items(names)]
-        self.answering.embedder(generation)
+    def _seconds_per_image(self, names: list[str], generation: Generation) -> float:
+        """Seconds to embed one image, measured on a few readable ones; 0 where there are none."""
+        samples = [sample_of(item) for item in self.workspace.gallery.store.items(names)]
+        if not samples:
+            return 0.0
+        encoder = self.workspace.encoder(generation)
         began = time.perf_counter()
         try:
-            embedded = self.answering.embed(generation, samples) if samples else None
+            embedded = encoder.embed(samples)
         except DataError:
             return 0.0
-        return 0.0 if embedded is None else (time.perf_counter() - began) / max(1, len(embedded.indices))
+        return (time.perf_counter() - began) / max(1, len(embedded.indices))

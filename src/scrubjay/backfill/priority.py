@@ -37,46 +37,46 @@ _BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class BackfillQueue:
     """Items that wait to be embedded again.
 
     Attributes:
         labels: N names of classes; None where an item has none.
         errors: float (N,), the error expected of the bridge: see `expected_errors`.
-        pulls: float (N,), see `pulls`; all the same where nothing is known.
+        gradients: float (N,), see `score_gradients`; all equal where nothing is known.
         seconds: float (N,), what it takes to embed each.
     """
 
     labels: Sequence[str | None]
     errors: NDArray[np.float64]
-    pulls: NDArray[np.float64]
+    gradients: NDArray[np.float64]
     seconds: NDArray[np.float64]
 
 
-def gains(waiting: Waiting) -> NDArray[np.float64]:
+def gains(queue: BackfillQueue) -> NDArray[np.float64]:
     """Expected gain an image-second: float64 (N,)."""
-    return waiting.pulls / np.maximum(waiting.seconds, 1e-9)
+    return queue.gradients / np.maximum(queue.seconds, 1e-9)
 
 
-def order(strategy: str, waiting: Waiting, seed: int = 0) -> NDArray[np.int64]:
+def order(strategy: str, queue: BackfillQueue, seed: int = 0) -> NDArray[np.int64]:
     """Positions of the items, those to be embedded first in front: a permutation, int64 (N,). Ties are shuffled.
 
     Raises:
         ConfigError: the strategy is unknown.
     """
-    number = len(waiting.labels)
+    number = len(queue.labels)
     shuffled = np.random.default_rng(seed).permutation(number)
     if strategy == "random":
         return shuffled
     if strategy == "label":
-        return np.array(sorted(range(number), key=lambda item: (str(waiting.labels[item]), item)), dtype=np.int64)
+        return np.array(sorted(range(number), key=lambda item: (str(queue.labels[item]), item)), dtype=np.int64)
     if strategy not in get_args(Strategy):
         raise ConfigError(f"order {strategy!r}: what there is: {', '.join(get_args(Strategy))}.")
-    score = gains(waiting) if strategy == "gain" else waiting.errors
+    score = gains(queue) if strategy == "gain" else queue.errors
     return shuffled[np.argsort(-score[shuffled], kind="stable")]
 
 
-def pulls(
+def score_gradients(
     scores: NDArray[np.floating[Any]], matches: NDArray[np.bool_], counted: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """The pull of the queries on each item, for lists as they are merged now.

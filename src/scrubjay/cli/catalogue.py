@@ -63,7 +63,7 @@ def learn(
     with working():
         generation = catalogue.learn(photos, method, override({}, settings or []), start)
     say(described(generation))
-    report_failures(generation.info["broken"])
+    report_failures(generation.info.broken)
     answers = catalogue.serving.read().generation
     if answers != generation.name:
         say(f"{answers} still answers queries. Next: scrubjay gate {folder} {generation.name}")

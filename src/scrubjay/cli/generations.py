@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scrubjay.cli.app import Folder, app
+from scrubjay.cli.app import Folder, Settings, app
 from scrubjay.cli.terminal import fail, report_failures, say, warn, working
 from scrubjay.errors import ConfigError
 
@@ -18,19 +18,27 @@ Name = Annotated[str, typer.Argument(metavar="GENERATION", help="As `scrubjay st
 def gate(
     folder: Folder,
     generation: Name,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with images.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as an HTML page.")] = None,
+    settings: Settings = None,
 ) -> None:
-    """Measure what would change if a generation answered queries. Exit code 1 when it must not."""
+    """Measure what would change if a generation answered queries. Exit code 1 when its gate fails.
+
+    --set changes a limit for this report only, for instance --set negative_flips=0.05.
+    """
     from scrubjay.catalogue import Catalogue
+    from scrubjay.config import override
+    from scrubjay.gate.decision import GateOptions
     from scrubjay.report.gate_page import gate_lines, write_gate_page
 
+    catalogue = Catalogue(folder)
+    limits = override(catalogue.options.gate.model_dump(), settings or [])
     with working():
-        found = {**Catalogue(folder).gate(generation), "catalogue": str(folder)}
-    say("\n".join(gate_lines(found)))
+        judged = catalogue.gate(generation, GateOptions.parse(limits, "gate"))
+    say("\n".join(gate_lines(judged, str(folder))))
     if report is not None:
-        write_gate_page(report, found)
+        write_gate_page(report, judged, str(folder))
         say(str(report))
-    if not found["passed"]:
+    if not judged.passed:
         raise typer.Exit(1)
 
 
@@ -45,10 +53,10 @@ def promote(
 
     catalogue = Catalogue(folder)
     with working():
-        found = catalogue.promote(generation, force)
-    for reason in found["reasons"]:
+        report = catalogue.promote(generation, force)
+    for reason in report.reasons:
         warn(f"forced against the gate: {reason}")
-    say(f"{generation} answers queries now; before: {found['serving']}.")
+    say(f"{generation} answers queries now; before: {report.serving}.")
     waiting = catalogue.gallery.store.count() - catalogue.gallery.counts().get(generation, 0)
     if waiting:
         say(f"{waiting} items are found by older vectors. Next: scrubjay backfill {folder} --plan")
@@ -113,23 +121,30 @@ def backfill(
 @app.command()
 def doctor(
     folder: Folder,
-    mend: Annotated[bool, typer.Option("--mend", help="Remove vectors that cannot be right, and leftovers.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", "--mend", help="Remove invalid vectors, and files of interrupted work.")
+    ] = False,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="With --mend: embed every image again to compare.")
+        bool, typer.Option("--thorough", help="With --repair: embed every image again to compare its vector.")
     ] = False,
 ) -> None:
-    """Look for what is wrong, and say what mends it. Exit code 1 when something is."""
+    """Examine a catalogue, and name the command that repairs each problem. Exit code 1 when there is an error."""
     from scrubjay.catalogue import Catalogue
 
-    if thorough and not mend:
-        raise ConfigError("--thorough goes with --mend; without, a sample is compared.")
+    if thorough and not repair:
+        raise ConfigError("--thorough needs --repair; without it, a sample is compared.")
     catalogue = Catalogue(folder)
     with working():
-        done = catalogue.upkeep.mend(thorough) if mend else []
+        actions = catalogue.upkeep.repair(thorough) if repair else []
         findings = catalogue.upkeep.examine()
-    say("\n".join(done)) if done else None
+    for action in actions:
+        say(action)
     for finding in findings:
-        (warn if finding.kind == "error" else say)(f"{finding.kind}: {finding.what}\n       {finding.cure}")
+        line = f"{finding.kind}: {finding.what}\n       {finding.cure}"
+        if finding.kind == "error":
+            warn(line)
+        else:
+            say(line)
     if not findings:
         say(f"{folder} is sound.")
     if any(finding.kind == "error" for finding in findings):

@@ -27,7 +27,8 @@ from scrubjay.data.stream import Stream, StreamOptions, data_hash, split
 from scrubjay.errors import CheckpointError, ConfigError, UserError
 from scrubjay.experiments import measurement
 from scrubjay.experiments.measurement import Measured
-from scrubjay.generations.lineage import Generation, Lineage, class_means, versions
+from scrubjay.generations.generation import Generation, SessionRecord
+from scrubjay.generations.lineage import Lineage, class_means, versions
 from scrubjay.io.atomic import write_json
 from scrubjay.io.locking import locked
 from scrubjay.methods import Method, method
@@ -164,7 +165,7 @@ class _Run:
         for measured in sorted((start / "measured").glob("g0.*")):
             (self.out / "measured").mkdir(exist_ok=True)
             shutil.copy2(measured, self.out / "measured")
-        self.lineage.add(learner, {**theirs.info, "method": self.options.method})
+        self.lineage.add(learner, theirs.info.record.model_copy(update={"method": self.options.method}))
 
     def _loader(self, samples: Sequence[Sample]) -> ImageLoader:
         loader = ImageLoader(samples, self.options.images, train=True, cache=self.cache)
@@ -181,18 +182,20 @@ class _Run:
         seconds = time.perf_counter() - began
         generation = self.lineage.add(
             learner,
-            {
-                "method": options.method,
-                "images": options.images.model_dump(mode="json"),
-                "training": options.training.model_dump(mode="json"),
-                "seed": options.seed,
-                "fingerprint": space_fingerprint(learner.network.embedder, options.images),
-                "data_hash": data_hash(samples, self.root),
-                "classes": [name for each in self.stream.sessions[: index + 1] for name in each.classes],
-                "curves": learned.curves,
-                "broken": learned.failures,
-                "phase": _phase(index, "learn", seconds, learned.images),
-            },
+            SessionRecord(
+                method=options.method,
+                images=options.images,
+                training=options.training.model_dump(mode="json"),
+                seed=options.seed,
+                fingerprint=space_fingerprint(learner.network.embedder, options.images),
+                data_hash=data_hash(samples, self.root),
+                classes=tuple(name for each in self.stream.sessions[: index + 1] for name in each.classes),
+                new_classes=session.classes,
+                image_count=len(samples),
+                curves=learned.curves,
+                broken=learned.failures,
+                phase=_phase(index, "learn", seconds, learned.images),
+            ),
         )
         for finished in self.out.glob("session*.safetensors"):  # also one left by a kill just after a generation
             finished.unlink()
@@ -235,7 +238,7 @@ class _Run:
         figures = measurement.figures(scores, measured, self.stream, reference["sessions"])
         seconds = time.perf_counter() - began
         evaluated = _phase(len(measured) - 1, "evaluate", seconds, len(measured[-1].test.labels))
-        broken = {tuple(each) for generation in generations for each in generation.info["broken"]}
+        broken = {tuple(each) for generation in generations for each in generation.info.broken}
         broken |= {each for one in measured for part in (one.test, one.gallery) for each in part.failures}
         result = {
             "scrubjay": versions()["scrubjay"],
@@ -246,7 +249,7 @@ class _Run:
             "versions": versions(),
             "data": {
                 "source": self.stream.name,
-                "hash": [generation.info["data_hash"] for generation in generations],
+                "hash": [generation.info.data_hash for generation in generations],
                 "classes": list(self.stream.classes),
                 "broken": sorted(map(list, broken)),
             },
@@ -260,9 +263,9 @@ class _Run:
                 for generation, each in zip(generations, measured, strict=True)
             ],
             "reference": reference["groups"],
-            "curves": {str(generation.number): generation.info["curves"] for generation in generations},
+            "curves": {str(generation.number): generation.info.curves for generation in generations},
             "phases": [
-                *(generation.info["phase"] for generation in generations),
+                *(generation.info.phase for generation in generations),
                 *(_read(self._measured(generation, ".json")) for generation in generations),
                 evaluated,
             ],

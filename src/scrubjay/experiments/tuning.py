@@ -25,7 +25,8 @@ from scrubjay.experiments import run as experiment
 from scrubjay.experiments.run import ExperimentOptions
 from scrubjay.experiments.search_space import TRIALS, Candidate, candidates, rungs
 from scrubjay.experiments.trial import Trials
-from scrubjay.generations.lineage import Generation, Lineage
+from scrubjay.generations.generation import Generation
+from scrubjay.generations.lineage import Lineage
 from scrubjay.io.atomic import write_file, write_json
 from scrubjay.io.locking import locked
 from scrubjay.methods import method

@@ -20,6 +20,7 @@ The merged scores become log-odds by one more line, the same for all legs, fitte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -93,6 +94,29 @@ class Pairs:
 def probability(log_odds: ArrayLike) -> Array:
     """Of a match: 1 / (1 + e^−log-odds), float64 of the same shape."""
     return 0.5 * (1 + np.tanh(np.asarray(log_odds, dtype=np.float64) / 2))
+
+
+def conformal_threshold(no_match_scores: NDArray[np.float64], false_match_rate: float) -> float:
+    """The score above which the best hit of a query counts as a match.
+
+    The ⌈(n + 1)(1 − α)⌉-th smallest of n best scores of images whose class is not in the gallery (split conformal
+    prediction; Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World, 2005; Papadopoulos et al., 2002). If a
+    further such image is exchangeable with these, its best score exceeds the threshold with a probability of at most α.
+    That holds on average over sets of scores; the share of a single set of n independent ones varies by about
+    √(α(1 − α)/n).
+
+    >>> conformal_threshold(np.arange(1.0, 20.0), 0.05)
+    19.0
+
+    Args:
+        no_match_scores: float (n,), best scores of images whose class is not in the gallery, one for each image.
+        false_match_rate: α in 0 … 1.
+
+    Returns:
+        The threshold; infinity where n is too small for α (n < 1/α − 1), as then nothing can be called a match.
+    """
+    rank = math.ceil((len(no_match_scores) + 1) * (1 - false_match_rate) - 1e-9)
+    return float(np.sort(no_match_scores)[rank - 1]) if 1 <= rank <= len(no_match_scores) else math.inf
 
 
 def fit_calibration(

@@ -1,4 +1,4 @@
-"""The gallery: items that are found by their vectors, each vector in the space of the generation that made it."""
+"""The gallery: items and their vectors, each vector in the embedding space of the generation that computed it."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from scrubjay.types import Hit
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
-    """Queries in one of the spaces that a search visits.
+class SpaceQuery:
+    """Queries carried into one of the embedding spaces that a search covers.
 
     Attributes:
-        space: of the stored vectors.
-        queries: float32 (Q, d), unit rows, carried into that space.
-        calibration: of cosines of such queries; None where one leg is all there is.
+        space: the embedding space of the stored vectors.
+        vectors: float32 (Q, d), unit rows, the queries in that space.
+        calibration: calibration of the cosines of such queries; None where only one space is searched.
     """
 
     space: Space
-    queries: NDArray[np.float32]
+    vectors: NDArray[np.float32]
     calibration: Calibration | None
 
 
 class Gallery:
-    """Add, search and delete over a store. Every item is found by the best vector it has."""
+    """Adds, searches and deletes items in a store. Each item is found by its vector in the most preferred space."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._counted: tuple[tuple[Any, ...], int] = (), 0
 
     def add(self, items: Sequence[Item], vectors: ArrayLike, space: Space) -> None:
-        """Add items with their vectors; items of ids that are there already are replaced.
+        """Add items with their vectors; items whose ids exist already are replaced.
 
-        The items are committed first. A crash before their vectors are leaves items that `store.missing` reports and
-        that adding them again completes.
+        The items are committed before their vectors. A crash in between leaves items that `store.missing` reports;
+        adding them again completes them.
 
         Args:
             items: N of them.
@@ -69,47 +69,48 @@ class Gallery:
     ) -> list[list[Hit]]:
         """The k nearest items of each query among those with a vector in one space; see `search_mixed`."""
         queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
-        return self.search_mixed([Leg(space, queries, None)], k, labels, where)
+        return self.search_mixed([SpaceQuery(space, queries, None)], k, labels, where)
 
     def search_mixed(
         self,
-        legs: Sequence[Leg],
+        queries: Sequence[SpaceQuery],
         k: int = 10,
         labels: Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> list[list[Hit]]:
         """The k best items of each query, best first; all items when there are fewer than k.
 
-        An item is compared in the first leg whose space has its vector, and in no other. Hits of several legs are
-        merged by their calibrated scores, ties by leg and then by id. Items without any vector are not found; see
-        `unembedded`.
+        An item is compared in the first space that holds a vector of it, and in no other. Hits of several spaces are
+        merged by their calibrated scores, ties by the order of the spaces and then by id. Items without any vector are
+        not found; see `unembedded`.
 
         Args:
-            legs: the same queries in each space, in the order in which the spaces are preferred.
+            queries: the same Q queries in each space, in the order in which the spaces are preferred.
             k: at least 1.
             labels: consider items with one of these labels only.
-            where: consider items only whose metadata have all these values.
+            where: consider only items whose metadata have all these values.
 
         Raises:
             ConfigError: k is less than 1.
             CatalogueError: the gallery is empty, or none of its items has a vector yet.
             SpaceError: a space is not one of the gallery's, or several are searched and one is not calibrated.
-            DataError: a query is not finite or not of unit norm, or the legs have different numbers of queries.
+            DataError: a query is not finite or not of unit norm, or the spaces have different numbers of queries.
         """
         if k < 1:
             raise ConfigError(f"k = {k}; ask for 1 hit or more.")
-        if len(numbers := sorted({len(leg.queries) for leg in legs})) > 1:
-            raise DataError(f"legs with {numbers} queries: each leg carries the same queries into its space.")
-        needed = self._needed(legs)
-        if len(needed) > 1 and any(leg.calibration is None for leg in needed):
-            raise SpaceError("cosines of several spaces cannot be merged: give each leg a calibration.")
-        merged: list[list[tuple[float, Hit]]] = [[] for _ in range(len(needed[0].queries))]
-        for position, leg in enumerate(needed):
-            before = [other.space.id for other in needed[:position]]
-            found = self.store.search(leg.space, leg.queries, k, labels, where=where, without=before)
-            for query, more in enumerate(found):
-                merged[query] += _scored(leg, more)
-        return [[hit for _, hit in sorted(hits, key=lambda each: -each[0])[:k]] for hits in merged]
+        numbers = sorted({len(query.vectors) for query in queries})
+        if len(numbers) > 1:
+            raise DataError(f"{numbers} queries in the spaces of one search: carry the same queries into each space.")
+        needed = self._needed(queries)
+        if len(needed) > 1 and any(query.calibration is None for query in needed):
+            raise SpaceError("cosines of several spaces cannot be merged: give a calibration for each space.")
+        merged: list[list[tuple[float, Hit]]] = [[] for _ in range(len(needed[0].vectors))]
+        for position, query in enumerate(needed):
+            preferred = [other.space.id for other in needed[:position]]
+            results = self.store.search(query.space, query.vectors, k, labels, where=where, without=preferred)
+            for row, result in enumerate(results):
+                merged[row] += _scored(query, result)
+        return [[hit for _, hit in sorted(hits, key=lambda scored: -scored[0])[:k]] for hits in merged]
 
     def delete(self, ids: Iterable[str]) -> int:
         """Remove items from every space; returns how many there were to remove."""
@@ -128,10 +129,10 @@ class Gallery:
         return counts
 
     def unembedded(self, reached: Sequence[Space] | None = None) -> int:
-        """Number of items that no search finds: without a vector in any of the spaces.
+        """Number of items that no search finds, because they have no vector in any of the spaces.
 
         Args:
-            reached: the spaces that a search visits; by default all there are.
+            reached: the spaces that a search covers; by default all spaces of the store.
         """
         known = self.store.spaces()
         spaces = known if reached is None else [space for space in reached if space in known]
@@ -140,7 +141,7 @@ class Gallery:
         lacking = {space.id: self.store.coverage(space)[1] for space in spaces}
         if not all(lacking.values()):
             return 0
-        # To list ids costs more than a search does; as long as every number is what it was, so is this one.
+        # Listing ids costs more than a search, so the result is kept until one of the counts changes.
         numbers = (self.store.count(), *lacking.items())
         if self._counted[0] != numbers:
             self._counted = numbers, self._in_none(sorted(lacking, key=lacking.__getitem__))
@@ -155,32 +156,32 @@ class Gallery:
             left.intersection_update(self.store.missing(space_id))
         return len(left)
 
-    def _needed(self, legs: Sequence[Leg]) -> list[Leg]:
-        """The legs up to the first that holds every item, without those that hold none."""
-        known, needed = self.store.spaces(), []
-        for leg in legs:
-            held, missing = self.store.coverage(leg.space)  # refuses another space of this id
+    def _needed(self, queries: Sequence[SpaceQuery]) -> list[SpaceQuery]:
+        """The spaces up to the first that holds every item, without those that hold none."""
+        needed = []
+        for query in queries:
+            held, missing = self.store.coverage(query.space)  # refuses another space of this id
             if held:
-                needed.append(leg)
+                needed.append(query)
             if held and not missing:
                 break
-        if not needed:
-            if not self.store.count():
-                raise CatalogueError("the gallery is empty: add images first: scrubjay add …")
-            spaces = ", ".join(f"{space.id!r}" for space in known) or "none"
-            raise SpaceError(
-                f"no item has a vector in the spaces asked for ({', '.join(leg.space.id for leg in legs) or 'none'}); "
-                f"the gallery has: {spaces}. Add the images again."
-            )
-        return needed
+        if needed:
+            return needed
+        if not self.store.count():
+            raise CatalogueError("the gallery is empty: add images first: scrubjay add …")
+        known = ", ".join(f"{space.id!r}" for space in self.store.spaces()) or "none"
+        asked = ", ".join(query.space.id for query in queries) or "none"
+        raise SpaceError(
+            f"no item has a vector in the spaces asked for ({asked}); the gallery has: {known}. Add the images again."
+        )
 
 
-def _scored(leg: Leg, found: Sequence[tuple[Item, float]]) -> list[tuple[float, Hit]]:
-    """Hits of one leg with the score that they are merged by."""
-    cosines = np.array([cosine for _, cosine in found])
-    scores = cosines if leg.calibration is None else leg.calibration(cosines)
-    matches = [None] * len(found) if leg.calibration is None else probability(scores).tolist()
+def _scored(query: SpaceQuery, result: Sequence[tuple[Item, float]]) -> list[tuple[float, Hit]]:
+    """Hits in one space with the score by which hits of several spaces are merged."""
+    cosines = np.array([cosine for _, cosine in result])
+    scores = cosines if query.calibration is None else query.calibration(cosines)
+    matches = [None] * len(result) if query.calibration is None else probability(scores).tolist()
     return [
-        (score, Hit(item.id, item.uri, item.label, cosine, leg.space.generation, item.metadata, match))
-        for (item, cosine), score, match in zip(found, scores.tolist(), matches, strict=True)
+        (score, Hit(item.id, item.uri, item.label, cosine, query.space.generation, item.metadata, match))
+        for (item, cosine), score, match in zip(result, scores.tolist(), matches, strict=True)
     ]

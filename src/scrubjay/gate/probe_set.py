@@ -1,11 +1,11 @@
-"""The probe set: held-out images of every class learned, by which a new generation is judged before it answers.
+"""The probe set: held-out images of every learned class, by which a new generation is judged before it answers.
 
-    shop/probe/g1/index.json        what the images are: file, content hash, class, box
-    shop/probe/g1/0007.jpg …        copies of them; or, where images may not be kept,
+    shop/probe/g1/index.json        file, content hash, class and box of each image
+    shop/probe/g1/0007.jpg …        copies of the images; or, where images may not be kept,
     shop/probe/g1/crops.safetensors embeddings of their centre and random crops by g1
-    shop/probe/g1/by-….safetensors  what other generations make of the images, kept by fingerprint
+    shop/probe/g1/by-….safetensors  embeddings of the images by other generations, by fingerprint
 
-Each generation brings the images of its own new classes. A folder appears whole or not at all.
+Each generation adds images of its own new classes. A folder appears completely or not at all.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from scrubjay.models.checkpoint import load_tensors, save_tensors
 from scrubjay.types import Sample
 
 Carry = Callable[[str, NDArray[np.float32]], NDArray[np.float32]]
-"""Vectors (N, d) of the generation of this name → the same in the space that is asked for."""
+"""Name of a generation and vectors (N, d) in its space → the vectors in the space that is asked for."""
 
 
 def _kept_as(value: object) -> object:
@@ -40,14 +40,15 @@ def _kept_as(value: object) -> object:
 
 
 class ProbeOptions(Config):
-    """The held-out images that judge new generations."""
+    """The held-out images by which new generations are judged."""
 
     images: int = Field(4, ge=0)
-    """Of each class; at most those that were held out when it was learned. 0: no gate can be had."""
+    """Number of images kept of each class, at most; no more than were held out when it was learned (about one in
+    seven, so 10 to 20 images of a class give 1 to 3). 0: no generation can be judged."""
     keep: Annotated[Literal["images", "embeddings"], BeforeValidator(_kept_as)] = "images"
-    """Copies of the images; or, where these may not be kept, embeddings of their crops: a weaker judge."""
+    """Keep copies of the images, or, where these may not be kept, embeddings of their crops, which judge less well."""
     crops: int = Field(4, ge=1)
-    """Random crops beside the one in the middle, where only embeddings are kept."""
+    """Number of random crops that are kept beside the centre crop, where only embeddings are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,11 @@ class Probe:
     """One held-out image.
 
     Attributes:
-        id: hash of its content: the id of the same image in the gallery.
+        id: hash of its content, which is also the id of the same image in the gallery.
         label: name of its class.
-        generation: the one that learned its class.
-        original: where it was.
-        sample: the kept copy; None where only embeddings are kept.
+        generation: name of the generation that learned its class.
+        original: path of the image that was copied.
+        sample: the copy; None where only embeddings are kept.
     """
 
     id: str
@@ -70,21 +71,28 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Queries:
+class ProbeQueries:
     """Probe images as queries of one generation.
 
     Attributes:
         vectors: float32 (Q, d), unit rows.
-        probes: Q of them; one image may stand for several crops.
+        probes: the image of each of the Q queries. An image of which only embeddings are kept has several queries in
+            sequence, one for each crop, the centre crop first.
     """
 
     vectors: NDArray[np.float32]
     probes: tuple[Probe, ...]
 
     @property
-    def labels(self) -> list[str]:
-        """Name of the class of each."""
-        return [probe.label for probe in self.probes]
+    def centre(self) -> NDArray[np.int64]:
+        """int64 (images,), the position of one query for each image: of its centre crop.
+
+        Crops of one image are not independent, so whatever counts images counts these.
+        """
+        first: dict[str, int] = {}
+        for position, probe in enumerate(self.probes):
+            first.setdefault(probe.id, position)
+        return np.array(list(first.values()), dtype=np.int64)
 
 
 class ProbeSet:
@@ -103,10 +111,10 @@ class ProbeSet:
         """Keep the first images of each class of a generation that is being made.
 
         Args:
-            generation: its name.
-            held_out: images that it has not learned from, with the names of their classes.
-            options: how many, and what of them.
-            crops: images and n → embeddings (N, 1 + n, d) by the generation; the crop in the middle comes first.
+            generation: name of the generation.
+            held_out: images that it was not trained on, with the names of their classes.
+            options: how many images to keep, and in which form.
+            crops: images and n → embeddings (N, 1 + n, d) by the generation, the centre crop first.
 
         Raises:
             StorageError: an image or the folder cannot be read or written; nothing is left behind.
@@ -119,22 +127,22 @@ class ProbeSet:
                 chosen.append((sample, label))
         building = self.folder / f".{generation}.{os.getpid()}"
         try:
-            shutil.rmtree(building, ignore_errors=True)  # of a killed process that had the same number
+            shutil.rmtree(building, ignore_errors=True)  # left by a killed process that had the same number
             building.mkdir(parents=True)
-            rows = [_kept(building, number, *each, options.keep) for number, each in enumerate(chosen)]
+            rows = [_copied(building, number, *each, options.keep) for number, each in enumerate(chosen)]
             if options.keep == "embeddings" and chosen:
                 vectors = torch.from_numpy(crops([sample for sample, _ in chosen], options.crops))
                 save_tensors(building / "crops.safetensors", {"vectors": vectors}, {"generation": generation})
             write_json(building / "index.json", {"kind": options.keep, "images": rows})
-            shutil.rmtree(self.folder / generation, ignore_errors=True)  # of learning that was cut short
+            shutil.rmtree(self.folder / generation, ignore_errors=True)  # left by learning that was interrupted
             building.rename(self.folder / generation)
         except OSError as error:
-            raise StorageError(f"{self.folder}: the probe set could not be kept ({error.strerror}).") from None
+            raise StorageError(f"{self.folder}: the probe set could not be written ({error.strerror}).") from None
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
     def probes(self, generations: Iterable[str]) -> list[Probe]:
-        """The images of the classes that these generations learned; generations without any are passed over.
+        """The probe images of the classes that these generations learned.
 
         Raises:
             CheckpointError: an index is damaged.
@@ -147,47 +155,47 @@ class ProbeSet:
         fingerprint: str,
         embed: Callable[[Sequence[Sample]], NDArray[np.float32]],
         carry: Carry,
-    ) -> Queries:
-        """The images of some generations as queries of one.
+    ) -> ProbeQueries:
+        """The probe images of the classes of some generations, as queries of one generation.
 
         Args:
-            generations: whose classes are asked for.
-            fingerprint: of the space asked for; what was embedded once is kept under it.
-            embed: images → vectors (N, d) of that space; all of them.
-            carry: from the space of another generation to that space, for images of which embeddings only are kept.
+            generations: names of the generations whose classes are asked for.
+            fingerprint: fingerprint of the space of the queries; embeddings are computed once and kept under it.
+            embed: images → vectors (N, d) in that space, one for each.
+            carry: carries vectors into that space from the space of another generation, for images of which only
+                embeddings are kept.
         """
-        parts, probes = [], []
+        vectors, probes = [], []
         for name in generations:
-            found = self._index(name)
-            if not found:
+            stored = self._index(name)
+            if not stored:
                 continue
-            if found[0].sample is None:
+            if stored[0].sample is None:
                 crops = self._tensor(self.folder / name / "crops.safetensors")
-                parts.append(carry(name, crops.reshape(-1, crops.shape[-1])))
-                probes += [probe for probe in found for _ in range(crops.shape[1])]
+                vectors.append(carry(name, crops.reshape(-1, crops.shape[-1])))
+                probes += [probe for probe in stored for _ in range(crops.shape[1])]
             else:
-                parts.append(self._embedded(name, found, fingerprint, embed))
-                probes += found
-        return Queries(np.concatenate(parts) if parts else np.empty((0, 0), np.float32), tuple(probes))
+                vectors.append(self._embedded(name, stored, fingerprint, embed))
+                probes += stored
+        return ProbeQueries(np.concatenate(vectors) if vectors else np.empty((0, 0), np.float32), tuple(probes))
 
     def _embedded(
         self,
         name: str,
-        found: Sequence[Probe],
+        probes: Sequence[Probe],
         fingerprint: str,
         embed: Callable[[Sequence[Sample]], NDArray[np.float32]],
     ) -> NDArray[np.float32]:
         path = self.folder / name / f"by-{fingerprint}.safetensors"
         if path.exists():
             return self._tensor(path)
-        vectors = embed([probe.sample for probe in found if probe.sample is not None])
+        vectors = embed([probe.sample for probe in probes if probe.sample is not None])
         save_tensors(path, {"vectors": torch.from_numpy(vectors)}, {"fingerprint": fingerprint})
         return vectors
 
     def _tensor(self, path: Path) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = load_tensors(path, "delete it; where it holds crops, its images are lost")[0][
-            "vectors"
-        ].numpy()
+        restore = "delete it; if it is crops.safetensors, these probe images are lost"
+        vectors: NDArray[np.float32] = load_tensors(path, restore)[0]["vectors"].numpy()
         return vectors
 
     def _index(self, generation: str) -> list[Probe]:
@@ -199,11 +207,11 @@ class ProbeSet:
             return []
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{path}: damaged ({error}): restore it, or move {path.parent} away: these classes then go unjudged."
+                f"{path}: damaged ({error}): restore it, or move {path.parent} away: these classes are then not judged."
             ) from None
 
 
-def _kept(folder: Path, number: int, sample: Sample, label: str, keep: str) -> dict[str, Any]:
+def _copied(folder: Path, number: int, sample: Sample, label: str, keep: str) -> dict[str, Any]:
     row: dict[str, Any] = {"hash": content_hash(sample), "label": label, "original": str(sample.path)}
     if keep == "images":
         row["file"] = f"{number:04}{sample.path.suffix.lower()}"
@@ -212,8 +220,8 @@ def _kept(folder: Path, number: int, sample: Sample, label: str, keep: str) -> d
 
 
 def _probe(row: dict[str, Any], generation: str, folder: Path) -> Probe:
-    kept = None
+    copy = None
     if "file" in row:
         box = tuple(row["box"]) if row["box"] else None
-        kept = Sample(folder / row["file"], 0, "test", box)
-    return Probe(row["hash"], row["label"], generation, row["original"], kept)
+        copy = Sample(folder / row["file"], 0, "test", box)
+    return Probe(row["hash"], row["label"], generation, row["original"], copy)

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import Cache, ImageLoader
 from scrubjay.errors import ConfigError, DataError, ImageError, StorageError
-from scrubjay.generations.lineage import Generation, versions
+from scrubjay.generations.generation import Generation
+from scrubjay.generations.lineage import versions
 from scrubjay.models.embedder import Embedder
 from scrubjay.types import Sample
 
@@ -148,7 +149,7 @@ def _description(generation: Generation, images: ImageOptions) -> dict[str, str]
     return {
         "generation": generation.name,
         "fingerprint": generation.fingerprint,
-        "dim": str(generation.info["network"]["dim"]),
+        "dim": str(generation.dim),
         "size": str(images.size),
         "resize": str(images.resize),
         "interpolation": "bicubic, antialiased",

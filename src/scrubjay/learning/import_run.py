@@ -1,4 +1,4 @@
-"""A catalogue that starts with what a run has learned."""
+"""Starts a catalogue with the generations of a finished run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from scrubjay.models.embedding import space_fingerprint
 from scrubjay.workspace.options import CatalogueOptions
 
 
-def take_over(generations: Path, target: Path, options: CatalogueOptions) -> None:
-    """Copy the generations of a run, if they are of the same network and of images prepared alike.
+def import_run(generations: Path, target: Path, options: CatalogueOptions) -> None:
+    """Copy the generations of a run, if it has the same network and prepares images in the same way.
+
+    Args:
+        generations: folder `generations` of the run.
+        target: folder that the generations are copied to.
+        options: options of the catalogue.
 
     Raises:
         CatalogueError: there is no finished run.
-        ConfigError: its network or its images are others.
+        ConfigError: the run has another network or other image options.
         StorageError: the disk is full; nothing is left behind.
     """
     lineage = Lineage(generations)
@@ -26,7 +31,9 @@ def take_over(generations: Path, target: Path, options: CatalogueOptions) -> Non
     network = lineage.network(newest)
     same_space = space_fingerprint(network.embedder, options.images) == newest.fingerprint
     if network.options != options.network or not same_space:
-        raise ConfigError(f"{generations.parent}: has another network or image size; leave network and images as is.")
+        raise ConfigError(
+            f"{generations.parent}: has another network or image size; do not set network or images beside --from."
+        )
     try:
         shutil.copytree(generations, target)
     except OSError as error:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from scrubjay.backfill.state import read_journal
 from scrubjay.errors import CheckpointError, ScrubjayError, UserError
-from scrubjay.gate.probe_set import ProbeSet
+from scrubjay.gallery.items import MISSING, image_problem, intact
 from scrubjay.generations.bridge_paths import space_of
-from scrubjay.generations.lineage import Generation
-from scrubjay.learning.bridge_pairs import intact
-from scrubjay.maintenance.repair import counted, generation_of, leftovers, strangers, wrong_vectors
+from scrubjay.generations.generation import Generation
+from scrubjay.maintenance.repair import counted, foreign_vectors, invalid_vectors, leftovers
 from scrubjay.models.checkpoint import load_tensors
-from scrubjay.search.searcher import Answering
 from scrubjay.stores import Space
+from scrubjay.workspace.workspace import Workspace
 
 SAMPLE = 16
 """Items of each space that are embedded again, to see whether their vectors are of that space."""
@@ -40,25 +38,25 @@ class Finding:
     cure: str
 
 
-def examine(answering: Answering) -> list[Finding]:
+def examine(workspace: Workspace) -> list[Finding]:
     """All that is wrong with a catalogue; nothing is changed."""
     checks = (_generations, _serving, _judges, _spaces, _vectors, _coverage, _files, _interrupted)
     found: list[Finding] = []
     for check in checks:
         try:
-            found += check(answering)
+            found += check(workspace)
         except UserError:
             raise
         except ScrubjayError as error:
-            found.append(Finding("error", str(error), f"restore {answering.folder} from a copy"))
+            found.append(Finding("error", str(error), f"restore {workspace.folder} from a copy"))
     return found
 
 
-def _generations(answering: Answering) -> Iterator[Finding]:
-    for generation in answering.lineage.generations():
+def _generations(workspace: Workspace) -> Iterator[Finding]:
+    for generation in workspace.lineage.generations():
         for name in ("network", "method", "bridges", "session"):
             path = generation.folder / f"{name}.safetensors"
-            needed = name == "network" or (name == "bridges" and bool(generation.info.get("bridges")))
+            needed = name == "network" or (name == "bridges" and bool(generation.info.bridges))
             if not needed and not path.exists():
                 continue
             try:
@@ -67,23 +65,23 @@ def _generations(answering: Answering) -> Iterator[Finding]:
                 yield Finding("error", str(error), f"restore {path} from a copy; other generations are untouched")
 
 
-def _serving(answering: Answering) -> Iterator[Finding]:
-    names = [generation.name for generation in answering.lineage.generations()]
-    now = answering.serving.read()
+def _serving(workspace: Workspace) -> Iterator[Finding]:
+    names = [generation.name for generation in workspace.lineage.generations()]
+    now = workspace.serving.read()
     if now.generation is None and names:
-        cure = f"scrubjay promote {answering.folder} {names[-1]}"
+        cure = f"scrubjay promote {workspace.folder} {names[-1]}"
         yield Finding("error", "no generation answers queries", cure)
     elif now.generation is not None and now.generation not in names:
         other = names[-1] if names else "GENERATION"
-        cure = f"restore generations/{now.generation}, or: scrubjay rollback {answering.folder} {other}"
+        cure = f"restore generations/{now.generation}, or: scrubjay rollback {workspace.folder} {other}"
         yield Finding("error", f"{now.generation} answers queries and is not there", cure)
 
 
-def _judges(answering: Answering) -> Iterator[Finding]:
+def _judges(workspace: Workspace) -> Iterator[Finding]:
     """The probe set and the calibrations."""
-    for generation in answering.lineage.generations():
+    for generation in workspace.lineage.generations():
         try:
-            probes = ProbeSet(answering.folder / "probe").probes([generation.name])
+            probes = workspace.probe_set.probes([generation.name])
             gone = [str(probe.sample.path) for probe in probes if probe.sample and not probe.sample.path.is_file()]
             if gone:
                 cure = "restore them from a copy; the gate cannot judge without them"
@@ -91,17 +89,17 @@ def _judges(answering: Answering) -> Iterator[Finding]:
         except CheckpointError as error:
             yield Finding("error", str(error), "see what it says; searches are not touched by it")
         try:
-            answering.calibrations(generation)
+            workspace.calibrations(generation)
         except CheckpointError as error:
-            cure = f"rm {answering.calibrations_path(generation)} && scrubjay backfill {answering.folder}"
+            cure = f"rm {workspace.calibrations_path(generation)} && scrubjay backfill {workspace.folder}"
             yield Finding("error", str(error), cure)
 
 
-def _spaces(answering: Answering) -> Iterator[Finding]:
-    store, folder = answering.gallery.store, answering.folder
-    reached = _reached(answering)
+def _spaces(workspace: Workspace) -> Iterator[Finding]:
+    store, folder = workspace.gallery.store, workspace.folder
+    reached = _reached(workspace)
     for space in store.spaces():
-        generation, held = generation_of(answering, space), store.coverage(space)[0]
+        generation, held = workspace.generation_of(space), store.coverage(space)[0]
         cure = f"scrubjay backfill {folder} && scrubjay prune {folder}"
         if generation is not None and generation.fingerprint != space.fingerprint:
             what = f"its {held} vectors are foreign: not of {space.generation} as it is here; they are never found"
@@ -110,48 +108,48 @@ def _spaces(answering: Answering) -> Iterator[Finding]:
             what = f"{held} vectors of {space.generation}, which no bridge reaches: they are never found"
             yield Finding("error", f"space {space.id}: {what}", cure)
         elif generation is not None:
-            yield from _mixed(answering, space, generation)
+            yield from _mixed(workspace, space, generation)
 
 
-def _reached(answering: Answering) -> list[Space]:
+def _reached(workspace: Workspace) -> list[Space]:
     """The spaces that a search visits; all of them as long as nothing answers."""
-    serving, spaces = _answers(answering), answering.gallery.store.spaces()
-    return spaces if serving is None else answering.routes.order(serving.name, spaces)
+    serving, spaces = _answers(workspace), workspace.gallery.store.spaces()
+    return spaces if serving is None else workspace.bridge_paths.reachable(serving.name, spaces)
 
 
-def _answers(answering: Answering) -> Generation | None:
+def _answers(workspace: Workspace) -> Generation | None:
     """The generation that answers; None where there is none, or it is not there."""
-    name = answering.serving.read().generation
-    return next((each for each in answering.lineage.generations() if each.name == name), None)
+    name = workspace.serving.read().generation
+    return next((each for each in workspace.lineage.generations() if each.name == name), None)
 
 
-def _mixed(answering: Answering, space: Space, generation: Generation) -> Iterator[Finding]:
-    looked, wrong = strangers(answering, space, generation, SAMPLE)
+def _mixed(workspace: Workspace, space: Space, generation: Generation) -> Iterator[Finding]:
+    looked, wrong = foreign_vectors(workspace, space, generation, SAMPLE)
     if wrong:
         what = (
             f"space {space.id} is mixed: {len(wrong)} of {looked} vectors looked at are not what {space.generation} "
             f"makes of their images ({_some(wrong)})"
         )
-        cure = f"scrubjay doctor {answering.folder} --mend --thorough && scrubjay backfill {answering.folder}"
+        cure = f"scrubjay doctor {workspace.folder} --mend --thorough && scrubjay backfill {workspace.folder}"
         yield Finding("error", what, cure)
 
 
-def _vectors(answering: Answering) -> Iterator[Finding]:
-    mend = f"scrubjay doctor {answering.folder} --mend"
-    for space in answering.gallery.store.spaces():
-        wrong = wrong_vectors(answering, space)
+def _vectors(workspace: Workspace) -> Iterator[Finding]:
+    mend = f"scrubjay doctor {workspace.folder} --mend"
+    for space in workspace.gallery.store.spaces():
+        wrong = invalid_vectors(workspace, space)
         rest = {kind: names for kind, names in wrong.items() if kind in ("of no item", "of an older image")}
         serious = {kind: names for kind, names in wrong.items() if kind not in rest}
         if serious:
             some = _some([name for names in serious.values() for name in names])
             what = f"space {space.id}: {counted(serious)} vectors ({some})"
-            yield Finding("error", what, f"{mend} && scrubjay backfill {answering.folder}")
+            yield Finding("error", what, f"{mend} && scrubjay backfill {workspace.folder}")
         if rest:
             yield Finding("note", f"space {space.id}: vectors {counted(rest)}; no search finds them", mend)
 
 
-def _coverage(answering: Answering) -> Iterator[Finding]:
-    folder, store, reached = answering.folder, answering.gallery.store, _reached(answering)
+def _coverage(workspace: Workspace) -> Iterator[Finding]:
+    folder, store, reached = workspace.folder, workspace.gallery.store, _reached(workspace)
     lost = set.intersection(*(set(store.missing(space.id)) for space in reached)) if reached else set()
     there = sum(1 for _ in intact(store.items(sorted(lost))))
     if there:
@@ -162,7 +160,7 @@ def _coverage(answering: Answering) -> Iterator[Finding]:
         yield Finding(
             "error", what, f"scrubjay remove {folder} --gone, or restore the files: scrubjay backfill {folder}"
         )
-    serving = _answers(answering)
+    serving = _answers(workspace)
     held, waiting = (0, 0) if serving is None else store.coverage(space_of(serving))
     if waiting - len(lost) > 0:
         what = (
@@ -171,33 +169,28 @@ def _coverage(answering: Answering) -> Iterator[Finding]:
         yield Finding("note", what, f"scrubjay backfill {folder} --plan")
 
 
-def _files(answering: Answering) -> Iterator[Finding]:
-    gone: list[str] = []
-    changed: list[str] = []
-    for item in answering.gallery.store.items():
-        if not Path(item.uri).is_file():
-            gone.append(item.uri)
-        elif not list(intact([item])):
-            changed.append(item.uri)
-    if gone:
-        what = f"{len(gone)} items whose file is gone ({_some(gone)}): they cannot be embedded again"
-        yield Finding("note", what, f"restore the files, or: scrubjay remove {answering.folder} --gone")
+def _files(workspace: Workspace) -> Iterator[Finding]:
+    folder = workspace.folder
+    problems = [(item.uri, image_problem(item)) for item in workspace.gallery.store.items()]
+    missing = [uri for uri, problem in problems if problem == MISSING]
+    changed = [uri for uri, problem in problems if problem not in (None, MISSING)]
+    if missing:
+        what = f"{len(missing)} items whose file is missing ({_some(missing)}): they cannot be embedded again"
+        yield Finding("note", what, f"restore the files, or: scrubjay remove {folder} --gone")
     if changed:
-        what = f"{len(changed)} items whose file has changed since ({_some(changed)})"
-        yield Finding(
-            "note", what, f"scrubjay add {answering.folder} FILES, then: scrubjay remove {answering.folder} --gone"
-        )
+        what = f"{len(changed)} items whose file has changed since it was added ({_some(changed)})"
+        yield Finding("note", what, f"scrubjay add {folder} FILES, then: scrubjay remove {folder} --gone")
 
 
-def _interrupted(answering: Answering) -> Iterator[Finding]:
-    folder = answering.folder
+def _interrupted(workspace: Workspace) -> Iterator[Finding]:
+    folder = workspace.folder
     for path in sorted(folder.glob("session-g*.safetensors")):
         yield Finding(
             "note", f"{path.name}: learning was cut short", f"the same `scrubjay learn {folder} PHOTOS` again"
         )
     for path in sorted(folder.glob("backfill/*.jsonl")):
         told = read_journal(path)
-        if told.state == "interrupted" and told.generation == answering.serving.read().generation:
+        if told.state == "interrupted" and told.generation == workspace.serving.read().generation:
             yield Finding("note", str(told.line(folder)).partition("; it goes")[0], f"scrubjay backfill {folder}")
     left = leftovers(folder)
     if left:

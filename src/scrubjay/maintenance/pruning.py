@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from scrubjay.errors import CatalogueError
 from scrubjay.generations.bridge_paths import space_of
-from scrubjay.generations.lineage import Generation
-from scrubjay.search.searcher import Answering
+from scrubjay.generations.generation import Generation
 from scrubjay.stores import Space
+from scrubjay.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,48 +28,48 @@ class Prunable:
         return bool(self.spaces or self.generations)
 
 
-def prunable(answering: Answering) -> Prunable:
+def prunable(workspace: Workspace) -> Prunable:
     """What nothing needs.
 
     Vectors are needed while they are of the generation that answers or of the one that a rollback leads to, or are
     the only ones that some item is found by. A generation is needed when it answers, is rolled back to, is the newest,
     or stands between those and a space that is kept: its bridges lead there.
     """
-    serving = answering.serving.read()
+    serving = workspace.serving.read()
     kept = {name for name in (serving.generation, serving.previous) if name is not None}
     if serving.generation is None:
         return Prunable((), ())
-    spaces = _unneeded(answering, serving.generation, kept)
+    spaces = _unneeded(workspace, serving.generation, kept)
     dropped = {space.id for space, _ in spaces}
-    newest = answering.lineage.newest
-    ends = kept | {space.generation for space in answering.gallery.store.spaces() if space.id not in dropped}
+    newest = workspace.lineage.newest
+    ends = kept | {space.generation for space in workspace.gallery.store.spaces() if space.id not in dropped}
     ends |= set() if newest is None else {newest.name}
     if serving.shadow is not None:
         ends.add(serving.shadow.generation)
-    on_the_way = {name for end in ends for name in _path(answering, serving.generation, end)}
-    generations = [each for each in answering.lineage.generations() if each.name not in on_the_way]
+    on_the_way = {name for end in ends for name in _path(workspace, serving.generation, end)}
+    generations = [each for each in workspace.lineage.generations() if each.name not in on_the_way]
     return Prunable(spaces, tuple((each, _bytes(each)) for each in generations))
 
 
-def prune(answering: Answering, what: Prunable) -> None:
+def prune(workspace: Workspace, what: Prunable) -> None:
     """Drop of it what is not needed by now; vectors first, so that none is left without what explains it."""
-    still = prunable(answering)  # while the user thought about it another generation may have been made to answer
+    still = prunable(workspace)  # while the user thought about it another generation may have been made to answer
     for space in {space for space, _ in what.spaces} & {space for space, _ in still.spaces}:
-        answering.gallery.store.drop_space(space.id)
+        workspace.gallery.store.drop_space(space.id)
     named = {generation.name for generation, _ in what.generations}
     for generation in [generation for generation, _ in still.generations if generation.name in named]:
         gone = generation.folder.with_name(f".{generation.name}.0")  # out of sight at once, however long it takes
         generation.folder.rename(gone)
         shutil.rmtree(gone)
-    answering.gallery.store.maintain()
+    workspace.gallery.store.maintain()
 
 
-def _unneeded(answering: Answering, serving: str, kept: set[str]) -> tuple[tuple[Space, int], ...]:
+def _unneeded(workspace: Workspace, serving: str, kept: set[str]) -> tuple[tuple[Space, int], ...]:
     """Spaces without which every item that is found now still is, judged from the farthest space on."""
-    store = answering.gallery.store
+    store = workspace.gallery.store
     spaces = store.spaces()
-    near = answering.routes.order(serving, spaces)
-    own = {space_of(each).id for each in answering.lineage.generations() if each.name in kept}
+    near = workspace.bridge_paths.reachable(serving, spaces)
+    own = {space_of(each).id for each in workspace.lineage.generations() if each.name in kept}
     far_first = [space for space in spaces if space not in near] + list(reversed(near))
     left, going = list(spaces), []
     missing = {space.id: set(store.missing(space.id)) for space in spaces}
@@ -84,9 +84,9 @@ def _unneeded(answering: Answering, serving: str, kept: set[str]) -> tuple[tuple
     return tuple(going)
 
 
-def _path(answering: Answering, source: str, target: str) -> list[str]:
+def _path(workspace: Workspace, source: str, target: str) -> list[str]:
     try:
-        return answering.lineage.path(source, target)
+        return workspace.lineage.path(source, target)
     except CatalogueError:  # of a generation that is not there, or shares no ancestor
         return [target]
 

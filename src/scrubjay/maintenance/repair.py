@@ -1,4 +1,4 @@
-"""Vectors that cannot be right, images that are still what they were, leftovers: found, and removed."""
+"""Finds vectors that are invalid and files that interrupted work left behind, and removes them."""
 
 from __future__ import annotations
 
@@ -10,62 +10,65 @@ from pathlib import Path
 
 import numpy as np
 
-from scrubjay.gallery.ingest import sample_of
-from scrubjay.generations.lineage import Generation
-from scrubjay.learning.bridge_pairs import intact
-from scrubjay.search.searcher import Answering
+from scrubjay.gallery.items import intact, mismatched, sample_of
+from scrubjay.generations.generation import Generation
 from scrubjay.stores import NORM_TOLERANCE, Space
+from scrubjay.workspace.workspace import Workspace
 
 BATCH = 64
-ALIKE = 0.999
-"""The least cosine of a vector with the same image embedded again."""
 
 
-def mend(answering: Answering, thorough: bool = False) -> list[str]:
-    """Remove what cannot be right: vectors that are damaged, double or of nothing, and what killed work left behind.
+def repair(workspace: Workspace, thorough: bool = False) -> list[str]:
+    """Remove vectors that are damaged, duplicate or without an item, and the temporary files of interrupted work.
 
-    Items stay; those whose vectors went count as not embedded, and a backfill embeds them again.
+    Items stay. Those whose vectors were removed count as not embedded, and a backfill embeds them again.
 
     Args:
-        answering: of the catalogue.
-        thorough: embed every image that can be had again, and remove the vectors that are of another space.
+        workspace: the open catalogue.
+        thorough: embed every readable image again, and remove the vectors that differ.
 
     Returns:
-        What was done, a line each.
+        What was done, one line for each action.
     """
-    store, done = answering.gallery.store, []
+    store, actions = workspace.gallery.store, []
     for space in store.spaces():
-        wrong = wrong_vectors(answering, space)
-        generation = generation_of(answering, space)
+        invalid = invalid_vectors(workspace, space)
+        generation = workspace.generation_of(space)
         if thorough and generation is not None and generation.fingerprint == space.fingerprint:
-            _, others = strangers(answering, space, generation, None)
-            wrong |= {"of another space": others} if others else {}
-        ids = {name for names in wrong.values() for name in names}
+            _, differing = foreign_vectors(workspace, space, generation, None)
+            if differing:
+                invalid["of another space"] = differing
+        ids = {name for names in invalid.values() for name in names}
         if ids:
             removed = store.drop_embeddings(space.id, ids)
-            done.append(f"removed {removed} vectors of {space.generation}: {counted(wrong)}")
-    for path in leftovers(answering.folder):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        done.append(f"removed {path}, left by work that was cut short")
+            actions.append(f"removed {removed} vectors of {space.generation}: {counted(invalid)}")
+    for path in leftovers(workspace.folder):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        actions.append(f"removed {path}, left behind by interrupted work")
     store.maintain()
-    return done
+    return actions
 
 
-def wrong_vectors(answering: Answering, space: Space) -> dict[str, list[str]]:
-    """Ids in a space whose vectors cannot be right, by what is wrong."""
-    store = answering.gallery.store
+def invalid_vectors(workspace: Workspace, space: Space) -> dict[str, list[str]]:
+    """Ids of the invalid vectors in a space, by the kind of problem."""
+    store = workspace.gallery.store
     contents = {item.id: item.content_hash for item in store.items()}
-    seen: Counter[str] = Counter()
-    found: dict[str, list[str]] = {}
+    counts: Counter[str] = Counter()
+    invalid: dict[str, list[str]] = {}
     for ids, hashes, vectors in store.stored(space.id):
-        seen.update(ids)
+        counts.update(ids)
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
         for name, content, norm in zip(ids, hashes, norms, strict=True):
             kind = _problem(contents.get(name), content, float(norm))
             if kind is not None:
-                found.setdefault(kind, []).append(name)
-    double = [name for name, number in seen.items() if number > 1]
-    return {**found, "duplicate": double} if double else found
+                invalid.setdefault(kind, []).append(name)
+    duplicates = [name for name, number in counts.items() if number > 1]
+    if duplicates:
+        invalid["duplicate"] = duplicates
+    return invalid
 
 
 def _problem(expected: str | None, content: str, norm: float) -> str | None:
@@ -78,32 +81,40 @@ def _problem(expected: str | None, content: str, norm: float) -> str | None:
     return "of an older image" if content != expected else None
 
 
-def strangers(answering: Answering, space: Space, generation: Generation, number: int | None) -> tuple[int, list[str]]:
-    """Items of a space whose vectors its generation did not make, among some or all whose images can be had."""
-    store = answering.gallery.store
+def foreign_vectors(
+    workspace: Workspace, space: Space, generation: Generation, number: int | None
+) -> tuple[int, list[str]]:
+    """Look for vectors in a space that its generation did not compute, by embedding readable images again.
+
+    Args:
+        workspace: the open catalogue.
+        space: the space.
+        generation: the generation of the space.
+        number: number of images to embed, chosen at random; None: all.
+
+    Returns:
+        How many vectors were compared, and the ids of those that differ.
+    """
+    store = workspace.gallery.store
     ids, _ = store.vectors(space.id)
-    chosen = [ids[index] for index in np.random.default_rng(0).permutation(len(ids))]
-    items = islice(intact(item for name in chosen for item in store.items([name])), number)
-    looked, wrong = 0, []
+    shuffled = [ids[index] for index in np.random.default_rng(0).permutation(len(ids))]
+    items = islice(intact(item for name in shuffled for item in store.items([name])), number)
+    compared, differing = 0, []
     while batch := list(islice(items, BATCH)):
-        embedded = answering.embed(generation, [sample_of(item) for item in batch])
+        embedded = workspace.embed(generation, [sample_of(item) for item in batch])
         kept = [batch[index].id for index in embedded.indices]
-        _, stored = store.vectors(space.id, kept)
-        cosines = np.vecdot(stored, embedded.vectors)
-        wrong += [name for name, cosine in zip(kept, cosines, strict=True) if not cosine >= ALIKE]
-        looked += len(kept)
-    return looked, wrong
+        checked, wrong = mismatched(store, space, kept, embedded.vectors)
+        compared += len(checked)
+        differing += wrong
+    return compared, differing
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What processes that were killed had begun to write; they are numbered by their process."""
+    """Temporary files of processes that were killed; their names end in the number of the process."""
     places = (folder, folder / "generations", folder / "probe", folder / "calibration", *folder.glob("probe/g*"))
     return sorted(path for place in places for path in place.glob(".*.[0-9]*"))
 
 
-def generation_of(answering: Answering, space: Space) -> Generation | None:
-    return next((each for each in answering.lineage.generations() if each.name == space.generation), None)
-
-
-def counted(wrong: Mapping[str, list[str]]) -> str:
-    return ", ".join(f"{len(names)} {kind}" for kind, names in sorted(wrong.items()))
+def counted(invalid: Mapping[str, list[str]]) -> str:
+    """The number of vectors of each kind, as text."""
+    return ", ".join(f"{len(names)} {kind}" for kind, names in sorted(invalid.items()))

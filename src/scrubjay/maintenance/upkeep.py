@@ -1,90 +1,124 @@
-"""What keeps a catalogue sound, and lets one look ahead: doctor, pruning, shadow answers, exports, unknown classes."""
+"""Maintenance of an open catalogue as one object: doctor, repair, pruning, export, shadow answers, unknown classes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from scrubjay.errors import CatalogueError
+from scrubjay.gallery.items import intact, readable_items, sample_of
 from scrubjay.generations.onnx_export import Exported, export
 from scrubjay.generations.serving import Serving, Shadow
 from scrubjay.io.locking import locked
-from scrubjay.learning.bridge_pairs import images, intact
 from scrubjay.maintenance.doctor import Finding, examine
 from scrubjay.maintenance.pruning import Prunable, prunable, prune
-from scrubjay.maintenance.repair import mend
-from scrubjay.promotion.gate_report import Judging
+from scrubjay.maintenance.repair import repair
+from scrubjay.promotion.calibrate import calibrate
 from scrubjay.search.novelty import Novelty
-from scrubjay.search.searcher import Answering
+from scrubjay.search.searcher import Searcher
 from scrubjay.search.shadow import Compared
+from scrubjay.workspace.workspace import Workspace
+
+COMPARED = 64
+"""Number of images on which an export is compared with the network."""
 
 
 @dataclass(frozen=True)
 class Upkeep:
-    """Of one catalogue."""
+    """Maintains a catalogue.
 
-    answering: Answering
+    Attributes:
+        workspace: the open catalogue.
+        searcher: answers its queries.
+    """
+
+    workspace: Workspace
+    searcher: Searcher
 
     def gone(self) -> list[str]:
-        """Ids of items whose image is not where it was: the file is gone, or holds another one."""
-        return [item.id for item in self.answering.gallery.store.items() if not list(intact([item]))]
+        """Ids of the items whose image file is missing or has changed."""
+        items = list(self.workspace.gallery.store.items())
+        readable = {item.id for item in intact(items)}
+        return [item.id for item in items if item.id not in readable]
 
     def examine(self) -> list[Finding]:
-        """What is wrong with the catalogue, and what mends it; nothing is changed."""
-        return examine(self.answering)
+        """What is wrong with the catalogue, each finding with the command that repairs it. Nothing is changed."""
+        return examine(self.workspace)
 
-    def mend(self, thorough: bool = False) -> list[str]:
-        """Remove vectors that cannot be right and what killed work left behind; returns what was done.
+    def repair(self, thorough: bool = False) -> list[str]:
+        """Remove invalid vectors and the temporary files of interrupted work.
 
         Args:
-            thorough: embed every image that can be had again, to find vectors of other spaces.
+            thorough: embed every readable image again, to find vectors of other spaces.
+
+        Returns:
+            What was done, one line for each action.
         """
-        with locked(self.answering.folder):
-            return mend(self.answering, thorough)
+        with locked(self.workspace.folder):
+            return repair(self.workspace, thorough)
 
     def prunable(self) -> Prunable:
-        """Vectors and generations that nothing needs."""
-        return prunable(self.answering)
+        """The vectors and generations that nothing needs any more."""
+        return prunable(self.workspace)
 
     def prune(self, what: Prunable) -> None:
-        """Drop them for good."""
-        with locked(self.answering.folder):
-            prune(self.answering, what)
+        """Delete vectors and generations for good, except those that are needed by now."""
+        with locked(self.workspace.folder):
+            prune(self.workspace, what)
 
     def export(self, name: str, path: Path | None = None) -> Exported:
-        """Write a generation's embedder as ONNX, compared with torch on images of the gallery or the probe set.
+        """Write the embedder of a generation as an ONNX file, compared with torch on images of the catalogue.
+
+        Args:
+            name: name of the generation.
+            path: path of the file; by default `NAME.onnx` in the catalogue's folder.
 
         Raises:
             CatalogueError: there is no such generation.
             ConfigError: the extra `onnx` is not installed.
-            DataError: no image can be had, or the vectors differ.
+            DataError: no image can be read, or the vectors differ.
         """
-        generation = self.answering.lineage.get(name)
-        target = path or self.answering.folder / f"{name}.onnx"
-        embedder = self.answering.embedder(generation)
-        return export(embedder, generation, self.answering.options.images, images(self.answering, generation), target)
+        workspace = self.workspace
+        generation = workspace.lineage.get(name)
+        probes = workspace.probe_set.probes(workspace.lineage.line(name))
+        copies = (probe.sample for probe in probes if probe.sample is not None)
+        items = (sample_of(item) for item in readable_items(workspace.gallery.store, COMPARED))
+        return export(
+            workspace.encoder(generation).embedder,
+            generation,
+            workspace.options.images,
+            list(islice(chain(copies, items), COMPARED)),
+            path or workspace.folder / f"{name}.onnx",
+        )
 
     def shadow(self, name: str | None, share: float = 0.1) -> Serving:
-        """Let a generation answer a share of the live queries too, for comparison; None ends it.
+        """Let a second generation answer a share of the live queries as well, for comparison.
+
+        Args:
+            name: name of the generation; None ends it.
+            share: share of the queries, 0 to 1.
 
         Raises:
             CatalogueError: there is no such generation, or it answers already.
         """
-        now = self.answering.serving.read()
-        if name is not None and self.answering.lineage.get(name).name == now.generation:
-            raise CatalogueError(f"{self.answering.folder}: {name} answers already.")
-        if name is not None:
-            Judging(self.answering).calibrate(self.answering.lineage.get(name))
-        return self.answering.serving.shadow(None if name is None else Shadow(name, share), now.revision)
+        serving = self.workspace.serving.read()
+        if name is None:
+            return self.workspace.serving.shadow(None, serving.revision)
+        generation = self.workspace.lineage.get(name)
+        if name == serving.generation:
+            raise CatalogueError(f"{self.workspace.folder}: {name} answers already.")
+        calibrate(self.workspace, generation)
+        return self.workspace.serving.shadow(Shadow(name, share), serving.revision)
 
     def shadowed(self) -> Compared:
-        """Let the shadow generation answer what it has yet to, and compare both answers.
+        """Let the shadow generation answer its pending queries, and compare its answers with those that were given.
 
         Raises:
-            CatalogueError: none is set.
+            CatalogueError: no shadow generation is set.
         """
-        return self.answering.shadowed()
+        return self.searcher.compare_shadow()
 
     def novel(self) -> Novelty | None:
-        """Whether live queries look like classes that were never learned; None where no probe image says."""
-        return self.answering.novel()
+        """Whether live queries look like classes that were never learned; None without a match threshold."""
+        return self.searcher.novelty()

@@ -1,4 +1,4 @@
-"""Images through a network: vectors with their labels and the fingerprint of their space."""
+"""Images to embeddings: vectors with their labels and the fingerprint of their space."""
 
 from __future__ import annotations
 
@@ -22,8 +22,91 @@ BATCH = 64
 
 
 def space_fingerprint(embedder: Embedder, images: ImageOptions) -> str:
-    """The fingerprint of what `embed` delivers for these options."""
+    """The fingerprint of the embedding space of an embedder with these image options. Hashes all weights."""
     return fingerprint(embedder, images.model_dump(mode="json", include={"size", "resize"}))
+
+
+class Encoder:
+    """An embedder together with the way its images are prepared: everything that makes two vectors comparable.
+
+    The weights are hashed once, when the encoder is made. Make a new encoder after the weights have changed.
+
+    Args:
+        embedder: the network.
+        images: how images are prepared.
+
+    Attributes:
+        fingerprint: fingerprint of the embedding space.
+    """
+
+    def __init__(self, embedder: Embedder, images: ImageOptions) -> None:
+        self.embedder = embedder
+        self.images = images
+        self.fingerprint = space_fingerprint(embedder, images)
+
+    def embed(
+        self, samples: Sequence[Sample], cache: Cache | None = None, activations: Activations | None = None
+    ) -> Embeddings:
+        """Embed the centre crops of images, in their order.
+
+        Args:
+            samples: the images.
+            cache: cache of decoded images; None: nothing is cached.
+            activations: activations of the frozen part of the embedder; None: it is run.
+
+        Returns:
+            Unit vectors float32 (N, d); images that could not be decoded are missing and listed.
+
+        Raises:
+            ImageError: an image cannot be decoded and `images.on_error` is "raise", or none can.
+        """
+        return self._collect(self.embedder, self._loader(samples, cache, activations), self.fingerprint)
+
+    def embed_query(self, sample: Sample) -> Embeddings:
+        """Embed the centre crop of one image.
+
+        Raises:
+            ImageError: the image cannot be decoded.
+        """
+        strict = self.images.model_copy(update={"on_error": "raise"})
+        loader = ImageLoader([sample], strict, train=False, cache=Cache(0))
+        return self._collect(self.embedder, loader, self.fingerprint)
+
+    def embed_crops(self, samples: Sequence[Sample], crops: int) -> NDArray[np.float32]:
+        """Embed the centre crop of each image and random crops of it, which are the same ones at every call.
+
+        Returns:
+            Unit vectors float32 (N, 1 + crops, d); the centre crop comes first.
+
+        Raises:
+            ImageError: an image cannot be decoded.
+        """
+        centre = self.embed(samples)
+        if centre.failures:
+            raise ImageError(": ".join(centre.failures[0]))
+        loader = ImageLoader(samples, self.images, train=True, cache=Cache(0))
+        keys = [(index, seed) for index in range(len(samples)) for seed in range(crops)]
+        size = max(1, BATCH // crops) * crops
+        loaded = batches(loader, [keys[start : start + size] for start in range(0, len(keys), size)])
+        random = _collected(self.embedder, self.embedder, loaded, len(samples), self.fingerprint)
+        return np.concatenate([centre.vectors[:, None], random.vectors.reshape(len(samples), crops, -1)], axis=1)
+
+    def embed_backbone(
+        self, samples: Sequence[Sample], cache: Cache | None = None, activations: Activations | None = None
+    ) -> Embeddings:
+        """As `embed`, but the pooled features of the backbone, scaled to unit norm: the baseline without training."""
+
+        def pooled(batch: Tensor) -> Tensor:
+            return F.normalize(self.embedder.features(batch).float(), dim=1)
+
+        return self._collect(pooled, self._loader(samples, cache, activations), f"{self.fingerprint}-backbone")
+
+    def _loader(self, samples: Sequence[Sample], cache: Cache | None, activations: Activations | None) -> ImageLoader:
+        loader = ImageLoader(samples, self.images, train=False, cache=Cache(0) if cache is None else cache)
+        return loader if activations is None else activations.of(loader)
+
+    def _collect(self, forward: Callable[[Tensor], Tensor], loader: ImageLoader, space: str) -> Embeddings:
+        return _collected(self.embedder, forward, in_order(loader, BATCH), len(loader), space)
 
 
 def embed(
@@ -33,44 +116,8 @@ def embed(
     cache: Cache | None = None,
     activations: Activations | None = None,
 ) -> Embeddings:
-    """Embed images, centre-cropped, in their order.
-
-    Args:
-        embedder: what embeds.
-        samples: the images.
-        images: how they are prepared.
-        cache: of decoded images; none: nothing is kept.
-        activations: of the embedder's frozen part; none: it is run.
-
-    Returns:
-        Unit vectors (N, d); images that could not be decoded are missing and listed.
-
-    Raises:
-        ImageError: an image cannot be decoded and `images.on_error` is "raise", or none can.
-    """
-    loader = _loader(samples, images, cache, activations)
-    return _collect(embedder, embedder, in_order(loader, BATCH), len(loader), space_fingerprint(embedder, images))
-
-
-def embed_crops(embedder: Embedder, samples: Sequence[Sample], images: ImageOptions, crops: int) -> NDArray[np.float32]:
-    """Embed the middle of each image and random crops of it, which are always the same ones.
-
-    Returns:
-        float32 (N, 1 + crops, d), unit vectors; the crop in the middle comes first.
-
-    Raises:
-        ImageError: an image cannot be decoded.
-    """
-    middle = embed(embedder, samples, images)
-    if middle.failures:
-        raise ImageError(": ".join(middle.failures[0]))
-    loader = ImageLoader(samples, images, train=True, cache=Cache(0))
-    keys = [(index, seed) for index in range(len(samples)) for seed in range(crops)]
-    size = max(1, BATCH // crops) * crops
-    loaded = batches(loader, [keys[start : start + size] for start in range(0, len(keys), size)])
-    found = _collect(embedder, embedder, loaded, len(samples), space_fingerprint(embedder, images))
-    around = found.vectors.reshape(len(samples), crops, -1)
-    return np.concatenate([middle.vectors[:, None], around], axis=1)
+    """Embed images once with an embedder: see `Encoder.embed`."""
+    return Encoder(embedder, images).embed(samples, cache, activations)
 
 
 def embed_backbone(
@@ -80,32 +127,19 @@ def embed_backbone(
     cache: Cache | None = None,
     activations: Activations | None = None,
 ) -> Embeddings:
-    """As `embed`, but the backbone's own pooled features, brought to unit norm: what it is worth without training."""
-
-    def pooled(batch: Tensor) -> Tensor:
-        return F.normalize(embedder.features(batch).float(), dim=1)
-
-    loader = _loader(samples, images, cache, activations)
-    space = space_fingerprint(embedder, images) + "-backbone"
-    return _collect(embedder, pooled, in_order(loader, BATCH), len(loader), space)
-
-
-def _loader(
-    samples: Sequence[Sample], images: ImageOptions, cache: Cache | None, activations: Activations | None
-) -> ImageLoader:
-    loader = ImageLoader(samples, images, train=False, cache=Cache(0) if cache is None else cache)
-    return loader if activations is None else activations.of(loader)
+    """Embed images once with the backbone alone: see `Encoder.embed_backbone`."""
+    return Encoder(embedder, images).embed_backbone(samples, cache, activations)
 
 
 @torch.inference_mode()
-def _collect(
-    embedder: Embedder, forward: Callable[[Tensor], Tensor], loaded: Iterable[Batch], loader: int, space: str
+def _collected(
+    embedder: Embedder, forward: Callable[[Tensor], Tensor], loaded: Iterable[Batch], images: int, space: str
 ) -> Embeddings:
     training, device = embedder.training, next(embedder.parameters()).device
     embedder.eval()
     vectors, labels, indices = [], [], []
     failures: tuple[tuple[str, str], ...] = ()
-    for batch in track(loaded, f"embed {loader} images", -(-loader // BATCH)):
+    for batch in track(loaded, f"embed {images} images", -(-images // BATCH)):
         vectors.append(forward(batch.images.to(device)).float().cpu())
         labels.append(batch.labels)
         indices.append(batch.indices)

@@ -1,4 +1,4 @@
-"""The gate's report: lines for a terminal, and one HTML file that needs nothing else."""
+"""Renders the gate's report: lines for a terminal, and one self-contained HTML file. It decides nothing."""
 
 from __future__ import annotations
 
@@ -6,54 +6,61 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from scrubjay.gate.report import Check, Figures, GateReport
 from scrubjay.report.html import environment, thumbnail, write_page
-from scrubjay.report.table import METRICS, NOT_MEASURED, percent
+from scrubjay.report.table import NOT_MEASURED, percent
 
 SHOWN = 48
-"""Negative flips with their images on the page."""
+"""Number of negative flips that the page shows with their images."""
+METRICS = {"recall_at_1": "recall@1", "map_at_r": "mAP@R"}
 GROUPS = {"old": "old classes", "new": "new classes", "seen": "all classes"}
-SAMPLE = {"stored": "vectors as they are", "reindexed": "embedded by the candidate"}
 DIRECTIONS = {"to_parent": "queries to older vectors", "from_parent": "older queries to new vectors"}
 FIGURES = {
-    "map_at_r": "mAP@R, held out",
-    "recall@1": "recall@1, held out",
-    "cosine": "cosine, held out",
-    "left_out_map_at_r": "mAP@R, class left out",
-    "sample_map_at_r": "mAP@R, gallery",
+    "map_at_r": "mAP@R, held-out images",
+    "recall@1": "recall@1, held-out images",
+    "cosine": "cosine, held-out images",
+    "left_out_map_at_r": "mAP@R, left-out classes",
+    "sample_map_at_r": "mAP@R, gallery items",
 }
-"""What bridges are judged by, in the order of its columns; `scrubjay.bridges.choose` measures it."""
+"""Headings of the figures by which bridges are judged, in the order of the columns; see `scrubjay.bridges.choose`."""
+CHECKS = {
+    "old_retention": "retrieval of old classes that is retained",
+    "negative_flips": "images of old classes that are found now and would be lost",
+    "new_gain": "gain in recall@1 on new classes",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """A threshold.
+class CheckRow:
+    """A limit of the gate as it is shown.
 
     Attributes:
-        name: the option's.
-        what: what it says, in words.
-        measured: as shown.
-        limit: as shown, with "at least" or "at most".
-        kept: None where nothing could be measured.
+        name: name of the option.
+        title: what the limit is about.
+        measured: the measured value.
+        evidence: the best value that is consistent with the probe images, and the number of images.
+        limit: the limit, with "at least" or "at most".
+        passed: None where nothing could be measured.
     """
 
     name: str
-    what: str
+    title: str
     measured: str
+    evidence: str
     limit: str
-    kept: bool | None
+    passed: bool | None
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A row of figures before and after.
+class ChangeRow:
+    """Figures before and after as they are shown.
 
     Attributes:
-        label: of what.
-        size: of how much.
-        cells: before, after and the difference, as shown, a metric each.
+        label: name of the group.
+        size: number of queries and classes, or of items.
+        cells: before, after and their difference, for each metric.
     """
 
     label: str
@@ -61,187 +68,215 @@ class Change:
     cells: tuple[tuple[str, str, str], ...]
 
 
-def write_gate_page(path: Path, report: Mapping[str, Any]) -> None:
-    """Write the page; a file that is there already is replaced only when the new one is complete.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do next: a sentence, and the command for it, or "" where there is none."""
+
+    text: str
+    command: str = ""
+
+
+def write_gate_page(path: Path, report: GateReport, folder: str) -> None:
+    """Write the page; an existing file is replaced only when the new one is complete.
 
     Args:
-        path: of the HTML file; its folder is made.
-        report: what `Catalogue.gate` returns. Images that cannot be read become empty tiles with their name.
+        path: path of the HTML file; its folder is created.
+        report: the report. Images that cannot be read become empty tiles with their name.
+        folder: folder of the catalogue, for the commands.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    write_page(path, page(report))
+    write_page(path, page(report, folder))
 
 
-def page(report: Mapping[str, Any]) -> str:
-    """The text of the page."""
+def page(report: GateReport, folder: str) -> str:
+    """The HTML text of the page."""
     templates = environment()
     templates.filters |= {"thumbnail": thumbnail, "file": _file, "figure": _figure}
-    flips = report.get("flips") or []
     return templates.get_template("gate.html.j2").render(
         report=report,
-        passed=report["passed"],
         verdict=verdict(report),
         reasons=_reasons(report),
-        checks=checks(report),
-        changes=changes(report),
-        sample=_sample(report),
+        checks=check_rows(report),
+        changes=change_rows(report),
+        sample=_sample_rows(report),
         metrics=METRICS,
-        flips=flips[:SHOWN],
-        more=max(0, len(flips) - SHOWN),
-        bridges={DIRECTIONS[key]: value for key, value in (report.get("bridges") or {}).items() if key in DIRECTIONS},
+        flips=report.flips[:SHOWN],
+        more=max(0, len(report.flips) - SHOWN),
+        bridges={DIRECTIONS[name]: record for name, record in (report.bridges or {}).items() if name in DIRECTIONS},
         figures=FIGURES,
         cost=_cost(report),
-        steps=steps(report),
+        steps=next_steps(report, folder),
         probe=_probe(report),
     )
 
 
-def gate_lines(report: Mapping[str, Any]) -> list[str]:
-    """The report for a terminal, a line each."""
-    lines = [f"{'PASS' if report['passed'] else 'FAIL'}: {verdict(report)}"]
+def gate_lines(report: GateReport, folder: str) -> list[str]:
+    """The report for a terminal."""
+    lines = [f"{'PASS' if report.passed else 'FAIL'}: {verdict(report)}"]
     lines += [f"  {reason}" for reason in _reasons(report)]
-    if found := [change for change in (*changes(report), *_sample(report)) if change]:
-        lines += ["", *_table(found)]
-    if found_checks := checks(report):
-        lines += ["", *(f"{each.what}: {each.measured} ({each.limit}){_mark(each.kept)}" for each in found_checks)]
-    chosen = {key: value["chosen"] for key, value in (report.get("bridges") or {}).items() if "chosen" in value}
-    lines += [f"bridge, {DIRECTIONS.get(key, key)}: {kind}" for key, kind in chosen.items()]
-    lines += [f"measured on {words}" for words in [_probe(report)] if words]
-    lines += [f"backfill: {words}" for words in [_cost(report)] if words]
-    return [*lines, *(f"{what}: {command}" if command else what for what, command in steps(report))]
-
-
-def verdict(report: Mapping[str, Any]) -> str:
-    """The decision in a sentence."""
-    candidate, serving = report["candidate"], report["serving"]
-    return f"{candidate} may answer queries" if report["passed"] else f"{candidate} must not answer; {serving} goes on"
-
-
-def checks(report: Mapping[str, Any]) -> list[Check]:
-    """What was measured beside what is asked for; empty where nothing was measured."""
-    limits = report.get("thresholds") or {}
-    rows = (
-        ("old_retention", "kept on old classes", "at least", percent, "%"),
-        ("negative_flips", "old images found now and lost then", "at most", percent, "%"),
-        ("new_gain", "gain in recall@1 on new classes", "at least", _signed, "points"),
-    )
-    return [
-        Check(
-            name,
-            what,
-            f"{shown(value)} {unit}" if value is not None else "not measured",
-            f"{bound} {shown(limits[name])} {unit}",
-            None if value is None else bool(value <= limits[name] if bound == "at most" else value >= limits[name]),
-        )
-        for name, what, bound, shown, unit in rows
-        if name in limits
-        for value in [report.get(name)]
-    ]
-
-
-def changes(report: Mapping[str, Any]) -> list[Change]:
-    """What is found of old, new and all classes: serving → candidate; groups without queries are left out."""
-    groups = report.get("groups") or {}
-    return [
-        Change(
-            label,
-            f"{group['queries']} {'query' if group['queries'] == 1 else 'queries'}, "
-            f"{group['classes']} {'class' if group['classes'] == 1 else 'classes'}",
-            _cells(group["before"], group["after"]),
-        )
-        for key, label in GROUPS.items()
-        if (group := groups.get(key)) is not None
-    ]
-
-
-def steps(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What to do now: words, and a command or "" ."""
-    candidate, folder = report["candidate"], shlex.quote(str(report.get("catalogue", "FOLDER")))
-    if report["passed"]:
-        found = [("Next", f"scrubjay promote {folder} {candidate}")]
-        waiting = (report.get("backfill") or {}).get("items")
-        return [*found, ("Then, to bring older vectors up to date", f"scrubjay backfill {folder} --plan")][
-            : 2 if waiting else 1
+    changes = [*change_rows(report), *_sample_rows(report)]
+    if changes:
+        lines += ["", *_table(changes)]
+    checks = check_rows(report)
+    if checks:
+        lines += [
+            "",
+            *(f"{row.title}: {row.measured}, {row.limit}{_mark(row.passed)}; {row.evidence}" for row in checks),
         ]
+    for name, record in (report.bridges or {}).items():
+        lines.append(f"bridge, {DIRECTIONS.get(name, name)}: {record.chosen}")
+    if report.probe_images:
+        lines.append(f"measured on {_probe(report)}")
+    if report.backfill is not None:
+        lines.append(f"backfill: {_cost(report)}")
+    for step in next_steps(report, folder):
+        lines.append(f"{step.text}: {step.command}" if step.command else step.text)
+    return lines
+
+
+def verdict(report: GateReport) -> str:
+    """The decision in one sentence."""
+    if report.passed:
+        return f"{report.candidate} may answer queries"
+    return f"{report.candidate} must not answer queries; {report.serving} continues to"
+
+
+def check_rows(report: GateReport) -> list[CheckRow]:
+    """The limits beside what was measured."""
     return [
-        (_advice(report), ""),
-        ("To promote it all the same", f"scrubjay promote {folder} {candidate} --force"),
+        CheckRow(
+            check.name,
+            CHECKS[check.name],
+            _with_unit(check, check.measured),
+            _evidence(check),
+            f"{'at least' if check.kind == 'minimum' else 'at most'} {_with_unit(check, check.limit)}",
+            check.passed,
+        )
+        for check in report.checks
     ]
 
 
-def _advice(report: Mapping[str, Any]) -> str:
-    candidate = report["candidate"]
-    if not report.get("groups"):
-        return "Next: keep probe images (option probe.images) when the next classes are learned, and gate that one."
-    sample = report.get("sample") or {}
-    stored, anew = sample.get("stored"), sample.get("reindexed")
-    if stored and anew and anew["map_at_r"] > stored["map_at_r"]:
-        return (
-            f"Next: {candidate} sees well but reaches older vectors badly: a sample embedded anew has mAP@R "
-            f"{percent(anew['map_at_r'])} % instead of {percent(stored['map_at_r'])} %. Learn these classes with a "
-            f"method that stays nearer to {report['serving']}."
-        )
+def _with_unit(check: Check, value: float | None) -> str:
+    if value is None:
+        return "not measured"
+    return f"{_signed(value)} points" if check.name == "new_gain" else f"{percent(value)} %"
+
+
+def _evidence(check: Check) -> str:
+    """What the probe images allow to conclude, and how many of them the limit needs."""
+    if check.bound is None:
+        return "no probe image to judge by"
+    images = f"{check.images} probe {'image' if check.images == 1 else 'images'}"
+    bound = f"{'at most' if check.kind == 'minimum' else 'at least'} {_with_unit(check, check.bound)}"
+    evidence = f"by the evidence of {images} {bound}"
+    if check.bound == float("inf"):
+        evidence = f"{images}: too few for a conclusion"
+    if check.images_needed is not None and check.images_needed > check.images:
+        evidence += f"; {check.images_needed} images without a loss would prove that the limit is kept"
+    return evidence
+
+
+def change_rows(report: GateReport) -> list[ChangeRow]:
+    """Retrieval of old, new and all classes by the serving generation and by the candidate."""
+    rows = []
+    for name, label in GROUPS.items():
+        change = (report.groups or {}).get(name)
+        if change is not None:
+            size = f"{_counted(change.queries, 'query', 'queries')}, {_counted(change.classes, 'class', 'classes')}"
+            rows.append(ChangeRow(label, size, _cells(change.before, change.after)))
+    return rows
+
+
+def next_steps(report: GateReport, folder: str) -> list[Step]:
+    """What to do after this report."""
+    candidate, quoted = report.candidate, shlex.quote(folder)
+    if not report.passed:
+        return [
+            Step(_advice(report)),
+            Step("To promote it all the same", f"scrubjay promote {quoted} {candidate} --force"),
+        ]
+    steps = [Step("Next", f"scrubjay promote {quoted} {candidate}")]
+    if report.backfill is not None and report.backfill.items:
+        steps.append(Step("Then, to re-embed older items", f"scrubjay backfill {quoted} --plan"))
+    return steps
+
+
+def _advice(report: GateReport) -> str:
+    if not report.groups:
+        return "Next: learn the next classes with probe images (option probe.images), and judge that generation."
+    sample = report.sample
+    if sample is not None and sample.stored is not None and sample.reindexed is not None:
+        stored, reembedded = sample.stored.map_at_r, sample.reindexed.map_at_r
+        if reembedded > stored:
+            return (
+                f"Next: {report.candidate} retrieves well, but its queries do not reach older vectors well: with a "
+                f"sample re-embedded, mAP@R is {percent(reembedded)} % instead of {percent(stored)} %. Learn these "
+                f"classes with a method that stays nearer to {report.serving}."
+            )
     return "Next: learn these classes again, with more images of them or with a method that forgets less."
 
 
-def _reasons(report: Mapping[str, Any]) -> list[str]:
-    note = report.get("note")
-    return [*map(str, report.get("reasons") or ()), *([str(note)] if note else [])]
+def _reasons(report: GateReport) -> list[str]:
+    return [*report.reasons, *([report.note] if report.note else [])]
 
 
-def _sample(report: Mapping[str, Any]) -> list[Change]:
-    """A sample of the gallery: as it is stored, and embedded by the candidate."""
-    sample = report.get("sample") or {}
-    if not sample.get("stored") or not sample.get("reindexed"):
+def _sample_rows(report: GateReport) -> list[ChangeRow]:
+    """A sample of the gallery as it is stored, and re-embedded by the candidate."""
+    sample = report.sample
+    if sample is None or sample.stored is None or sample.reindexed is None:
         return []
-    return [
-        Change("embedded anew", f"a sample of {sample['items']} items", _cells(sample["stored"], sample["reindexed"]))
-    ]
+    return [ChangeRow("re-embedded", f"a sample of {sample.items} items", _cells(sample.stored, sample.reindexed))]
 
 
-def _cells(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[tuple[str, str, str], ...]:
-    return tuple((percent(before[key]), percent(after[key]), _signed(after[key] - before[key])) for key in METRICS)
+def _cells(before: Figures, after: Figures) -> tuple[tuple[str, str, str], ...]:
+    pairs = [(getattr(before, name), getattr(after, name)) for name in METRICS]
+    return tuple((percent(old), percent(new), _signed(new - old)) for old, new in pairs)
 
 
-def _signed(value: float | None) -> str:
+def _counted(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
+
+
+def _signed(value: float) -> str:
     shown = percent(value)
-    return shown if value is None or shown.startswith("−") else f"+{shown}"
+    return shown if shown.startswith("−") else f"+{shown}"
 
 
-def _table(rows: list[Change]) -> list[str]:
-    """Columns that line up: what, each metric before → after, and of how much."""
+def _table(rows: list[ChangeRow]) -> list[str]:
+    """Aligned columns: group, each metric before → after, size of the group."""
     cells = [["%", *METRICS.values(), ""]]
-    cells += [[row.label, *(f"{old} → {new} ({more})" for old, new, more in row.cells), row.size] for row in rows]
+    cells += [[row.label, *(f"{old} → {new} ({change})" for old, new, change in row.cells), row.size] for row in rows]
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
-def _mark(kept: bool | None) -> str:
-    return "" if kept is None else " ✓" if kept else " ✗"
-
-
-def _probe(report: Mapping[str, Any]) -> str:
-    probe = report.get("probe") or {}
-    if not probe.get("images"):
+def _mark(passed: bool | None) -> str:
+    if passed is None:
         return ""
-    of = "probe images" if probe["kind"] == "images" else "probe images, kept as embeddings and carried"
-    return f"{probe['images']:,} {of}"
+    return " ✓" if passed else " ✗"
 
 
-def _cost(report: Mapping[str, Any]) -> str:
-    cost = report.get("backfill")
-    if not cost:
+def _probe(report: GateReport) -> str:
+    if not report.probe_images:
+        return ""
+    kind = "probe images" if report.probe_kind == "images" else "probe images, kept as embeddings"
+    return f"{report.probe_images:,} {kind}"
+
+
+def _cost(report: GateReport) -> str:
+    cost = report.backfill
+    if cost is None:
         return ""
     return (
-        f"{cost['items']:,} items would be embedded anew, about {_duration(cost['seconds'])} at "
-        f"{cost['images_per_second']:,.0f} images/s here"
+        f"{cost.items:,} items would be re-embedded, in about {_duration(cost.seconds)} at "
+        f"{cost.images_per_second:,.0f} images/s here"
     )
 
 
 def _duration(seconds: float) -> str:
-    """Seconds as a person says them.
+    """Seconds in the unit that a person would use.
 
     >>> _duration(12.2), _duration(200), _duration(7300)
     ('12 s', '3 min', '2.0 h')
@@ -252,7 +287,7 @@ def _duration(seconds: float) -> str:
 
 
 def _figure(figures: Mapping[str, float], key: str) -> str:
-    """A bridge's figure: shares in per cent, cosines as they are."""
+    """A figure of a bridge: shares in per cent, cosines as they are."""
     value = figures.get(key)
     if value is None:
         return NOT_MEASURED
@@ -260,6 +295,6 @@ def _figure(figures: Mapping[str, float], key: str) -> str:
 
 
 def _file(uri: str) -> Path:
-    """The file that a uri names; for other places a name under which nothing lies."""
+    """The file of a URI; for other places a path that does not exist."""
     parts = urlsplit(uri) if uri.startswith("file://") else None
     return Path(uri if parts is None else unquote(parts.path))

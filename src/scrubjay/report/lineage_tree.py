@@ -1,10 +1,10 @@
-"""The line of generations, drawn for a terminal."""
+"""Draws the line of generations for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from scrubjay.generations.lineage import Generation
+from scrubjay.generations.generation import Generation
 
 
 def lines(
@@ -13,12 +13,12 @@ def lines(
     items: Mapping[str, int],
     turns: Sequence[tuple[str, str]],
 ) -> list[str]:
-    """A line for each generation, children under their parents, and one for each change of what answers.
+    """One line for each generation, children below their parents, and one for each change of the serving generation.
 
     Args:
         generations: oldest first.
-        answers: name of the one that answers queries.
-        items: how many are found by vectors of each.
+        answers: name of the generation that answers queries.
+        items: number of items that are found by vectors of each generation.
         turns: time and text of each change.
     """
     drawn: list[str] = []
@@ -39,23 +39,21 @@ def _draw(
 ) -> None:
     mark = "●" if generation.name == answers else "○"
     tail = "  ← answers queries" if generation.name == answers else ""
-    bridge = generation.info.get("bridges", {}).get("to_parent", {}).get("chosen")
-    over = f", bridge {bridge}" if bridge else ""
+    bridge = generation.info.bridges.get("to_parent")
+    over = "" if bridge is None else f", bridge {bridge.chosen}"
     drawn.append(f"{'│ ' * depth}{mark} {described(generation)}; {items.get(generation.name, 0)} items{over}{tail}")
     children = [each for each in generations if each.parent == generation.name]
     for position, child in enumerate(children):
-        # the last child goes on the line of its parent: what was tried and left stands aside
+        # the last child continues the line of its parent; earlier children branch off
         _draw(child, generations, answers, items, depth + (position < len(children) - 1), drawn)
 
 
 def described(generation: Generation) -> str:
-    """One line on a generation."""
-    info = generation.info
-    parent = f" from {info['parent']}" if info["parent"] else ""
-    new = info.get("measured", {}).get("new")
-    figures = (
-        f"; new classes: recall@1 {new['recall']['1']:.1%}, mAP@R {new['map_at_r']:.1%}"
-        if new and new["queries"]
-        else ""
-    )
-    return f"{generation.name}{parent} ({info['method']['name']}): {len(generation.classes)} classes{figures}"
+    """Describes a generation in one line."""
+    parent = f" from {generation.parent}" if generation.parent else ""
+    new = generation.info.measured.get("new")
+    figures = ""
+    if new is not None and new["queries"]:
+        figures = f"; new classes: recall@1 {new['recall']['1']:.1%}, mAP@R {new['map_at_r']:.1%}"
+    method = generation.info.method["name"]
+    return f"{generation.name}{parent} ({method}): {len(generation.classes)} classes{figures}"

@@ -15,12 +15,10 @@ Ramdas, Rinaldo, New England Journal of Statistics in Data Science 2024). No mat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scrubjay.search.query_log import Query
 
@@ -50,23 +48,6 @@ class Novelty:
     wealth: float
     alarm: bool
     groups: tuple[tuple[Query, ...], ...]
-
-
-def threshold(unknown: NDArray[np.float64], false_match_rate: float) -> float:
-    """The score above which a best hit counts as a match.
-
-    >>> threshold(np.arange(1.0, 20.0), 0.05)
-    19.0
-
-    Args:
-        unknown: float (n,), best scores of images whose class is not in the gallery.
-        false_match_rate: α, share of such images that may count as a match.
-
-    Returns:
-        q; where n is too small for α (n < 1/α − 1), infinity: then nothing can be called a match at that rate.
-    """
-    rank = math.ceil((len(unknown) + 1) * (1 - false_match_rate) - 1e-9)
-    return float(np.sort(unknown)[rank - 1]) if 1 <= rank <= len(unknown) else math.inf
 
 
 def expected_share(known: Sequence[float], needed: float) -> float:

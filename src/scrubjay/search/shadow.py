@@ -72,10 +72,10 @@ class Compared:
         return [*lines, "which of both is right, no query says: look at the images, or ask the gate."]
 
 
-def chosen(content: str, share: float) -> bool:
+def selected(content: str, share: float) -> bool:
     """Whether a query is to be answered by the shadow generation too.
 
-    >>> chosen("00" * 16, 0.1), chosen("ff" * 16, 0.1), chosen("ff" * 16, 1.0)
+    >>> selected("00" * 16, 0.1), selected("ff" * 16, 0.1), selected("ff" * 16, 1.0)
     (True, False, True)
 
     Args:

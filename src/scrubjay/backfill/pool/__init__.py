@@ -21,42 +21,40 @@ from scrubjay.errors import ConfigError, ImageError
 from scrubjay.types import Embeddings, Sample
 
 if TYPE_CHECKING:
-    from scrubjay.models.embedder import Embedder
+    from scrubjay.models.embedding import Encoder
 
 Chunk = Sequence[Sample]
 NICE = 10
 """The priority of what embeds, as of `nice`: below all that is interactive, above what is idle."""
 
 
-def load_embedder(generation: Path) -> Embedder:
-    """The embedder of the generation in a folder.
+def load_encoder(generation: Path, images: ImageOptions) -> Encoder:
+    """The encoder of the generation in a folder; images that cannot be decoded are skipped.
+
+    Images are decoded in the calling process: the number of processes is decided by the caller.
 
     Raises:
         CheckpointError: its files are damaged.
     """
     from scrubjay.generations.lineage import Lineage
+    from scrubjay.models.embedding import Encoder
 
     lineage = Lineage(generation.parent)
-    return lineage.network(lineage.get(generation.name)).embedder
+    lenient = images.model_copy(update={"on_error": "skip", "workers": 0})
+    return Encoder(lineage.network(lineage.get(generation.name)).embedder, lenient)
 
 
-def embed_chunk(embedder: Embedder, samples: Chunk, images: ImageOptions) -> Embeddings:
-    """Embed the images of a chunk; those that cannot be decoded are missing and listed, be it all of them.
-
-    They are decoded in the calling process: there are as many of these as was asked for.
-    """
+def embed_chunk(encoder: Encoder, samples: Chunk) -> Embeddings:
+    """Embed the images of a chunk; images that cannot be decoded are missing and listed, even if it is all of them."""
     import numpy as np
 
-    from scrubjay.models.embedding import embed, space_fingerprint
-
-    lenient = images.model_copy(update={"on_error": "skip", "workers": 0})
     try:
-        return embed(embedder, samples, lenient)
-    except ImageError:  # not one can be decoded
+        return encoder.embed(samples)
+    except ImageError:  # none can be decoded
         failures = tuple((str(sample.path), "cannot be decoded; save it again as JPEG or PNG.") for sample in samples)
         nothing = np.empty(0, np.int64)
-        vectors = np.empty((0, embedder.projection.out_features), np.float32)
-        return Embeddings(vectors, nothing, space_fingerprint(embedder, images), nothing, failures)
+        vectors = np.empty((0, encoder.embedder.projection.out_features), np.float32)
+        return Embeddings(vectors, nothing, encoder.fingerprint, nothing, failures)
 
 
 def lower_priority() -> None:
@@ -86,7 +84,7 @@ def embedded(
     """
     if jobs < 1:
         raise ConfigError(f"jobs = {jobs}: needed is 1 process or more.")
-    embedder = load_embedder(generation)  # what is wrong with it is said here, in one line
+    encoder = load_encoder(generation, images)  # what is wrong with it is said here, in one line
     if ray is not None:
         from scrubjay.backfill.pool import cluster
 
@@ -96,13 +94,11 @@ def embedded(
 
         yield from processes.embedded(generation, images, chunks, jobs)
     else:
-        yield from _here(embedder, images, chunks)
+        yield from _here(encoder, chunks)
 
 
-def _here(
-    embedder: Embedder, images: ImageOptions, chunks: Iterable[Chunk]
-) -> Generator[tuple[int, Embeddings], None, None]:
+def _here(encoder: Encoder, chunks: Iterable[Chunk]) -> Generator[tuple[int, Embeddings], None, None]:
     begin = lower_priority if sys.platform == "linux" else None
     with ThreadPoolExecutor(1, "embed", begin) as thread:
         for number, chunk in enumerate(chunks):
-            yield number, thread.submit(embed_chunk, embedder, chunk, images).result()
+            yield number, thread.submit(embed_chunk, encoder, chunk).result()

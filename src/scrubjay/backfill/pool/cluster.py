@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from scrubjay.backfill.pool import Chunk, embed_chunk, load_embedder, lower_priority
+from scrubjay.backfill.pool import Chunk, embed_chunk, load_encoder, lower_priority
 from scrubjay.data.images import ImageOptions
 from scrubjay.errors import ConfigError, StorageError
 from scrubjay.types import Embeddings, Sample
@@ -37,13 +37,12 @@ class Actor:
         import torch
 
         torch.set_num_threads(1)
-        self.embedder = load_embedder(Path(generation))
-        self.images = ImageOptions(**images)
+        self.encoder = load_encoder(Path(generation), ImageOptions(**images))
 
     def __call__(self, row: Row) -> Row:
         """A row with a chunk → a row with its number and its embeddings, as JSON and bytes."""
         samples = [Sample(Path(path), 0, box=tuple(box) if box else None) for path, box in json.loads(row["samples"])]
-        found = _columns(embed_chunk(self.embedder, samples, self.images))
+        found = _columns(embed_chunk(self.encoder, samples))
         return {"number": row["number"], "vectors": found.pop("vectors"), "rest": json.dumps(found)}
 
 

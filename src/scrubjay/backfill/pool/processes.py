@@ -14,19 +14,22 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scrubjay.backfill.pool import Chunk, embed_chunk, load_embedder, lower_priority
+from scrubjay.backfill.pool import Chunk, embed_chunk, load_encoder, lower_priority
 from scrubjay.data.images import ImageOptions
 from scrubjay.errors import StorageError
 from scrubjay.types import Embeddings, Sample
 
 if TYPE_CHECKING:
-    from scrubjay.models.embedder import Embedder
+    from scrubjay.models.embedding import Encoder
 
 ATTEMPTS = 3
 """How often a chunk is given to a process before its death is taken for the chunk's fault."""
 
-_embedder: Embedder | None = None
-_images: ImageOptions | None = None
+
+class _Worker:
+    """The state of a process of the pool between its tasks."""
+
+    encoder: Encoder | None = None
 
 
 @dataclass
@@ -95,14 +98,13 @@ def _pool(generation: Path, images: ImageOptions, jobs: int) -> ProcessPoolExecu
 
 
 def _begin(generation: Path, images: ImageOptions) -> None:
-    global _embedder, _images  # what a process of the pool has between its tasks
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
     threading.Thread(target=_die_with_parent, daemon=True).start()
     lower_priority()
     import torch
 
     torch.set_num_threads(1)
-    _embedder, _images = load_embedder(generation), images
+    _Worker.encoder = load_encoder(generation, images)
 
 
 def _die_with_parent() -> None:
@@ -113,6 +115,6 @@ def _die_with_parent() -> None:
 
 
 def _work(samples: list[Sample]) -> Embeddings:
-    if _embedder is None or _images is None:
+    if _Worker.encoder is None:
         raise RuntimeError("a task without its process's beginning")
-    return embed_chunk(_embedder, samples, _images)
+    return embed_chunk(_Worker.encoder, samples)

@@ -1,0 +1,116 @@
+"""The context of an open catalogue: everything in its folder, opened once and passed to whatever works on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from scrubjay.config import read_json
+from scrubjay.errors import CatalogueError, ConfigError, SpaceError
+from scrubjay.gallery.gallery import Gallery
+from scrubjay.gate.probe_set import ProbeSet
+from scrubjay.generations.bridge_paths import BridgePaths
+from scrubjay.generations.generation import Generation
+from scrubjay.generations.lineage import Lineage
+from scrubjay.generations.serving import Serving, ServingFile
+from scrubjay.models.embedding import Encoder
+from scrubjay.stores import Space, open_store
+from scrubjay.types import Embeddings, Sample
+from scrubjay.workspace.calibrations import Calibrations
+from scrubjay.workspace.migrations import migrated
+from scrubjay.workspace.options import CatalogueOptions
+
+
+class Workspace:
+    """An open catalogue. What is read of generations is kept in memory, because they never change.
+
+    Args:
+        folder: folder of the catalogue; a catalogue of an older format is migrated.
+
+    Attributes:
+        folder: folder of the catalogue.
+        options: options that it was made with.
+        lineage: the generations.
+        serving: the file that says which generation answers queries.
+        gallery: the items and their vectors.
+        bridge_paths: bridges between the spaces of the generations.
+        probe_set: held-out images by which generations are judged.
+
+    Raises:
+        CatalogueError: the folder is not a catalogue.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "catalogue.json"
+        if not os.path.isfile(path):
+            raise CatalogueError(f"{folder}: no catalogue here; make one first: scrubjay init {folder}")
+        try:
+            values = read_json(path)
+        except ConfigError as error:
+            raise CatalogueError(f"{error} Restore {path}; the generations beside it are intact.") from None
+        self.folder = folder
+        self.gallery = Gallery(open_store(values.get("store") or f"lancedb://{(folder / 'gallery').absolute()}"))
+        values = migrated(folder, values, self.gallery.store)
+        values.pop("format")
+        self.options = CatalogueOptions.parse(values, str(path))
+        self.lineage = Lineage(folder / "generations")
+        self.serving = ServingFile(folder)
+        self.bridge_paths = BridgePaths(self.lineage)
+        self.probe_set = ProbeSet(folder / "probe")
+        self._encoders: dict[str, Encoder] = {}
+
+    def serving_generation(self, serving: Serving | None = None) -> Generation:
+        """The generation that answers queries.
+
+        Args:
+            serving: content of the serving file, where it has been read already.
+
+        Raises:
+            CatalogueError: nothing was learned yet.
+        """
+        name = (serving or self.serving.read()).generation
+        if name is None:
+            raise CatalogueError(f"{self.folder}: nothing was learned yet: scrubjay learn {self.folder} PHOTOS")
+        return self.lineage.get(name)
+
+    def encoder(self, generation: Generation) -> Encoder:
+        """The network of a generation with the image options of the catalogue, loaded and checked once.
+
+        Raises:
+            SpaceError: its vectors would not be those of the generation, since its weights or the options changed.
+        """
+        encoder = self._encoders.get(generation.fingerprint)
+        if encoder is None:
+            encoder = Encoder(self.lineage.network(generation).embedder, self.options.images)
+            if encoder.fingerprint != generation.fingerprint:
+                raise SpaceError(
+                    f"{self.folder}: the vectors would not be those of {generation.name}: its weights, images.size or "
+                    "images.resize were changed after it was made; restore them."
+                )
+            self._encoders[generation.fingerprint] = encoder
+        return encoder
+
+    def embed(self, generation: Generation, samples: Sequence[Sample]) -> Embeddings:
+        """Embed images with a generation; see `Encoder.embed` and `encoder`."""
+        return self.encoder(generation).embed(samples)
+
+    def calibrations(self, generation: Generation) -> Calibrations:
+        """The calibrations of a generation's queries.
+
+        Raises:
+            CheckpointError: their file is damaged.
+        """
+        return Calibrations.load(self.calibrations_path(generation))
+
+    def calibrations_path(self, generation: Generation) -> Path:
+        """Path of the file that holds the calibrations of a generation."""
+        return self.folder / "calibration" / f"{generation.name}.json"
+
+    def searched_spaces(self, generation: Generation) -> list[Space]:
+        """The spaces of the gallery that queries of a generation can search, nearest first."""
+        return self.bridge_paths.reachable(generation.name, self.gallery.store.spaces())
+
+    def generation_of(self, space: Space) -> Generation | None:
+        """The generation that a space is named after; None where it is not on disk."""
+        return self.lineage.by_name().get(space.generation)
