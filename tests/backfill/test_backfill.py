@@ -344,27 +344,38 @@ def test_without_a_journal_there_is_nothing_to_tell(tmp_path: Path) -> None:
 
 WORKER = """
 import sys
+import signal
 from pathlib import Path
 from scrubjay.backfill import Backfill, Limits, limits
 from scrubjay.io.journal import Journal
 from scrubjay.stores import Space, open_store
 from tiny import IMAGES
 
+class Halting(Journal):
+    def write(self, event, **values):
+        super().write(event, **values)
+        if sum(line["event"] == "batch" for line in self.read()) == int(sys.argv[5]):
+            signal.pause()  # until it is killed
+
 if __name__ == "__main__":
     limits.BATCH = 16  # as in the tests
     folder, jobs = Path(sys.argv[1]), int(sys.argv[2])
     store = open_store(f"lancedb://{folder / 'gallery'}")
     space = Space("g1", int(sys.argv[3]), sys.argv[4], "g1")
-    work = Backfill(store, space, folder / "generations" / "g1", IMAGES, Journal(folder / "backfill" / "g1.jsonl"))
+    work = Backfill(store, space, folder / "generations" / "g1", IMAGES, Halting(folder / "backfill" / "g1.jsonl"))
     print(work.run([item.id for item in store.items()], Limits(jobs=jobs)).complete)
 """
 
 
-def killed(shop: Shop, jobs: int, batches: int, delay: float) -> bool:
-    """Start a backfill in a process of its own and kill it a moment after so many more batches; whether it was."""
+def killed(shop: Shop, jobs: int, batches: int, delay: float = 0.0, halt: int = -1) -> bool:
+    """Start a backfill in a process of its own and kill it a moment after so many more batches; whether it was.
+
+    It waits for that by itself once its journal has `halt` batches.
+    """
     script = shop.folder / "worker.py"
     script.write_text(WORKER)
     command = [sys.executable, str(script), str(shop.folder), str(jobs), str(shop.new.dim), shop.new.fingerprint]
+    command.append(str(halt))
     before = count(shop)
     with subprocess.Popen(
         command,
@@ -385,7 +396,7 @@ def count(shop: Shop) -> int:
 
 def test_a_killed_backfill_goes_on_where_it_was(tmp_path: Path) -> None:
     shop = opened(tmp_path / "shop", 200)
-    assert killed(shop, 1, 2, 0.0)
+    assert killed(shop, 1, 2, halt=2)
     told = read_journal(shop.journal)
     assert (told.state, told.items) == ("interrupted", 200)
     held = len(shop.vectors())

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from multiprocessing import active_children
@@ -21,6 +20,7 @@ from scrubjay.generations.lineage import Lineage
 from scrubjay.models.embedding import embed
 from scrubjay.types import Embeddings, Sample
 from tiny import IMAGES, NETWORK, learner, paint
+from waiting import GUARD, until
 
 Chunks = list[list[Sample]]
 
@@ -139,12 +139,9 @@ def test_processes_end_with_what_started_them(
         os.killpg(master.pid, kind)  # as a terminal does, workers and all
     else:
         master.kill()
-    _, told = master.communicate(timeout=60)
+    _, told = master.communicate(timeout=GUARD)
     assert told.count("Traceback") <= 1, "the workers were not to be asked"
-    deadline = time.monotonic() + 60
-    while any(alive(pid) for pid in pids):
-        assert time.monotonic() < deadline, "a process outlived its master"
-        time.sleep(0.05)
+    until(lambda: not any(alive(pid) for pid in pids))
 
 
 def alive(pid: int) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tiny import TINY, Call, photos
+from waiting import GUARD, until
 
 
 @pytest.fixture
@@ -196,10 +197,9 @@ def test_ctrl_c_and_the_same_command_again(shop: Path, tmp_path: Path, call: Cal
         stderr=subprocess.PIPE,
         text=True,
     )
-    while process.poll() is None and not (shop / "session-g1.safetensors").exists():
-        pass
+    until((shop / "session-g1.safetensors").exists, process)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=GUARD)
     assert process.returncode == 130, err
     assert "give the same command again" in err
     assert "Traceback" not in err

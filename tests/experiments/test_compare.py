@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from scrubjay.io.locking import locked
 from scrubjay.methods import method
 from scrubjay.models.checkpoint import load_tensors
 from tiny import Call
+from waiting import GUARD, until
 
 SCRIPT = Path(sys.executable).with_name("scrubjay")
 DIVERGES = "mmd:alpha=1e39"
@@ -171,31 +172,30 @@ def test_what_was_lost_is_made_again(
 
 def test_what_was_killed_goes_on(recipe: Path, tmp_path: Path) -> None:
     command = [SCRIPT, "compare", recipe, "--methods", "finetune", "--out", tmp_path, "--set", "training.epochs=3000"]
-    run, steps = tmp_path / "runs" / "finetune-s0", []
-    for stop, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as going:
-            before = (run / "session0.safetensors").stat().st_mtime_ns if (run / "session0.safetensors").exists() else 0
-            wait_for(lambda before=before: (run / "session0.safetensors").stat().st_mtime_ns > before)
-            going.send_signal(stop)
-            _, err = going.communicate(timeout=60)
-        assert going.returncode == code
-        wait_for(lambda: free(run))  # the worker of a master that is gone saves and ends too
+    run = tmp_path / "runs" / "finetune-s0"
+    checkpoint = run / "session0.safetensors"
+
+    def step() -> int:
+        return int(load_tensors(checkpoint, "")[1]["step"]) if checkpoint.exists() else 0
+
+    def stopped(stop: signal.Signals, condition: Callable[[], bool]) -> tuple[int, str, int]:
+        """Exit code, errors and last step of a comparison that gets a signal when a condition holds."""
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as master:
+            until(condition, master)
+            master.send_signal(stop)
+            _, err = master.communicate(timeout=GUARD)
+        until(lambda: free(run))  # the worker of a master that is gone saves and ends too
         assert not (run / "result.json").exists()
-        steps.append(load_tensors(run / "session0.safetensors", "")[1]["step"])
-        assert ("give the same command again" in err) == (stop == signal.SIGINT)
-    assert 5 < steps[0] < steps[1], "it began again"
+        return master.returncode, err, step()
 
-
-def wait_for(condition: Any, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if condition():
-                return
-        except FileNotFoundError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
+    code, err, first = stopped(signal.SIGKILL, lambda: step() >= 50)
+    assert code == -signal.SIGKILL
+    assert "give the same command again" not in err
+    written = checkpoint.stat().st_mtime_ns
+    code, err, second = stopped(signal.SIGINT, lambda: checkpoint.stat().st_mtime_ns != written)
+    assert code == 130
+    assert "give the same command again" in err
+    assert 50 <= first < second, "it began again"
 
 
 def free(run: Path) -> bool:

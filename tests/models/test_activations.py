@@ -16,6 +16,7 @@ from scrubjay.errors import ImageError, StorageError
 from scrubjay.models.activations import Activations
 from scrubjay.models.embedder import Embedder
 from scrubjay.types import Sample
+from waiting import GUARD
 
 IMAGES = tiny.IMAGES.model_copy(update={"views": 2})
 FROZEN = tiny.NETWORK.model_copy(update={"frozen": "layer1"})
@@ -236,7 +237,7 @@ def test_two_processes_share_a_file(embedder: Embedder, tmp_path: Path) -> None:
     of, here = samples(tmp_path), Path(__file__).parent
     command = [sys.executable, "-c", WORK, str(here.parent), str(here), str(tmp_path)]
     going = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    totals = [float(process.communicate(timeout=300)[0]) for process in going]
+    totals = [float(process.communicate(timeout=GUARD)[0]) for process in going]
     keys = [(index, seed) for seed in range(2) for index in range(6)]
     with torch.no_grad():
         expected = sum(float(embedder.prepare(train(of).__getitems__([key]).images).double().sum()) for key in keys)
