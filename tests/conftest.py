@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from tiny import Call
 
 settings.register_profile("scrubjay", deadline=None)
 settings.load_profile("scrubjay")
+
+
+def pytest_configure() -> None:
+    """Undo an ignored SIGINT, which a run in the background inherits: processes under test would ignore it too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
