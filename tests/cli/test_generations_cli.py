@@ -69,7 +69,7 @@ def test_from_learning_to_pruning(shop: Catalogue, call: Call, tmp_path: Path) -
     assert code == 0
     assert out.startswith("embedded 3 items in ")
     assert "7 items are still found by older vectors" in out
-    code, out, _ = call("backfill", "shop", "--budget", "60s", "--until-recall", "1.0", "--rate", "1000")
+    code, out, _ = call("backfill", "shop", "--budget", "9h", "--until-recall", "1.0", "--rate", "1000")
     assert (code, out.startswith("embedded 7 items in ")) == (0, True)
     assert "audited: every item whose image can be had is embedded" in out
     assert call("backfill", "shop", "--plan") == (0, "nothing to do: every item is embedded by g1.\n", "")

@@ -11,6 +11,7 @@ from scrubjay.errors import CheckpointError, ImageError
 from scrubjay.search.query_log import Query, QueryLog
 from scrubjay.search.shadow import Shadowing, answer_pending, compare, selected
 from scrubjay.types import Hit
+from waiting import GUARD, until
 
 HASHES = st.binary(min_size=16, max_size=16).map(bytes.hex)
 
@@ -96,9 +97,9 @@ def test_thread_drains_the_log_and_what_comes_later(log):
 
     shadowing = Shadowing(log, answer, pause=0.01)
     shadowing.start()
-    assert all(seen.acquire(timeout=30) for _ in range(5))
+    assert all(seen.acquire(timeout=GUARD) for _ in range(5))
     log.append(query(9))
-    assert more.acquire(timeout=30)
+    assert more.acquire(timeout=GUARD)
     shadowing.stop()
     assert len(log.answered("g2")) == 6
 
@@ -108,18 +109,17 @@ def test_thread_ends_after_the_query_in_hand(log):
 
     def answer(query):
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(GUARD)
         return [hit("a")]
 
     shadowing = Shadowing(log, answer, pause=0.01)
     shadowing.start()
-    assert begun.wait(30)
+    assert begun.wait(GUARD)
     stopping = threading.Thread(target=shadowing.stop)
     stopping.start()
-    while not shadowing._end.is_set():
-        pass
+    until(shadowing._end.is_set)
     go_on.set()
-    stopping.join(30)
+    stopping.join(GUARD)
     assert not stopping.is_alive()
     assert len(log.answered("g2")) == 1
 
@@ -138,7 +138,7 @@ def test_error_in_the_thread_is_logged_and_tried_again(log, error, caplog):
 
     shadowing = Shadowing(log, answer, pause=0.001)
     shadowing.start()
-    assert done.wait(30)
+    assert done.wait(GUARD)
     shadowing.stop()
     assert asked[:2] == ["/0.jpg", "/0.jpg"]
     assert len(log.answered("g2")) == 5
