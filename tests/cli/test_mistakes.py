@@ -186,7 +186,7 @@ def test_ctrl_c_and_the_same_command_again(shop: Path, tmp_path: Path, call: Cal
     photos(tmp_path / "summer", "fig", "lime")
     shutil.copytree(shop, tmp_path / "whole")
     config = json.loads((shop / "catalogue.json").read_text())
-    config["training"] |= {"epochs": 400, "increment_epochs": 400, "checkpoint_every": 10}
+    config["training"] |= {"epochs": 200, "increment_epochs": 200, "checkpoint_every": 10}
     for folder in ("shop", "whole"):
         (tmp_path / folder / "catalogue.json").write_text(json.dumps(config))
     assert call("learn", "whole", "summer")[0] == 0
