@@ -27,7 +27,7 @@ check: $(SETUP)  ## format, lint, types, import floors
 check-all: check  ## everything: the slow tests too, then the others with the arithmetic of other processors
 	$(BIN)/pytest -n 2 --dist loadfile -m "slow or not slow"
 	for variant in "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41" \
-			"ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2" "OMP_NUM_THREADS=2"; do \
+			"ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2" "OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE"; do \
 		echo "== $$variant"; env $$variant $(BIN)/pytest -n 2 --dist loadfile || exit 1; \
 	done
 

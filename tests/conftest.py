@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Networks of these sizes gain nothing from threads, and two that spin for each other's cores lose seconds.
@@ -40,6 +41,18 @@ def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import killing
 
     return killing.template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Computes with one thread, here and in processes that a test starts: results to the bit depend on their number."""
+    import torch
+
+    threads = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from tiny import IMAGES, NETWORK, learner, paint
 from waiting import GUARD, until
 
 Chunks = list[list[Sample]]
+pytestmark = pytest.mark.usefixtures("one_thread")  # which the processes of a pool compute with
 
 
 @pytest.fixture(scope="module")

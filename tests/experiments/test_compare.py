@@ -62,10 +62,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compared(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A comparison by processes of their own, one at a time; one of its runs diverges."""
+    """A comparison by processes of their own, one at a time, of one thread each; one of its runs diverges."""
     out = tmp_path_factory.mktemp("compared") / "out"
     command = [SCRIPT, "compare", recipe, "--methods", f"finetune,{DIVERGES},l2", "--out", out]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 1, done
     assert done.stderr.startswith(f"failed: {DIVERGES}, seed 0: session 2, step 0: ")
     assert "is not finite" in done.stderr
@@ -142,6 +143,7 @@ def test_the_second_time_nothing_runs(compared: Path, recipe: Path, call: Call) 
     assert not board(compared)["failed"]
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_at_a_time_give_the_same_to_the_bit(compared: Path, recipe: Path, call: Call, tmp_path: Path) -> None:
     if (os.cpu_count() or 1) < 2:
         pytest.skip("one core")
@@ -154,6 +156,7 @@ def test_two_at_a_time_give_the_same_to_the_bit(compared: Path, recipe: Path, ca
             assert (tmp_path / "two" / file).read_bytes() == (compared / file).read_bytes()
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_what_was_lost_is_made_again(
     compared: Path, recipe: Path, call: Call, tmp_path: Path, started: list[tuple[str, str | None]]
 ) -> None:
