@@ -133,6 +133,14 @@ def test_roots_give_the_shrunk_covariance() -> None:
     assert flat.abs().max() < 1e-5
 
 
+def test_a_covariance_of_few_images_has_a_root_without_shrinkage() -> None:
+    """Stored as float32, a covariance of low rank has eigenvalues a little below 0: Cholesky alone would refuse it."""
+    few = draw(1, 512, seed=5)
+    covariance = (few.T @ few).float()
+    root = roots(covariance[None], 0.0)[0]
+    torch.testing.assert_close(root @ root.T, covariance, rtol=0, atol=1e-4 * float(covariance.trace()))
+
+
 def test_the_feature_matrix_is_that_of_the_sessions_images(tmp_path: Path) -> None:
     first, _ = tiny.two_sessions(tmp_path)
     learner = tiny.learner("feature_replay", elastic=1.0)

@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from scrubjay.losses._linalg import eigh
+
 Layer = nn.Conv2d | nn.Linear
 Sums = tuple[Tensor, Tensor, Tensor]
 
@@ -56,16 +58,20 @@ class LowRank(nn.Module):
         return (x @ self.directions * self.excess) @ self.directions.mT + self.rest * x
 
     @torch.no_grad()
-    def mix(self, new: Tensor, share: float) -> None:
+    def mix(self, new: Tensor, share: float, name: str = "a matrix of second moments") -> None:
         """M ← (1 − a)·M + a·new, cut to the rank again.
 
         Args:
             new: (groups, n, n), symmetric.
             share: a, 0 … 1.
+            name: what `new` is, for the error message.
+
+        Raises:
+            ConfigError: `new` contains NaN or infinity.
         """
         identity = torch.eye(new.shape[1], device=new.device).expand_as(new)
         mixed = (1 - share) * self(identity) + share * new
-        values, vectors = torch.linalg.eigh(mixed.double())
+        values, vectors = eigh(mixed, name)
         values = values.clamp_min(0)
         others = values[:, : -self.rank]
         rest = others.mean(1) if others.shape[1] else values.new_zeros(len(values))

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from scrubjay.losses._linalg import svd
 from scrubjay.losses._precision import full_precision
 from scrubjay.losses.l2 import l2
 
@@ -52,8 +53,11 @@ def procrustes(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         (d, d) orthogonal; apply it as `a @ R`.
 
+    Raises:
+        ConfigError: a vector contains NaN or infinity.
+
     Source: Schönemann, A Generalized Solution of the Orthogonal Procrustes Problem, Psychometrika 1966.
     """
-    U, _, Vh = torch.linalg.svd(a.T @ b)
+    U, _, Vh = svd(a.T @ b, "the correlation of the two spaces")
     R: Tensor = U @ Vh
     return R

@@ -31,6 +31,7 @@ from torch.nn.functional import normalize
 
 from scrubjay.components.drift import Drift
 from scrubjay.components.memory import Choice, Memory
+from scrubjay.losses._linalg import square_root
 from scrubjay.losses._precision import full_precision
 from scrubjay.losses.cross_entropy import cross_entropy
 from scrubjay.losses.elastic import elastic, feature_matrix
@@ -170,7 +171,7 @@ def spread(means: Tensor, root: Tensor, noise: Tensor) -> Tensor:
 
 @torch.no_grad()
 def roots(covariance: Tensor, shrinkage: float) -> Tensor:
-    """Σ̂^½ by Cholesky, lower triangular: Σ̂ = (1 − γ)Σ + γ·(tr Σ/d)·I + 1e-6·(tr Σ/d)·I + 1e-12·I.
+    """R with R Rᵀ = Σ̂ = (1 − γ)Σ + γ·(tr Σ/d)·I + 1e-6·(tr Σ/d)·I + 1e-12·I: the Cholesky factor where there is one.
 
     Args:
         covariance: (…, d, d) Σ.
@@ -182,5 +183,5 @@ def roots(covariance: Tensor, shrinkage: float) -> Tensor:
     wide = covariance.cpu().double()
     level = wide.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
     eye = torch.eye(wide.shape[-1], dtype=wide.dtype)
-    factor: Tensor = torch.linalg.cholesky((1 - shrinkage) * wide + ((shrinkage + 1e-6) * level + 1e-12) * eye)
-    return factor.to(covariance)
+    shrunk = (1 - shrinkage) * wide + ((shrinkage + 1e-6) * level + 1e-12) * eye
+    return square_root(shrunk, "the covariance of a class").to(covariance)

@@ -92,8 +92,8 @@ class Moments(Method):
                 watch.add(self.network.embedder(batch.images))
         total = int(self.counted) + watch.images
         for name, A, G in watch.means():
-            self._of(name).inputs.mix(A, watch.images / total)
-            self._of(name).effects.mix(G, watch.images / total)
+            self._of(name).inputs.mix(A, watch.images / total, f"the second moment of the inputs of layer {name!r}")
+            self._of(name).effects.mix(G, watch.images / total, f"the second moment of the gradients at layer {name!r}")
         self.counted.fill_(total)
 
     def _moved(self) -> Tensor:
