@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import tiny
-from scrubjay.components.drift import adversarial_drift, linear_map, pushed, remember, ridge_map, seen
+from scrubjay.components.drift import adversarial_drift, linear_map, pushed, ridge_map, seen, update_memory
 from scrubjay.components.memory import Memory
 from scrubjay.losses.drift import drift
 from scrubjay.types import Batch
@@ -67,7 +67,7 @@ def test_a_common_translation_or_none_is_recovered(kind: str) -> None:
     for shift in (torch.zeros(D), draw(D, seed=9)) if kind in ("sdc", "adc") else (torch.zeros(D),):
         memory = stored()
         means, vectors = memory.means.clone(), memory.vectors.clone()
-        remember(memory, kind, KEEPS, Space(lambda x, by=shift: x + by), IMAGES)  # type: ignore[arg-type]
+        update_memory(memory, kind, KEEPS, Space(lambda x, by=shift: x + by), IMAGES)  # type: ignore[arg-type]
         torch.testing.assert_close(memory.means[:2], means + shift, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(memory.vectors[:6], normalize(vectors + shift, dim=1), rtol=1e-4, atol=1e-5)
 
@@ -76,7 +76,7 @@ def test_ridge_recovers_a_linear_map() -> None:
     A = draw(D, D, seed=1)
     memory = stored()
     means, vectors = memory.means.clone(), memory.vectors.clone()
-    remember(memory, "ridge", KEEPS, Space(lambda x: x @ A.T), IMAGES)
+    update_memory(memory, "ridge", KEEPS, Space(lambda x: x @ A.T), IMAGES)
     torch.testing.assert_close(memory.means[:2], means @ A.T, rtol=1e-2, atol=1e-2)
     torch.testing.assert_close(memory.vectors[:6], normalize(vectors @ A.T, dim=1), rtol=1e-2, atol=1e-2)
     z = normalize(draw(40, D), dim=1)
@@ -110,7 +110,7 @@ def test_sdc_is_the_papers_step_in_blocks() -> None:
     memory = Memory(D)
     memory.keep(normalize(draw(600, D, seed=2), dim=1), torch.arange(600) % 300)  # more than a block
     before = memory.means.clone()
-    remember(memory, "sdc", KEEPS, network, passing(z_o, torch.full((40,), 300)))
+    update_memory(memory, "sdc", KEEPS, network, passing(z_o, torch.full((40,), 300)))
     torch.testing.assert_close(memory.means[:300], before + drift(z_o, z_o @ turned(0.4).T, before))
 
 
@@ -166,7 +166,7 @@ def test_pushing_brings_images_nearer_to_the_mean() -> None:
 def test_the_first_session_and_an_empty_memory_only_keep(kind: str) -> None:
     for teacher in (None, KEEPS):
         memory = Memory(D)
-        remember(memory, kind, teacher, KEEPS, IMAGES)  # type: ignore[arg-type]
+        update_memory(memory, kind, teacher, KEEPS, IMAGES)  # type: ignore[arg-type]
         assert memory.known.tolist() == [2, 3, 4]
         z, labels = seen(None, KEEPS, IMAGES)[1:]
         torch.testing.assert_close(memory.means[3], z[labels == 3].mean(0))
@@ -176,14 +176,14 @@ def test_the_first_session_and_an_empty_memory_only_keep(kind: str) -> None:
 def test_a_session_without_images_moves_nothing(kind: str) -> None:
     memory = stored()
     before = tiny.weights(memory)
-    remember(memory, kind, KEEPS, Space(lambda x: -x), lambda: iter(()))  # type: ignore[arg-type]
+    update_memory(memory, kind, KEEPS, Space(lambda x: -x), lambda: iter(()))  # type: ignore[arg-type]
     assert tiny.same(tiny.weights(memory), before)
 
 
 def test_none_leaves_what_is_stored() -> None:
     memory = stored()
     before = memory.vectors.clone()
-    remember(memory, "none", KEEPS, Space(lambda x: -x), IMAGES)
+    update_memory(memory, "none", KEEPS, Space(lambda x: -x), IMAGES)
     assert torch.equal(memory.vectors[:6], before)
     assert memory.known.tolist() == [0, 1, 2, 3, 4]
 
@@ -192,6 +192,6 @@ def test_none_leaves_what_is_stored() -> None:
 def test_a_single_image_is_enough(kind: str) -> None:
     memory = stored()
     network = Space(lambda x: x @ turned(0.1).T)
-    remember(memory, kind, KEEPS, network, passing(normalize(draw(1, D), dim=1), torch.tensor([2])))  # type: ignore[arg-type]
+    update_memory(memory, kind, KEEPS, network, passing(normalize(draw(1, D), dim=1), torch.tensor([2])))  # type: ignore[arg-type]
     assert torch.isfinite(memory.means).all()
     assert memory.known.tolist() == [0, 1, 2]

@@ -196,7 +196,7 @@ def test_the_teacher_is_the_last_network_and_stays(name: str, tmp_path: Path) ->
 
 
 @every_method
-def test_says_whether_it_remembers(name: str, tmp_path: Path) -> None:
+def test_says_whether_it_keeps_a_memory(name: str, tmp_path: Path) -> None:
     """What is kept of a session and cannot be made up for later; parts that learn anew in every session are not."""
     first, _ = tiny.two_sessions(tmp_path)
     learner = learn_first(name, first)
@@ -206,7 +206,7 @@ def test_says_whether_it_remembers(name: str, tmp_path: Path) -> None:
         for key, value in learner.state_dict().items()
         if not key.startswith(("network.", "teacher.", "metric.")) and not torch.equal(value, fresh[key])
     }
-    assert bool(kept) == learner.remembers
+    assert bool(kept) == learner.has_memory
 
 
 @every_method

@@ -39,7 +39,7 @@ class Space(Protocol):
 
 
 @torch.no_grad()
-def remember(memory: Memory, kind: Drift, teacher: Space | None, network: Space, batches: Pass) -> None:
+def update_memory(memory: Memory, kind: Drift, teacher: Space | None, network: Space, batches: Pass) -> None:
     """At the end of a session: move what is stored, then keep what the session's classes look like.
 
     Args:

@@ -76,7 +76,7 @@ class SessionLearner:
             raise ConfigError(
                 f"method {name!r} trains on the images of all sessions, which a catalogue does not keep; take mmd."
             )
-        if kind.remembers and previous not in (None, name):
+        if kind.has_memory and previous not in (None, name):
             raise ConfigError(
                 f"method {name!r} protects only what was learned with it, and the generation to be trained further was "
                 f"learned with {previous!r}: go on with {previous!r}, or take a method without a memory, such as mmd."

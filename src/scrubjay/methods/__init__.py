@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from scrubjay import plugins
 from scrubjay.components.averaging import average, keep_share
-from scrubjay.components.drift import Drift, remember
+from scrubjay.components.drift import Drift, update_memory
 from scrubjay.components.memory import Memory
 from scrubjay.components.metric import Metric
 from scrubjay.config import Config
@@ -71,13 +71,13 @@ class Method(nn.Module):
         figures: what `loss` found that is worth seeing but is no term: logged beside the terms, never summed.
         own_start: its initial session cannot be taken over from another method's run: it is learned in another way
             than that of plain fine-tuning, or watched while it is learned.
-        remembers: it protects only classes that were learned with it, by what it kept of them.
+        has_memory: it protects only classes that were learned with it, by what it kept of them.
     """
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     needs_old_images: ClassVar[bool] = False
     own_start: ClassVar[bool] = False
-    remembers: ClassVar[bool] = False
+    has_memory: ClassVar[bool] = False
     uses_teacher: bool = False
     teacher: Network
 
@@ -89,12 +89,12 @@ class Method(nn.Module):
         self.first_label = self.new_classes = 0
         self.progress = 0.0
         self.figures: dict[str, float] = {}
-        self.memory = self.remembered()
+        self.memory = self.make_memory()
         self.uses_teacher = self.uses_teacher or self.options.average != 1 or self.options.drift != "none"
         if self.uses_teacher:
             self.teacher = copy.deepcopy(network).requires_grad_(False)
 
-    def remembered(self) -> Memory | None:
+    def make_memory(self) -> Memory | None:
         """An empty memory of what the method keeps of its classes: their means where drift is compensated."""
         return None if self.options.drift == "none" else Memory(self.network.options.dim)
 
@@ -124,11 +124,13 @@ class Method(nn.Module):
         if self.has_past and self.options.average != 1:
             share = self.options.average
             if share == "lstkc":
-                share = keep_share((self.recall(batch.images)[0], self.network(batch.images)[0]) for batch in images())
+                share = keep_share(
+                    (self.teacher_outputs(batch.images)[0], self.network(batch.images)[0]) for batch in images()
+                )
             average(self.network, self.teacher, float(share))
         if self.memory is not None:
             teacher = self.teacher.embedder if self.has_past and self.uses_teacher else None
-            remember(self.memory, self.options.drift, teacher, self.network.embedder, images)
+            update_memory(self.memory, self.options.drift, teacher, self.network.embedder, images)
 
     def plasticity(self, z: Tensor, logits: Tensor, labels: Tensor) -> Losses:
         """What learns the new classes: cross entropy over their logits, and the metric loss."""
@@ -143,7 +145,7 @@ class Method(nn.Module):
         return 0 if self.needs_old_images else self.first_label
 
     @torch.no_grad()
-    def recall(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def teacher_outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's embeddings (B, d) and old logits (B, n) of the same augmented images."""
         z, logits = self.teacher(images)
         return z, logits

@@ -62,7 +62,7 @@ class Adversarial(Method):
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:
-            z_o, _ = self.recall(batch.images)
+            z_o, _ = self.teacher_outputs(batch.images)
             losses |= self.reversal(z_n, z_o) if self.options.form == "reversal" else self.alternating(z_n, z_o)
         return losses
 

@@ -42,6 +42,6 @@ class Affinity(Method):
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:
-            z_o, _ = self.recall(batch.images)
+            z_o, _ = self.teacher_outputs(batch.images)
             losses["affinity"] = self.options.weight * affinity(z_o, z_n, batch.labels, self.options.temperature)
         return losses

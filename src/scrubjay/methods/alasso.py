@@ -48,7 +48,7 @@ class ALASSO(Method):
     """Fine-tuning + c Σ f, an asymmetric quadratic around θ*."""
 
     own_start = True
-    remembers = True
+    has_memory = True
     Options = ALASSOOptions
     options: ALASSOOptions
 

@@ -38,7 +38,7 @@ class BCT(Method):
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:
-            _, l_o = self.recall(batch.images)
+            _, l_o = self.teacher_outputs(batch.images)
             answers = self.teacher.head(z_n)
             losses["bct"] = self.options.weight * distillation(l_o, answers, self.options.temperature)
         return losses

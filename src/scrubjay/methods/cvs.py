@@ -51,13 +51,13 @@ class CVSOptions(MethodOptions):
 class CVS(Method):
     """Fine-tuning + α·L_model + β·L_data."""
 
-    remembers = True
+    has_memory = True
     Options = CVSOptions
     uses_teacher = True
     options: CVSOptions
     memory: Memory
 
-    def remembered(self) -> Memory:
+    def make_memory(self) -> Memory:
         """Means, and a budget of vectors of each class."""
         return Memory(self.network.options.dim, budget=self.options.budget, choice=self.options.choice)
 
@@ -66,7 +66,7 @@ class CVS(Method):
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:
-            z_o, _ = self.recall(batch.images)
+            z_o, _ = self.teacher_outputs(batch.images)
             o, stored = self.options, self.memory.vectors
             losses["model"] = o.alpha * model_coherence(z_o, z_n, batch.labels, stored, o.model_margin)
             losses["data"] = o.beta * data_coherence(z_o, z_n, batch.labels)

@@ -42,7 +42,7 @@ class EWCOptions(MethodOptions):
 class EWC(Method):
     """Fine-tuning + (λ/2) Σ F (θ − θ*)²."""
 
-    remembers = True
+    has_memory = True
     Options = EWCOptions
     options: EWCOptions
 

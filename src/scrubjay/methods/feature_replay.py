@@ -74,7 +74,7 @@ class FeatureReplayOptions(MethodOptions):
 class FeatureReplay(Method):
     """Fine-tuning + replayed embeddings of the old classes + feature distillation."""
 
-    remembers = True
+    has_memory = True
     Options = FeatureReplayOptions
     uses_teacher = True
     options: FeatureReplayOptions
@@ -88,7 +88,7 @@ class FeatureReplay(Method):
             dim = network.options.dim
             self.register_buffer("feature_matrix", torch.zeros(dim, dim))
 
-    def remembered(self) -> Memory:
+    def make_memory(self) -> Memory:
         """Means, and what the mode needs beside them."""
         o, dim = self.options, self.network.options.dim
         if o.mode == "vectors":
@@ -115,7 +115,7 @@ class FeatureReplay(Method):
                 both = torch.cat([z_n, z]), torch.cat([batch.labels, labels])
                 losses["replay_triplet"] = o.replay_triplet * triplet(*both, o.margin, o.mining)
         if o.features or o.elastic:
-            z_o, _ = self.recall(batch.images)
+            z_o, _ = self.teacher_outputs(batch.images)
             if o.features:
                 losses["features"] = o.features * l2(z_o, z_n)
             if o.elastic:

@@ -64,7 +64,7 @@ class FECD(Method):
         losses = self.plasticity(z_n, l_n, batch.labels)
         o = self.options
         if self.has_past:
-            z, _ = self.recall(batch.images)
+            z, _ = self.teacher_outputs(batch.images)
             losses["fecd"] = o.weight * fecd(z, z_n, o.temperature)
             if o.estimated and self.older:
                 terms = []

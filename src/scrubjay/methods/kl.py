@@ -38,7 +38,7 @@ class KL(Method):
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:
-            _, l_o = self.recall(batch.images)
+            _, l_o = self.teacher_outputs(batch.images)
             o, old = self.options, slice(0, self.first_label)
             losses["kl"] = o.weight * kl(l_o[:, old], l_n[:, old], o.temperature, o.rescale)
         return losses

@@ -36,7 +36,7 @@ class L2(Method):
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:
-            z_o, _ = self.recall(batch.images)
+            z_o, _ = self.teacher_outputs(batch.images)
             distance = l2.l2 if self.options.form == "squared" else l2.cosine
             losses["l2"] = self.options.weight * distance(z_o, z_n)
         return losses

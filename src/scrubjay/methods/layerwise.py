@@ -62,7 +62,7 @@ class Layerwise(Method):
         with watching(self.network.embedder, self.stages) as maps_n:
             z_n, l_n = self.network(batch.images)
         with watching(self.teacher.embedder, self.stages) as maps_o:
-            z_o, _ = self.recall(batch.images)
+            z_o, _ = self.teacher_outputs(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         o, seen = self.options, self.first_label + self.new_classes
         factor = math.sqrt(seen / self.new_classes)

@@ -35,7 +35,7 @@ class LwF(Method):
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:
-            _, l_o = self.recall(batch.images)
+            _, l_o = self.teacher_outputs(batch.images)
             old = slice(0, self.first_label)
             losses["dist"] = self.options.alpha * distillation(l_o[:, old], l_n[:, old], self.options.temperature)
         return losses

@@ -34,7 +34,7 @@ class MASOptions(MethodOptions):
 class MAS(Method):
     """Fine-tuning + λ Σ Ω (θ − θ*)²."""
 
-    remembers = True
+    has_memory = True
     Options = MASOptions
     options: MASOptions
 

@@ -51,7 +51,7 @@ class MMD(Method):
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:
-            z_o, l_o = self.recall(batch.images)
+            z_o, l_o = self.teacher_outputs(batch.images)
             o, old = self.options, slice(0, self.first_label)
             losses["dist"] = o.alpha * distillation(l_o[:, old], l_n[:, old], o.temperature)
             losses["mmd"] = o.beta * mmd(z_o, z_n, sigma=o.sigma, kernels=o.kernels, biased=o.biased, squared=o.squared)

@@ -52,7 +52,7 @@ class MomentsOptions(MethodOptions):
 class Moments(Method):
     """Fine-tuning + b·L_apart + w·Σ_l tr(G_l ΔW_l A_l ΔW_lᵀ)."""
 
-    remembers = True
+    has_memory = True
     Options = MomentsOptions
     uses_teacher = True
     options: MomentsOptions
@@ -66,7 +66,7 @@ class Moments(Method):
         )
         self.register_buffer("counted", torch.zeros((), dtype=torch.int64))
 
-    def remembered(self) -> Memory:
+    def make_memory(self) -> Memory:
         """Class means and a few embeddings of each class."""
         return Memory(self.network.options.dim, budget=self.options.budget)
 

@@ -113,7 +113,7 @@ class Projection(Method):
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:
-            z_o, _ = self.recall(batch.images)
+            z_o, _ = self.teacher_outputs(batch.images)
             if isinstance(self.bridge, Rotation):
                 self.bridge.follow(z_o, z_n)
             distance = projection(z_o, self.bridge(z_n), squared=self.options.distance == "squared")
@@ -132,7 +132,7 @@ class Projection(Method):
         d, images = self.network.options.dim, 0
         total = torch.zeros(d, d, dtype=torch.float64)
         for batch in batches():
-            z_o, z_n = self.recall(batch.images)[0], self.network(batch.images)[0]
+            z_o, z_n = self.teacher_outputs(batch.images)[0], self.network(batch.images)[0]
             total += correlation(z_o.cpu().double(), z_n.cpu().double())
             images += len(z_n)
         return rotation(total / max(images, 1) + 1e-6 / d * torch.eye(d, dtype=torch.float64))

@@ -34,7 +34,7 @@ class SI(Method):
     """Fine-tuning + c Σ Ω (θ − θ*)²."""
 
     own_start = True
-    remembers = True
+    has_memory = True
     Options = SIOptions
     options: SIOptions
 

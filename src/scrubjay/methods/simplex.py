@@ -89,7 +89,7 @@ class Simplex(Method):
         losses = self.plasticity(z_n, l_n, batch.labels)
         o = self.options
         if self.has_past and o.ce_share < 1:
-            z_o, _ = self.recall(batch.images)
+            z_o, _ = self.teacher_outputs(batch.images)
             losses["ce"] = o.ce_share * losses["ce"]
             losses["contrast"] = (1 - o.ce_share) * info_nce(z_o, z_n, batch.labels, o.contrast_scale)
         return losses
