@@ -17,7 +17,7 @@ def test_names_are_the_files_of_a_role() -> None:
     )
 
 
-@pytest.mark.parametrize("role", ["methods", "data.sources", "stores"])
+@pytest.mark.parametrize("role", ["methods", "data.sources", "stores", "losses.metric"])
 def test_every_file_says_what_it_is_in_a_line(role: str) -> None:
     summaries = plugins.summaries(role)
     assert list(summaries) == plugins.names(role)

@@ -1,7 +1,8 @@
 """Roles and their implementations: the name in a config is the name of a file. There is no registry to edit.
 
-A role is a package (`methods`, `data.sources`, `stores`) whose `__init__` defines the role's base class;
-every module in it is one implementation, and holds exactly one public subclass of that base.
+A role is a package (`methods`, `data.sources`, `stores`, `losses.metric`); every module in it is one implementation,
+except those whose name begins with an underscore. A module holds exactly one public subclass of the base class that the
+package's `__init__` defines; a metric loss, which needs no state, is a function with the name of its module.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import difflib
 import importlib
 import importlib.resources
 import pkgutil
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from scrubjay.errors import ConfigError
@@ -48,10 +50,8 @@ def load(role: str, name: str, base: type[Any]) -> type[Any]:
         ConfigError: there is no such file; the known names are listed.
     """
     if name not in names(role):
-        near = difflib.get_close_matches(name, names(role), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         what = role.rpartition(".")[2].removesuffix("s")
-        raise ConfigError(f"unknown {what} {name!r}.{hint} Known: {', '.join(names(role))}.")
+        raise ConfigError(f"unknown {what} {name!r}.{closest(name, names(role))} Known: {', '.join(names(role))}.")
     module = importlib.import_module(f"scrubjay.{role}.{name}")
     (found,) = (
         value
@@ -62,3 +62,23 @@ def load(role: str, name: str, base: type[Any]) -> type[Any]:
         and not value.__name__.startswith("_")
     )
     return found
+
+
+def load_function(role: str, name: str) -> Callable[..., Any]:
+    """The function that bears its file's name, of a role whose implementations are functions.
+
+    >>> load_function("losses.metric", "triplet").__name__
+    'triplet'
+    """
+    function: Callable[..., Any] = getattr(importlib.import_module(f"scrubjay.{role}.{name}"), name)
+    return function
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """A hint, with a leading space, at the known name that resembles `name` most; empty where none does.
+
+    >>> closest("triplets", ["supcon", "triplet"])
+    " Did you mean 'triplet'?"
+    """
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

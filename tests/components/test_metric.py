@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import inspect
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from scrubjay import _compat as compat
-from scrubjay.components.metric import FUNCTIONS, Metric
+from scrubjay import plugins
+from scrubjay.components.metric import Metric, names
 from scrubjay.errors import ConfigError
+from scrubjay.losses import metric as losses
 from scrubjay.losses.metric.contrastive import contrastive
 from scrubjay.losses.metric.multi_similarity import multi_similarity
 from scrubjay.losses.metric.proxy_anchor import proxy_anchor
@@ -83,7 +87,7 @@ def test_proxies_are_one_a_class_and_of_one_session() -> None:
 
 @pytest.mark.parametrize("name", PEERS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_those_of_the_peer_learn(name: str, dtype: torch.dtype) -> None:
+def test_losses_of_the_other_package_learn(name: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     made = metric(f"pml:{name}")
     keys = list(made.state_dict())
@@ -103,7 +107,7 @@ def test_those_of_the_peer_learn(name: str, dtype: torch.dtype) -> None:
         assert learned.grad.abs().sum() > 0
 
 
-def test_the_options_of_the_peer_reach_it() -> None:
+def test_options_reach_the_loss_of_the_other_package() -> None:
     losses = compat.load("pytorch_metric_learning.losses")
     made = metric("pml:TripletMarginLoss", metric_options={"margin": 0.6})
     assert torch.equal(made(units(), LABELS), losses.TripletMarginLoss(margin=0.6)(units(), LABELS))
@@ -112,7 +116,7 @@ def test_the_options_of_the_peer_reach_it() -> None:
     assert [parameter.numel() for parameter in centres.parameters()] == [6 * 3 * 4]
 
 
-@pytest.mark.parametrize("name", [*(name for name in FUNCTIONS), "pml:CircleLoss", "pml:TripletMarginLoss"])
+@pytest.mark.parametrize("name", [*names(), "pml:CircleLoss", "pml:TripletMarginLoss"])
 def test_one_image_and_one_class_are_no_trouble(name: str) -> None:
     made = metric(name)
     for labels in (LABELS[:1], LABELS[:3]):
@@ -133,7 +137,11 @@ def test_one_image_and_one_class_are_no_trouble(name: str) -> None:
         ("pml:CircelLoss", {}, r"no loss 'CircelLoss'\. Did you mean 'CircleLoss'\?"),
         ("pml:Tensor", {}, r"no loss 'Tensor'"),
         ("pml:CircleLoss", {"gama": 3}, r"metric 'pml:CircleLoss': .*'gama'.*; set method\.metric_options"),
-        ("pml:ManifoldLoss", {}, r"metric 'pml:ManifoldLoss': .*'l'; set method\.metric_options to what it takes"),
+        (
+            "pml:ManifoldLoss",
+            {},
+            r"metric 'pml:ManifoldLoss': .*'l'; set method\.metric_options to the arg",
+        ),
     ],
 )
 def test_mistakes_are_named(name: str, options: dict[str, Any], message: str) -> None:
@@ -144,7 +152,7 @@ def test_mistakes_are_named(name: str, options: dict[str, Any], message: str) ->
 
 def test_a_loss_of_other_things_is_refused() -> None:
     made = metric("pml:VICRegLoss")
-    with pytest.raises(ConfigError, match=r"'pml:VICRegLoss' cannot be had of embeddings and labels"):
+    with pytest.raises(ConfigError, match=r"'pml:VICRegLoss' cannot be computed from embeddings and labels"):
         made(units(), LABELS)
 
 
@@ -158,3 +166,32 @@ def test_none_learns_nothing() -> None:
     made = metric("none")
     made.begin(4)
     assert list(made.state_dict()) == []
+
+
+def test_a_metric_loss_is_added_by_adding_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its proxies, and the options that it takes over from the method, are said in that file and nowhere else."""
+    (tmp_path / "proxy_margin.py").write_text(
+        '"""Mean distance to the proxies, less a margin."""\n'
+        'FROM_METHOD = ("margin",)\n'
+        "def proxy_margin(z, labels, proxies, margin=9.0, power=1):\n"
+        "    return ((z - proxies[labels]).norm(dim=1) ** power).mean() - margin\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path)])
+    known = plugins.names
+    monkeypatch.setattr(plugins, "names", lambda role: sorted([*known(role), "proxy_margin"]))
+    monkeypatch.delitem(sys.modules, "scrubjay.losses.metric.proxy_margin", raising=False)
+    made = metric("proxy-margin", margin=0.25, metric_options={"power": 2})
+    made.begin(3)
+    assert made.proxies is not None
+    expected = (units() - made.proxies[LABELS]).square().sum(1).mean() - 0.25
+    torch.testing.assert_close(made(units(), LABELS), expected)
+    with pytest.raises(ConfigError, match="Known: contrastive, multi-similarity, proxy-anchor, proxy-margin, supcon"):
+        metric("proxy")
+
+
+@pytest.mark.parametrize("name", plugins.names("losses.metric"))
+def test_every_file_of_a_metric_loss_holds_a_function_of_its_name(name: str) -> None:
+    function = plugins.load_function("losses.metric", name)
+    assert function.__module__ == f"scrubjay.losses.metric.{name}"
+    assert list(inspect.signature(function).parameters)[:2] == ["z", "labels"]

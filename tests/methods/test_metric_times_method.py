@@ -7,12 +7,12 @@ import torch
 
 import tiny
 from scrubjay import plugins
-from scrubjay.components.metric import FUNCTIONS, Metric
+from scrubjay.components.metric import Metric, names
 from scrubjay.methods import Method
 from scrubjay.types import Batch, Session
 
 PEERS = ("SubCenterArcFaceLoss", "ProxyNCALoss", "CircleLoss", "TripletMarginLoss")
-METRICS = ("none", *FUNCTIONS, *(f"pml:{name}" for name in PEERS))
+METRICS = ("none", *names(), *(f"pml:{name}" for name in PEERS))
 Sessions = tuple[Session, Session]
 
 

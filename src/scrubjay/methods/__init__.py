@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from scrubjay import plugins
 from scrubjay.components.averaging import average, keep_share
 from scrubjay.components.drift import Drift, update_memory
 from scrubjay.components.memory import Memory
 from scrubjay.components.metric import Metric
+from scrubjay.components.verbs import Pass as Pass
+from scrubjay.components.verbs import Verbs
 from scrubjay.config import Config
 from scrubjay.losses.cross_entropy import cross_entropy
 from scrubjay.models.embedder import Network
 from scrubjay.types import Batch, Losses, Session
 
 logger = logging.getLogger(__name__)
-
-Pass = Callable[[], Iterator[Batch]]
-"""One pass over the session's images, centre-cropped and in order, each time it is called."""
 
 
 class MethodOptions(Config):
@@ -53,7 +51,7 @@ class MethodOptions(Config):
     (CVPR 2020), ldc (ECCV 2024), ridge (that map in closed form), adc (CVPR 2024); none: what is stored stays."""
 
 
-class Method(nn.Module):
+class Method(Verbs):
     """Base of all methods.
 
     Everything that must survive an interruption is a parameter, buffer or submodule that exists from construction

@@ -1,69 +1,53 @@
-"""Parameters stay where they were, weighed by how much the output depends on them (Aljundi et al., ECCV 2018).
+"""Memory aware synapses: a quadratic penalty weighted by the outputs' sensitivity (Aljundi et al., ECCV 2018).
 
 L = L_ce + L_triplet + λ Σ_i Ω_i (θ_i − θ*_i)²
 
-θ* are the embedder's parameters after the last session; Ω_i = Σ over sessions of (1/N) Σ_x |∂‖f(x)‖²/∂θ_i|, needing
+θ* are the embedder's parameters after the last session; Ω_i = Σ over sessions of (1/N) Σ_x |∂‖f(x)‖²/∂θ_i|, which needs
 no labels. f(x) = W z + b, the scores of all classes so far without their factor s: the embedding z itself has norm 1,
-and the gradient of the norm of the projection before it points along z, which is just what the normalisation throws
-away. The head takes no part: its old rows get no gradient from new classes. λ = 1 in the paper. Keeps P·4 bytes: Ω,
+and the gradient of the norm of the unnormalised embedding points along z, the direction that the normalisation removes.
+The head is not penalised: its old rows get no gradient from new classes. λ = 1 in the paper. Keeps P·4 bytes: Ω,
 for P trained parameters of the embedder; while a session lasts as much again, θ*.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from pydantic import AliasChoices, Field
 from torch import Tensor
 
-from scrubjay.components.importance import PerParameter, keep, mean_slope, names, one_by_one, penalty, trained
-from scrubjay.methods import Method, MethodOptions, Pass
+from scrubjay.components.importance import SampledImportance
+from scrubjay.methods import Method, MethodOptions
 from scrubjay.models.embedder import Network
-from scrubjay.types import Batch, Losses, Session
+from scrubjay.types import Session
 
 
 class MASOptions(MethodOptions):
-    """Memory aware synapses."""
+    """Options of memory aware synapses."""
 
     weight: float = Field(1.0, ge=0)
-    """λ."""
+    """λ: factor on the weighted sum of squares."""
     images: int = Field(500, ge=1, validation_alias=AliasChoices("images", "pictures"))
-    """How many images of a session Ω is taken from, a pass for each."""
+    """Largest number of images of a session that Ω is computed from, one forward pass each."""
 
 
-class MAS(Method):
+class MAS(SampledImportance, Method):
     """Fine-tuning + λ Σ Ω (θ − θ*)²."""
 
-    has_memory = True
+    term = "mas"
     Options = MASOptions
     options: MASOptions
 
-    def __init__(self, network: Network, options: Any = None) -> None:
-        super().__init__(network, options)
-        self.anchor = PerParameter(names(network.embedder))
-        self.omega = PerParameter(names(network.embedder))
+    def values(self, samples: Iterator[tuple[Tensor, int]], session: Session) -> Iterator[tuple[float, Tensor]]:
+        """Squared norms of the class scores."""
+        return squared_norms(self.network, (image for image, _ in samples))
 
-    def begin(self, session: Session) -> None:
-        """Take down θ*."""
-        super().begin(session)
-        keep(self.anchor, trained(self.network.embedder))
+    def measure(self, gradient: Tensor) -> Tensor:
+        """Absolute value of the gradient."""
+        return torch.abs(gradient)
 
-    def loss(self, batch: Batch) -> Losses:
-        """Cross entropy, triplet, and the penalty once there are old classes."""
-        losses = super().loss(batch)
-        if self.has_past:
-            losses["mas"] = self.options.weight * penalty(trained(self.network.embedder), self.anchor, self.omega)
-        return losses
-
-    def end(self, session: Session, images: Pass) -> None:
-        """Add the sensitivity to this session's images to Ω."""
-        super().end(session, images)
-        self.anchor.clear()
-        self.eval()  # images come one by one, which BatchNorm could not take statistics of
-        shown = one_by_one(images(), self.network.embedder, len(session.train), self.options.images)
-        values = squared_norms(self.network, (image for image, _ in shown))
-        for name, omega in mean_slope(values, trained(self.network.embedder), torch.abs).items():
-            self.omega[name] = self.omega[name] + omega if name in self.omega else omega
+    def merge(self, new: Tensor, old: Tensor | None) -> Tensor:
+        """Sum over all sessions."""
+        return new if old is None else old + new
 
 
 def squared_norms(network: Network, images: Iterator[Tensor]) -> Iterator[tuple[float, Tensor]]:

@@ -1,4 +1,4 @@
-"""Contrastive loss on pairs."""
+"""Contrastive loss: pairs of one class are pulled together, pairs of two are pushed a margin apart (CVPR 2006)."""
 
 from __future__ import annotations
 

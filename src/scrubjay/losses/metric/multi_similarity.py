@@ -1,4 +1,4 @@
-"""Multi-similarity loss."""
+"""Multi-similarity loss: hard pairs are mined and weighted by their relative similarities (Wang et al., CVPR 2019)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxy-anchor loss."""
+"""Proxy-anchor loss: one learned proxy per class attracts its images and repels all others (Kim et al., CVPR 2020)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Supervised contrastive loss."""
+"""Supervised contrastive loss: all images of a class are each other's positives (Khosla et al., NeurIPS 2020)."""
 
 from __future__ import annotations
 

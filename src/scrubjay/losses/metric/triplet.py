@@ -1,4 +1,4 @@
-"""Triplet loss in cosine form, with the hardest or with semi-hard triplets of the batch."""
+"""Triplet loss on cosine similarities, with the hardest or with semi-hard triplets of the batch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from scrubjay.losses._pairs import pairs
 from scrubjay.losses._precision import full_precision
 
 Mining = Literal["hard", "semi-hard"]
+
+FROM_METHOD = ("margin", "mining")
+"""Options of every method that set this loss's parameters of the same names, unless `method.metric_options` does."""
 
 
 @full_precision

@@ -1,0 +1,46 @@
+"""The three verbs of a method, for components that extend them and are combined with `methods.Method`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import nn
+
+from scrubjay.models.embedder import Network
+from scrubjay.types import Batch, Losses, Session
+
+Pass = Callable[[], Iterator[Batch]]
+"""Gives, each time it is called, one pass over the session's images in order, resized and centre-cropped."""
+
+
+class Verbs(nn.Module):
+    """What `methods.Method` provides, declared here so that a component can call `super()`.
+
+    A class that derives from this one is listed before `Method` among the bases of a method, so that its `super()`
+    reaches `Method`.
+
+    Attributes:
+        network: the network being trained.
+        options: the options of the method.
+    """
+
+    network: Network
+    options: Any
+
+    @property
+    def has_past(self) -> bool:
+        """Whether classes were learned before this session."""
+        raise NotImplementedError
+
+    def begin(self, session: Session) -> None:
+        """Prepare for a session, before its first step."""
+        raise NotImplementedError
+
+    def loss(self, batch: Batch) -> Losses:
+        """The objective on a batch of the session's images, as named and weighted terms."""
+        raise NotImplementedError
+
+    def end(self, session: Session, images: Pass) -> None:
+        """Gather statistics after the session's last step."""
+        raise NotImplementedError
