@@ -14,7 +14,6 @@ from loss_loops import (
     Z_O,
     B,
     D,
-    Vector,
     Y,
     dist2,
     divergence,
@@ -38,7 +37,6 @@ from scrubjay.losses.info_nce import info_nce
 from scrubjay.losses.kl import kl
 from scrubjay.losses.l2 import cosine, l2
 from scrubjay.losses.layerwise import pod, squares
-from scrubjay.losses.mmd import mmd
 from scrubjay.losses.projection import procrustes, projection
 from scrubjay.losses.quadratic import asymmetric, quadratic
 from scrubjay.losses.simplex import simplex
@@ -78,36 +76,6 @@ def test_distillation_and_kl(temperature: float, rescale: bool) -> None:
         total += divergence(p, q)
     same(distillation(old, new, temperature), cross / 5)
     same(kl(old, new, temperature, rescale), total / 5 * (temperature**2 if rescale else 1))
-
-
-@pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize(("kernels", "factors"), [("one", [1.0]), ("five", [0.125, 0.25, 0.5, 1.0, 2.0])])
-@pytest.mark.parametrize("sigma", [None, 0.7])
-def test_mmd(sigma: float | None, kernels: str, factors: list[float], biased: bool) -> None:
-    pool = [*OLD, *NEW]
-    between = [dist2(a, b) for i, a in enumerate(pool) for j, b in enumerate(pool) if i != j]
-    sigma2 = sigma**2 if sigma else sum(between) / len(between)
-
-    def k(a: Vector, b: Vector) -> float:
-        return sum(math.exp(-dist2(a, b) / (2 * c * sigma2)) for c in factors) / len(factors)
-
-    total = 0.0
-    for i in range(B):
-        for j in range(B):
-            if biased or i != j:
-                total += k(OLD[i], OLD[j]) + k(NEW[i], NEW[j]) - k(OLD[i], NEW[j]) - k(NEW[i], OLD[j])
-    squared = total / (B * B if biased else B * (B - 1))
-    same(mmd(Z_O, Z_N, sigma=sigma, kernels=kernels, biased=biased, squared=True), squared)
-    same(mmd(Z_O, Z_N, sigma=sigma, kernels=kernels, biased=biased), math.sqrt(max(0.0, squared)))
-
-
-def test_unbiased_mmd_may_be_negative_and_its_root_is_then_0() -> None:
-    z_o = torch.tensor([[0.0], [1.0]], requires_grad=True)
-    z_n = torch.tensor([[1.0], [0.0]], requires_grad=True)
-    assert mmd(z_o, z_n, sigma=1.0, biased=False, squared=True) < 0
-    root = mmd(z_o, z_n, sigma=1.0, biased=False)
-    assert root == 0
-    assert not any(g.any() for g in torch.autograd.grad(root, [z_o, z_n]))
 
 
 def test_l2_and_cosine() -> None:
