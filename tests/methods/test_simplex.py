@@ -108,12 +108,12 @@ def test_more_classes_than_places_are_refused(tmp_path: Path) -> None:
     learner = tiny.learner("simplex", capacity=3)
     first, second = tiny.two_sessions(tmp_path)
     learner.begin(first)
-    with pytest.raises(ConfigError, match=r"capacity = 3: session 2 brings the classes to 4; .* of 4 or more") as no:
+    with pytest.raises(ConfigError, match=r"capacity = 3: session 2 makes 4 classes; .* of 4 or more") as no:
         learner.begin(second)
     assert "\n" not in str(no.value)
     assert learner.network.head.classes == 2
     tiny.learner("simplex").begin(tiny.session(tmp_path, 0, 0, classes=DIM + 1, each=1))
-    with pytest.raises(ConfigError, match=rf"capacity = {DIM + 1}: session 1 brings the classes to {DIM + 2}"):
+    with pytest.raises(ConfigError, match=rf"capacity = {DIM + 1}: session 1 makes {DIM + 2} classes"):
         tiny.learner("simplex").begin(tiny.session(tmp_path, 0, 0, classes=DIM + 2, each=1))
 
 

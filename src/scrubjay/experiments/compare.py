@@ -19,7 +19,7 @@ from scrubjay.config import difference, override, read_json
 from scrubjay.errors import ConfigError, UserError
 from scrubjay.experiments import run as experiment
 from scrubjay.experiments.recipe import Entry, resolve
-from scrubjay.experiments.run import ExperimentOptions, initial
+from scrubjay.experiments.run import ExperimentOptions, initial, stored_options
 from scrubjay.experiments.worker import Worker
 from scrubjay.methods import method
 from scrubjay.progress import track
@@ -86,7 +86,7 @@ def plan(
         if len(same) > 1:
             raise ConfigError(f"{same[0]} and {same[1]} with seed {run.seed} would be one run: leave one of them out.")
         if (run.folder / "config.json").exists():
-            key = difference(read_json(run.folder / "config.json"), run.options.model_dump(mode="json"))
+            key = difference(stored_options(run.folder / "config.json"), run.options.model_dump(mode="json"))
             if key is not None:
                 raise UserError(
                     f"{run.folder}: holds a run with another {key}; give a new --out, or the same options to go on."

@@ -308,9 +308,21 @@ def _claim(out: Path, options: ExperimentOptions) -> None:
     if not path.exists():
         write_json(path, mine)
         return
-    key = difference(_read(path), mine)
+    key = difference(stored_options(path), mine)
     if key is not None:
         raise UserError(f"{out}: holds a run with another {key}; give a new --out, or the same options to go on.")
+
+
+def stored_options(path: Path) -> dict[str, Any]:
+    """The resolved options in a run's config.json, with the defaults of options that were added since it was written.
+
+    Options that today's version refuses are returned as they are, so that the caller reports the difference.
+    """
+    stored: dict[str, Any] = _read(path)
+    try:
+        return ExperimentOptions.parse(stored, str(path)).model_dump(mode="json")
+    except ConfigError:
+        return stored
 
 
 def _check_start(start: Path, options: ExperimentOptions) -> None:

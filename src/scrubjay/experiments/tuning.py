@@ -34,7 +34,7 @@ from scrubjay.progress import track
 from scrubjay.report.figures import corner, ratio
 from scrubjay.report.tuning_summary import page, snippet
 
-_LOSS = ("metric", "metric_options", "metric_weight", "margin", "mining")
+_LOSS = ("ce_over", "metric", "metric_options", "metric_weight", "margin", "mining")
 """Options of what learns the new classes."""
 _PASSING = ("network.", "teacher.", "metric.")
 """What of a method's state is of the network, or of one session."""

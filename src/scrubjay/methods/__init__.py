@@ -1,7 +1,7 @@
 """Methods: what is added to the objective, or done before and after a session, so that old classes are not forgotten.
 
-One file a method. A method is three verbs: `begin` (grow, freeze, snapshot), `loss` (the paper's formula as named
-terms) and `end` (statistics, importances, bridges).
+One file per method. A method is three verbs: `begin` (grow the head, freeze layers, copy the teacher), `loss` (the
+paper's formula as named terms) and `end` (statistics, importances, bridges).
 """
 
 from __future__ import annotations
@@ -30,46 +30,50 @@ logger = logging.getLogger(__name__)
 
 
 class MethodOptions(Config):
-    """What all methods share: how new classes are learned, and what is done after any of them."""
+    """Options of every method: how new classes are learned, and what is done after a session."""
 
+    ce_over: Literal["new", "all"] = "new"
+    """Classes that the softmax of the cross entropy runs over: those of the session, or all so far. With "all" the
+    head's rows of old classes get gradients too."""
     metric: str = "triplet"
-    """Metric loss beside the cross entropy: triplet, contrastive, proxy-anchor, multi-similarity, supcon, none, or
-    pml:NAME for any other of pytorch-metric-learning."""
+    """Metric loss added to the cross entropy: triplet, contrastive, proxy-anchor, multi-similarity, supcon, none, or
+    pml:NAME for any loss of pytorch-metric-learning."""
     metric_options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the metric loss, by the names of its function or class."""
+    """Options of the metric loss, by the parameter names of its function or class."""
     metric_weight: float = Field(1.0, ge=0)
     """Factor on the metric loss."""
     margin: float = Field(0.2, ge=0)
     """λ of the triplet loss, in units of cosine similarity."""
     mining: Literal["hard", "semi-hard"] = "hard"
-    """Which negatives the triplet loss takes from the batch."""
+    """Which negatives of the batch the triplet loss uses."""
     average: Annotated[float, Field(gt=0, le=1)] | Literal["lstkc"] = 1.0
-    """Weight averaging after a session: the share a in a·θ_new + (1 − a)·θ_old; "lstkc": one minus the mean change of
-    the affinities of the new images (Xu et al., AAAI 2024); 1: none."""
+    """Weight averaging after a session: the share a in a·θ_new + (1 − a)·θ_old; "lstkc" sets it to one minus the mean
+    change of the affinities of the new images (Xu et al., AAAI 2024); 1 turns averaging off."""
     drift: Drift = "none"
-    """Keep class means, C·(d·4 + 8) bytes, and move them after every session with the drift seen on its images: sdc
-    (CVPR 2020), ldc (ECCV 2024), ridge (that map in closed form), adc (CVPR 2024); none: what is stored stays."""
+    """Drift compensation: keep class means, C·(d·4 + 8) bytes, and move them after every session by the drift estimated
+    on its images with sdc (CVPR 2020), ldc (ECCV 2024), ridge (the map of ldc in closed form) or adc (CVPR 2024); with
+    none, stored vectors are not moved."""
 
 
 class Method(Verbs):
     """Base of all methods.
 
     Everything that must survive an interruption is a parameter, buffer or submodule that exists from construction
-    on, so that a `state_dict` has the same keys at every step. The optimizer sees all parameters of the method.
+    on, so that a `state_dict` has the same keys at every step. The optimizer updates all parameters of the method.
 
     Attributes:
-        network: the one being trained.
-        teacher: the frozen network of the previous session, for methods that ask for one with `uses_teacher`, and
-            where weights are averaged or stored vectors move.
-        memory: what is kept of the classes as embeddings, where drift is compensated or the method replays them.
-        metric: the metric loss; what it learns is of one session and made anew in the next.
+        network: the network being trained.
+        teacher: the frozen network of the previous session, for methods that request one with `uses_teacher`, and
+            where weights are averaged or stored vectors are moved.
+        memory: the stored embeddings of the classes, where drift is compensated or the method replays them.
+        metric: the metric loss; its learned parameters are replaced in every session.
         first_label: number of classes learned before this session.
-        new_classes: number of classes that this session brings.
+        new_classes: number of new classes in this session.
         progress: share of the session's steps that are done, 0 … 1; set by the loop before each step.
-        figures: what `loss` found that is worth seeing but is no term: logged beside the terms, never summed.
-        own_start: its initial session cannot be taken over from another method's run: it is learned in another way
-            than that of plain fine-tuning, or watched while it is learned.
-        has_memory: it protects only classes that were learned with it, by what it kept of them.
+        figures: diagnostics of the last `loss` by name, logged beside the terms but never summed.
+        own_start: whether the method needs an initial session of its own, instead of one shared with other methods:
+            it trains that session differently from plain fine-tuning, or gathers statistics during it.
+        has_memory: whether the method protects only classes that were learned with it, by statistics of them.
     """
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions
@@ -93,11 +97,11 @@ class Method(Verbs):
             self.teacher = copy.deepcopy(network).requires_grad_(False)
 
     def make_memory(self) -> Memory | None:
-        """An empty memory of what the method keeps of its classes: their means where drift is compensated."""
+        """An empty memory of the kind that the method needs; class means where drift is compensated, else None."""
         return None if self.options.drift == "none" else Memory(self.network.options.dim)
 
     def begin(self, session: Session) -> None:
-        """Before a session: keep the teacher, make room for the new classes."""
+        """Copy the network to the teacher, and add rows for the new classes to the head."""
         self.first_label, self.new_classes = session.first_label, len(session.classes)
         self.figures.clear()
         if self.uses_teacher:
@@ -105,9 +109,9 @@ class Method(Verbs):
             self.teacher.requires_grad_(False)
         self.network.head.grow(session.first_label + len(session.classes))
         self.metric.begin(session.labels.stop - self._first)
-        lost = 0 if self.memory is None else self.first_label - len(self.memory.known)
-        if lost:
-            logger.warning("nothing is kept of %d of the old classes: they were learned without a memory.", lost)
+        missing = 0 if self.memory is None else self.first_label - len(self.memory.known)
+        if missing:
+            logger.warning("%d of the old classes have no stored statistics: they were learned without them.", missing)
 
     def loss(self, batch: Batch) -> Losses:
         """The objective on a batch of the session's images, as named and weighted terms."""
@@ -115,9 +119,9 @@ class Method(Verbs):
         return self.plasticity(z, logits, batch.labels)
 
     def end(self, session: Session, images: Pass) -> None:
-        """After a session: averages the weights and moves what is stored, where that was asked for.
+        """Average the weights and update the memory, where the options say so.
 
-        A method's own statistics come after it.
+        A method computes its own statistics after this.
         """
         if self.has_past and self.options.average != 1:
             share = self.options.average
@@ -131,26 +135,37 @@ class Method(Verbs):
             update_memory(self.memory, self.options.drift, teacher, self.network.embedder, images)
 
     def plasticity(self, z: Tensor, logits: Tensor, labels: Tensor) -> Losses:
-        """What learns the new classes: cross entropy over their logits, and the metric loss."""
-        losses = Losses(ce=cross_entropy(logits, labels, self._first))
+        """The terms that learn the new classes: cross entropy and metric loss."""
+        first = 0 if self.options.ce_over == "all" else self._first
+        losses = Losses(ce=cross_entropy(logits, labels, first))
         if self.options.metric != "none":
             losses[self.metric.name] = self.options.metric_weight * self.metric(z, labels - self._first)
         return losses
 
     @property
     def _first(self) -> int:
-        """The first label that the batches of this session hold."""
+        """The smallest label in the batches of this session."""
         return 0 if self.needs_old_images else self.first_label
 
     @torch.no_grad()
     def teacher_outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The teacher's embeddings (B, d) and old logits (B, n) of the same augmented images."""
+        """The teacher's embeddings (B, d) and logits of the n old classes (B, n), of the same augmented images."""
         z, logits = self.teacher(images)
         return z, logits
 
+    def old_logits(self, logits: Tensor, scale: float | None) -> Tensor:
+        """The logits of the n old classes (B, n), for distillation.
+
+        Args:
+            logits: (B, C) s·(W z + b) of the network or the teacher, s = network.logit_scale.
+            scale: factor to take the place of s; None keeps s.
+        """
+        old = logits[:, : self.first_label]
+        return old if scale is None else old * (scale / self.network.head.scale)
+
     @property
     def has_past(self) -> bool:
-        """Whether there is anything to forget: False in the initial session."""
+        """Whether classes were learned before this session: False in the initial one."""
         return self.first_label > 0
 
     def train(self, mode: bool = True) -> Method:
@@ -161,14 +176,14 @@ class Method(Verbs):
         return self
 
     def forward(self, batch: Batch) -> Losses:
-        """`loss`, under the name that wrappers for precision and data parallelism call."""
+        """The same as `loss`, under the name that wrappers for precision and data parallelism call."""
         return self.loss(batch)
 
 
 def method(name: str) -> type[Method]:
-    """The method in the file `name`.
+    """The class of the method in the file `name`.
 
     Raises:
-        ConfigError: there is none; the known ones are listed.
+        ConfigError: there is no such file; the known names are listed.
     """
     return plugins.load("methods", name, Method)

@@ -36,7 +36,7 @@ class ALASSOOptions(MethodOptions):
     epsilon: float = Field(1e-6, ge=0)
     """ε: stiffness on the unvisited side where Ω is 0."""
     estimate_weight: float = Field(1.0, ge=0)
-    """c′: factor on the previous penalty when the new Ω is computed."""
+    """c′: weight of the previous penalty when the new Ω is computed."""
     estimate_a: float = Field(1.0, ge=1)
     """a′: overestimation on the unvisited side when the new Ω is computed."""
     damping: float = Field(0.1, gt=0)

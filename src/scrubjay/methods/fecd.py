@@ -1,17 +1,16 @@
-"""The batch's correlations stay as they were: divergence of the softmaxed rows of two similarity matrices (TMM 2022).
+"""Correlation distillation: matches the softmaxed rows of old and new similarity matrices (TMM 2022).
 
 L = L_ce + L_triplet + w·L_fecd(z_o, z_n) + w·Σ_{s=1}^{t−1} L_fecd(ẑ_s, z_n)    (the sum only with `estimated`)
 
 L_fecd(z, z') = (T²/B) Σ_i KL(softmax(S_i/T) ‖ softmax(S'_i/T)), S = z zᵀ, S' = z' z'ᵀ. Chen et al., Feature
 Estimations Based Correlation Distillation for Incremental Image Retrieval, IEEE TMM 24 (2022): T = 4, w = 10.
 
-In session t (the initial one is 0) the models older than the teacher are gone, and their embeddings are estimated from
-the teacher's by random rescaling, without bringing them back to unit norm:
-ẑ_1 = z_o + r ∘ z_o, r uniform in [−0.0442811, 0.2230079] for every coordinate anew. Formula and range are those of the
-authors' published code, of one step on CUB; there the term is computed and then left out of the sum. Not to be found:
-how the range was chosen, and what two and more steps back look like. Here the rescaling is applied s times for the
-model s steps before the teacher. Keeps one copy of the previous network while a session lasts, 0 bytes between
-sessions.
+In session t (the initial one is 0) the models older than the teacher are not available, and their embeddings are
+estimated from the teacher's by random rescaling, without normalising them again: ẑ_1 = z_o + r ∘ z_o, r drawn uniformly
+from [−0.0442811, 0.2230079] for every coordinate and batch. Formula and range are those of the authors' published code
+for one step on CUB; there the term is computed and then left out of the sum. Neither code nor paper say how the range
+was chosen, or how models two or more steps back are estimated. Here the rescaling is applied s times for the model s
+steps before the teacher. Keeps one copy of the previous network while a session lasts, 0 bytes between sessions.
 """
 
 from typing import Self
@@ -26,16 +25,16 @@ from scrubjay.types import Batch, Losses, Session
 
 
 class FECDOptions(MethodOptions):
-    """Correlation distillation."""
+    """Options of correlation distillation."""
 
     weight: float = Field(10.0, ge=0)
-    """w."""
+    """w: factor on each L_fecd."""
     temperature: float = Field(4.0, gt=0)
     """T of both softmaxes."""
     estimated: bool = False
-    """Distil from estimates of all models before the teacher too."""
+    """Also distil from estimated embeddings of all models before the teacher."""
     rescaling: tuple[float, float] = (-0.0442811, 0.2230079)
-    """Ends of the uniform distribution of r."""
+    """Lower and upper end of the uniform distribution of r."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -51,15 +50,15 @@ class FECD(Method):
     uses_teacher = True
     options: FECDOptions
     older = 0
-    """Models before the teacher."""
+    """Number of models before the teacher."""
 
     def begin(self, session: Session) -> None:
-        """As all; counts the models before the teacher."""
+        """Also count the models before the teacher."""
         super().begin(session)
         self.older = max(session.index - 1, 0)
 
     def loss(self, batch: Batch) -> Losses:
-        """Cross entropy, triplet, and the divergence of the correlations once there are old classes."""
+        """Cross entropy, metric loss, and from the second session on the divergence of the correlations."""
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         o = self.options
@@ -76,12 +75,12 @@ class FECD(Method):
 
 
 def rescaled(z: Tensor, low: float, high: float) -> Tensor:
-    """An estimate of what the model before one gave: z + r ∘ z, r uniform in [low, high).
+    """Estimated embeddings by the model before the one that gave z: z + r ∘ z, r uniform in [low, high).
 
     Args:
         z: (B, d) embeddings.
-        low: lower end.
-        high: upper end.
+        low: smallest r.
+        high: largest r.
 
     Returns:
         (B, d). r is drawn from torch's CPU generator, whose state a checkpoint holds.

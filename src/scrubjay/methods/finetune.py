@@ -1,8 +1,8 @@
-"""Nothing against forgetting: train on the new classes alone.
+"""Fine-tuning: train on the new classes alone, with nothing against forgetting.
 
 L = L_ce + L_triplet
 
-The lower end of every comparison. Keeps nothing between sessions.
+The lower bound of every comparison. Keeps nothing between sessions.
 """
 
 from scrubjay.methods import Method

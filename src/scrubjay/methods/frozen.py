@@ -1,8 +1,8 @@
-"""The model of the initial session, never trained again (feature extraction).
+"""Feature extraction: the network of the initial session, frozen from then on.
 
 L = L_ce + L_triplet in the initial session; later no parameter changes
 
-Forgets nothing and learns nothing: what training on new classes must beat. Keeps nothing between sessions.
+Forgets nothing and learns nothing: training on new classes has to do better than this. Keeps nothing between sessions.
 """
 
 from scrubjay.methods import Method
@@ -10,10 +10,10 @@ from scrubjay.types import Session
 
 
 class Frozen(Method):
-    """Learns the initial session as fine-tuning does, then nothing."""
+    """Fine-tuning in the initial session, no training afterwards."""
 
     def begin(self, session: Session) -> None:
-        """After the initial session no parameter asks for a gradient, so that nothing is trained."""
+        """Freeze all parameters after the initial session."""
         super().begin(session)
         if self.has_past:
             self.requires_grad_(False)

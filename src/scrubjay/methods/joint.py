@@ -1,8 +1,8 @@
-"""All images of all classes so far: the reference that a method without old images tries to reach.
+"""Joint training on the images of all classes so far: the upper reference for methods without old images.
 
 L = L_ce + L_triplet, over all classes learned so far
 
-Goes on from the same initial model as every other method. Needs the old images; keeps nothing else.
+Starts from the same initial network as every other method. Needs the old images; keeps nothing else.
 """
 
 from scrubjay.methods import Method

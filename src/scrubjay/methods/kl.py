@@ -1,11 +1,13 @@
-"""The outputs stay what they were: Kullback–Leibler divergence from the old classifier's soft labels.
+"""Output distillation by Kullback–Leibler divergence from the previous classifier's soft labels.
 
-L = L_ce + L_triplet + w·(1/B) Σ_i KL(p_i ‖ p'_i)    (times T², option)
+L = L_ce + L_triplet + w·(1/B) Σ_i KL(p_i ‖ p'_i)    (times T² if `rescale`)
 
-p and p' are the softmax at temperature T over the n old logits of the frozen and of the trained network (Hinton et
-al., Distilling the Knowledge in a Neural Network, 2015). It has the gradient of `lwf` for the same weight and T, and
-is 0 where nothing has changed. T = 2 is usual; with T² the size of the gradient hardly depends on T. Keeps one copy of
-the previous network while a session lasts, 0 bytes between sessions.
+p and p' are the softmax at temperature T over the n old logits of the frozen and of the trained network (Hinton et al.,
+Distilling the Knowledge in a Neural Network, 2015). It has the same gradient as `lwf` for the same weight and T, and is
+0 where the outputs have not changed. T = 2 is usual; with T² the size of the gradient hardly depends on T. T divides
+logits that are already scaled by s = network.logit_scale (16 by default), so that T = 2 acts like T = 2/16 on unscaled
+logits W z + b; `logit_scale = 1` distils those. Keeps one copy of the previous network while a session lasts, 0 bytes
+between sessions.
 """
 
 from pydantic import Field
@@ -16,14 +18,16 @@ from scrubjay.types import Batch, Losses
 
 
 class KLOptions(MethodOptions):
-    """Distillation of the outputs by divergence."""
+    """Options of output distillation."""
 
     weight: float = Field(1.0, ge=0)
-    """w."""
+    """w: factor on the divergence."""
     temperature: float = Field(2.0, gt=0)
     """T of both softmaxes."""
+    logit_scale: float | None = Field(None, gt=0)
+    """Scale s of the logits s·(W z + b) that are distilled; None: network.logit_scale, 1: unscaled logits."""
     rescale: bool = False
-    """Multiply by T²."""
+    """Multiply the divergence by T², so that the size of the gradient hardly depends on T."""
 
 
 class KL(Method):
@@ -34,11 +38,12 @@ class KL(Method):
     options: KLOptions
 
     def loss(self, batch: Batch) -> Losses:
-        """Cross entropy, triplet, and the divergence once there are old classes."""
+        """Cross entropy, metric loss, and from the second session on the divergence."""
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:
             _, l_o = self.teacher_outputs(batch.images)
-            o, old = self.options, slice(0, self.first_label)
-            losses["kl"] = o.weight * kl(l_o[:, old], l_n[:, old], o.temperature, o.rescale)
+            o = self.options
+            old, new = (self.old_logits(logits, o.logit_scale) for logits in (l_o, l_n))
+            losses["kl"] = o.weight * kl(old, new, o.temperature, o.rescale)
         return losses

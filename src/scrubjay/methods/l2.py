@@ -1,9 +1,9 @@
-"""Embeddings stay where they were: pairwise squared distance, or cosine, to the frozen network's embeddings.
+"""Pairwise feature distillation: squared or cosine distance of each new embedding to its old one.
 
 L = L_ce + L_triplet + w·(1/B) Σ_i ‖z_n,i − z_o,i‖²    (form "squared"; "cosine": 1 − z_n·z_o, half of it)
 
-What MMD does for two clouds, done image by image. Keeps one copy of the previous network while a session lasts,
-nothing between sessions.
+Where `mmd` compares the distributions of old and new embeddings, this compares each image with itself. Keeps one copy
+of the previous network while a session lasts, nothing between sessions.
 """
 
 from typing import Literal
@@ -16,12 +16,12 @@ from scrubjay.types import Batch, Losses
 
 
 class L2Options(MethodOptions):
-    """Pairwise feature distillation."""
+    """Options of pairwise feature distillation."""
 
     weight: float = Field(10.0, ge=0)
-    """w."""
+    """w: factor on the mean distance."""
     form: Literal["squared", "cosine"] = "squared"
-    """Squared Euclidean distance, or one minus the cosine."""
+    """Distance of two embeddings: squared Euclidean, or one minus their cosine."""
 
 
 class L2(Method):
@@ -32,7 +32,7 @@ class L2(Method):
     options: L2Options
 
     def loss(self, batch: Batch) -> Losses:
-        """Cross entropy, triplet, and the pairwise distance once there are old classes."""
+        """Cross entropy, metric loss, and from the second session on the pairwise distance."""
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:

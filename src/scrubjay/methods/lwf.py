@@ -1,10 +1,11 @@
-"""Distillation alone: the old classifier's soft labels on new images (Li & Hoiem, ECCV 2016).
+"""Learning without forgetting: distillation of the previous classifier's soft labels (Li & Hoiem, ECCV 2016).
 
 L = L_ce + L_triplet + α·L_dist
 
 L_dist = −(1/B) Σ_i Σ_{k≤n} p_k log p'_k, p and p' the softmax at temperature T over the n old logits of the frozen
-and of the trained network. Weights in use elsewhere: 1 (FACIL), 3 (PyCIL), 10 (ADC, LDC); T = 2. Keeps one copy of
-the previous network while a session lasts, nothing between sessions.
+and of the trained network. Weights in other code: 1 (FACIL), 3 (PyCIL), 10 (ADC, LDC); T = 2. T divides logits that are
+already scaled by s = network.logit_scale (16 by default), so that T = 2 acts like T = 2/16 on unscaled logits W z + b;
+`logit_scale = 1` distils those. Keeps one copy of the previous network while a session lasts, nothing between sessions.
 """
 
 from pydantic import Field
@@ -15,12 +16,14 @@ from scrubjay.types import Batch, Losses
 
 
 class LwFOptions(MethodOptions):
-    """Learning without forgetting."""
+    """Options of learning without forgetting."""
 
     alpha: float = Field(1.0, ge=0)
     """Weight of the distillation."""
     temperature: float = Field(2.0, gt=0)
     """T of both softmaxes."""
+    logit_scale: float | None = Field(None, gt=0)
+    """Scale s of the logits s·(W z + b) that are distilled; None: network.logit_scale, 1: unscaled logits."""
 
 
 class LwF(Method):
@@ -31,11 +34,12 @@ class LwF(Method):
     options: LwFOptions
 
     def loss(self, batch: Batch) -> Losses:
-        """Cross entropy, triplet, and distillation once there are old classes."""
+        """Cross entropy, metric loss, and from the second session on distillation."""
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:
             _, l_o = self.teacher_outputs(batch.images)
-            old = slice(0, self.first_label)
-            losses["dist"] = self.options.alpha * distillation(l_o[:, old], l_n[:, old], self.options.temperature)
+            o = self.options
+            old, new = (self.old_logits(logits, o.logit_scale) for logits in (l_o, l_n))
+            losses["dist"] = o.alpha * distillation(old, new, o.temperature)
         return losses

@@ -1,27 +1,27 @@
-"""The paper's objective: distillation of the old classifier and MMD between the two networks' embeddings.
+"""Maximum mean discrepancy: matches the distributions of old and new embeddings, and distils the old classifier.
 
 L = α·L_dist + β·L_mmd + (L_ce + L_triplet)
 
-Chen, Liu, Wang, Tuytelaars, Bakker, Lew: On the Exploration of Incremental Learning for Fine-grained Image
-Retrieval, BMVC 2020, arXiv 2010.08020. L_dist as in `lwf`; L_mmd = MMD(z_o, z_n), the root of MMD² with a Gaussian
-kernel, between the embeddings of the same new images by the frozen and by the trained network. The text gives
-T = 2; α, β and σ are options. α = β = 3 come from a small grid on drawn birds with one seed; on other streams they
-cost some of what fine-tuning learns of the new classes. α = 0 is MMD alone, β = 0
-distillation alone. Keeps one copy of the previous network while a session lasts, nothing between sessions.
+Chen, Liu, Wang, Tuytelaars, Bakker, Lew: On the Exploration of Incremental Learning for Fine-grained Image Retrieval,
+BMVC 2020, arXiv 2010.08020. L_dist as in `lwf`; L_mmd = MMD(z_o, z_n), the root of MMD² with a Gaussian kernel, between
+the embeddings of the same new images by the frozen and by the trained network (`losses/mmd`). The paper gives T = 2 but
+no α, β or σ, which are options here. α = β = 3 was chosen on a small grid on the drawn birds with one seed; on other
+streams it costs some of what fine-tuning learns of the new classes. α = 0 is MMD alone, β = 0 distillation alone. T
+divides logits that are already scaled by s = network.logit_scale (16 by default), so that T = 2 acts like T = 2/16 on
+unscaled logits W z + b; `logit_scale = 1` distils those. MMD² is normalised by 1/B²; "samples" is the variant with 1/B.
+Keeps one copy of the previous network while a session lasts, nothing between sessions.
 """
-
-from typing import Literal
 
 from pydantic import Field
 
 from scrubjay.losses.distillation import distillation
-from scrubjay.losses.mmd import mmd
+from scrubjay.losses.mmd import Kernels, Normalisation, mmd
 from scrubjay.methods import Method, MethodOptions
 from scrubjay.types import Batch, Losses
 
 
 class MMDOptions(MethodOptions):
-    """The paper's two terms."""
+    """Options of MMD and distillation."""
 
     alpha: float = Field(3.0, ge=0)
     """Weight of the distillation."""
@@ -29,14 +29,19 @@ class MMDOptions(MethodOptions):
     """Weight of MMD."""
     temperature: float = Field(2.0, gt=0)
     """T of both softmaxes of the distillation."""
+    logit_scale: float | None = Field(None, gt=0)
+    """Scale s of the logits s·(W z + b) that are distilled; None: network.logit_scale, 1: unscaled logits."""
     sigma: float | None = Field(None, gt=0)
-    """Bandwidth of the Gaussian kernel; none: the mean distance within the batch."""
-    kernels: Literal["one", "five"] = "one"
-    """One Gaussian, or the five bandwidths of DAN."""
+    """Bandwidth of the Gaussian kernel, in units of distance; None: the root mean square distance within the batch."""
+    kernels: Kernels = "one"
+    """One Gaussian, or the mean of the five bandwidths of DAN."""
     biased: bool = True
-    """The paper's estimate, which counts each image with itself, or the unbiased one."""
+    """True: the paper's estimate, which pairs each image with itself too; False: the unbiased estimate."""
+    normalisation: Normalisation = "pairs"
+    """Factor on MMD²: 1/B² with "pairs", as its derivation gives it; 1/B with "samples", which makes the root √B times
+    as large."""
     squared: bool = False
-    """MMD² instead of its root."""
+    """Use MMD² instead of its root."""
 
 
 class MMD(Method):
@@ -47,12 +52,21 @@ class MMD(Method):
     options: MMDOptions
 
     def loss(self, batch: Batch) -> Losses:
-        """Cross entropy, triplet, and both of the paper's terms once there are old classes."""
+        """Cross entropy, metric loss, and from the second session on distillation and MMD."""
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:
             z_o, l_o = self.teacher_outputs(batch.images)
-            o, old = self.options, slice(0, self.first_label)
-            losses["dist"] = o.alpha * distillation(l_o[:, old], l_n[:, old], o.temperature)
-            losses["mmd"] = o.beta * mmd(z_o, z_n, sigma=o.sigma, kernels=o.kernels, biased=o.biased, squared=o.squared)
+            o = self.options
+            old, new = (self.old_logits(logits, o.logit_scale) for logits in (l_o, l_n))
+            losses["dist"] = o.alpha * distillation(old, new, o.temperature)
+            losses["mmd"] = o.beta * mmd(
+                z_o,
+                z_n,
+                sigma=o.sigma,
+                kernels=o.kernels,
+                biased=o.biased,
+                normalisation=o.normalisation,
+                squared=o.squared,
+            )
         return losses

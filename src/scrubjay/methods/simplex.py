@@ -1,13 +1,14 @@
-"""A classifier that never moves: classes have their places on a regular simplex from the start (CoReS; HOC).
+"""Fixed simplex classifier: every class has a vertex of a regular simplex from the start (CoReS; HOC).
 
 L = λ·L_ce + L_triplet + (1 − λ)·L_contrast    (λ = 1, and no contrast, in the initial session)
 
 L_ce = −(1/B) Σ_i log softmax(s·V z_n,i)_{y_i} over all K preallocated outputs, V the fixed vertices of a regular
-simplex in d dimensions, that of a class by its label. L_contrast = InfoNCE(z_n, z_o), scale 10 (`losses/info_nce`).
-Embeddings are drawn to places that no session moves, so they are stationary and those of two generations comparable.
-CoReS: Biondi, Pernici, Bruni, Del Bimbo, TPAMI 2023: λ = 1, no triplet (`metric = "none"`). HOC: Biondi et al.,
-Stationary Representations, CVPR 2024: λ = 0.1. The initial session is learned against V already. Keeps 0 bytes between
-sessions beyond the head, whose rows are vertices; with λ < 1 one copy of the previous network while a session lasts.
+simplex in d dimensions, that of a class by its label. L_contrast = InfoNCE(z_n, z_o), scale 10 (`losses/info_nce`). No
+session moves the vertices, so embeddings are stationary, and those of two generations are comparable. CoReS: Biondi,
+Pernici, Bruni, Del Bimbo, TPAMI 2023: λ = 1, no triplet (`metric = "none"`). HOC: Biondi et al., Stationary
+Representations, CVPR 2024: λ = 0.1. The initial session is trained with V too. `ce_over` has no effect. Keeps 0 bytes
+between sessions beyond the head, whose rows are vertices; with λ < 1 one copy of the previous network while a session
+lasts.
 """
 
 from typing import Any
@@ -26,20 +27,20 @@ from scrubjay.types import Batch, Losses, Session
 
 
 class SimplexOptions(MethodOptions):
-    """Fixed vertices as classifier."""
+    """Options of the fixed simplex classifier."""
 
     capacity: int | None = Field(None, ge=2)
-    """K: classes that places are kept for, at most d + 1; none: d + 1."""
+    """K: number of preallocated classes, at most d + 1; None: d + 1."""
     scale: float | None = Field(None, gt=0)
-    """s: factor on the cosines; none: that of the head, network.logit_scale."""
+    """s: factor on the cosines; None: network.logit_scale."""
     ce_share: float = Field(1.0, ge=0, le=1)
-    """λ once there are old classes: 1 is CoReS, 0.1 is HOC."""
+    """λ from the second session on: 1 is CoReS, 0.1 is HOC."""
     contrast_scale: float = Field(10.0, gt=0)
-    """Factor on the cosines of the contrast with the old embeddings."""
+    """Factor on the cosines in L_contrast, an inverse temperature."""
 
 
 class Simplex(Method):
-    """Cross entropy on fixed vertices, and the contrast with the old embeddings."""
+    """Cross entropy with fixed vertices as classifier, and InfoNCE with the old embeddings."""
 
     Options = SimplexOptions
     own_start = True
@@ -47,10 +48,10 @@ class Simplex(Method):
     vertices: Tensor
 
     def __init__(self, network: Network, options: Any = None) -> None:
-        """Place the vertices.
+        """Compute the vertices.
 
         Raises:
-            ConfigError: `capacity` is more than the embedding has room for.
+            ConfigError: `capacity` is more than d + 1.
         """
         options = self.Options() if options is None else options
         self.uses_teacher = options.ce_share < 1
@@ -65,16 +66,16 @@ class Simplex(Method):
         self.register_buffer("vertices", simplex(dim)[:capacity], persistent=False)  # they follow from the options
 
     def begin(self, session: Session) -> None:
-        """As all; the head's rows are the vertices of the classes so far.
+        """Also set the head's rows to the vertices of the classes so far.
 
         Raises:
-            ConfigError: there are more classes than places.
+            ConfigError: there are more classes than vertices.
         """
         needed = session.first_label + len(session.classes)
         if needed > len(self.vertices):
             raise ConfigError(
-                f"method.capacity = {len(self.vertices)}: session {session.index + 1} brings the classes to {needed}; "
-                f"start anew with a method.capacity, and a network.dim, of {needed} or more."
+                f"method.capacity = {len(self.vertices)}: session {session.index + 1} makes {needed} classes; "
+                f"train again from the first session with a method.capacity, and a network.dim, of {needed} or more."
             )
         super().begin(session)
         head = self.network.head
@@ -84,7 +85,7 @@ class Simplex(Method):
         head.requires_grad_(False)
 
     def loss(self, batch: Batch) -> Losses:
-        """Cross entropy on the vertices, triplet, and the contrast once there are old classes and λ < 1."""
+        """Cross entropy with the vertices, metric loss, and from the second session on InfoNCE if λ < 1."""
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         o = self.options
@@ -95,7 +96,7 @@ class Simplex(Method):
         return losses
 
     def plasticity(self, z: Tensor, logits: Tensor, labels: Tensor) -> Losses:
-        """As all, but in the cross entropy every preallocated output competes."""
+        """As in the base, but the softmax of the cross entropy runs over all preallocated outputs."""
         losses = super().plasticity(z, logits, labels)
         scale = self.options.scale or self.network.head.scale
         losses["ce"] = cross_entropy(scale * z @ self.vertices.T, labels)
