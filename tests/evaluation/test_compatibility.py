@@ -14,9 +14,11 @@ from scrubjay.evaluation.compatibility import (
     backfill_area,
     bc,
     bct,
+    compatibility_summary,
     negative_flip_rate,
     negative_flips,
     retained,
+    retained_by_session,
 )
 
 scores = st.sampled_from([0.0, 0.25, 0.5, 0.5, 0.75, 1.0])
@@ -95,6 +97,29 @@ def test_flips_need_the_same_queries() -> None:
 def test_retained() -> None:
     assert retained(0.6, 0.8) == pytest.approx(0.75)
     assert math.isnan(retained(0.6, 0.0))
+
+
+def test_retained_by_session_leaves_out_what_was_not_learned_or_not_measured() -> None:
+    shares = retained_by_session([[0.5, 0.2, None], [0.25, 0.0, None], [None, 0.3, 0.4]])
+    assert shares == [[1.0, None, None], [0.5, None, None], [None, None, 1.0]]
+
+
+@given(matrices)
+def test_the_summary_says_what_the_figures_say(C) -> None:
+    T = len(C)
+    summary = compatibility_summary([[C[t][k] if k <= t else None for k in range(T)] for t in range(T)])
+    assert summary["am"] == am(lower(C))
+    assert summary["bct"] == [[C[t][k] > C[k][k] if k < t else None for k in range(T)] for t in range(T)]
+    if T > 1:
+        assert (summary["ac"], summary["bc"]) == (ac(lower(C)), bc(lower(C)))
+    else:
+        assert summary["ac"] is summary["bc"] is None
+
+
+def test_a_pair_that_was_not_measured_has_no_verdict() -> None:
+    summary = compatibility_summary([[None, None, None], [0.5, 0.6, None], [0.7, 0.8, 0.9]])
+    assert summary["bct"] == [[None] * 3, [None] * 3, [None, True, None]]
+    assert summary["ac"] is summary["am"] is summary["bc"] is None
 
 
 @pytest.mark.parametrize("figure", [bct, ac, am, bc])

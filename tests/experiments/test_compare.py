@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 import tiny
+from scrubjay.data.sampler import PKSampler
 from scrubjay.errors import CatalogueError, ConfigError, ScrubjayError
 from scrubjay.experiments import compare as bench
 from scrubjay.experiments import run as experiment
-from scrubjay.experiments.recipe import Entry, entries, own_entry, resolve, seeds_in
+from scrubjay.experiments.recipe import Entry, entries, own_entry, read, resolve, seeds_in
+from scrubjay.experiments.result import ADDED
 from scrubjay.io.locking import locked
 from scrubjay.methods import method
 from scrubjay.models.checkpoint import load_tensors
@@ -154,6 +156,95 @@ def test_two_at_a_time_give_the_same_to_the_bit(compared: Path, recipe: Path, ca
         for generation in ("g0", "g1"):
             file = Path("runs", run, "generations", generation, "network.safetensors")
             assert (tmp_path / "two" / file).read_bytes() == (compared / file).read_bytes()
+
+
+def outdate(folder: Path) -> dict[str, Any]:
+    """Make the result of a run one of an older version; returns the whole one."""
+    path = folder / "result.json"
+    whole: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({key: value for key, value in whole.items() if key not in ADDED}), encoding="utf-8")
+    for bridge in (folder / "measured").glob("*.bridge.*"):
+        bridge.unlink()
+    return whole
+
+
+def test_results_of_an_older_version_are_evaluated_again_without_learning(
+    compared: Path, recipe: Path, call: Call, tmp_path: Path, started: list[tuple[str, str | None]]
+) -> None:
+    shutil.copytree(compared, tmp_path / "out")
+    whole = outdate(tmp_path / "out" / "runs" / "l2-s0")
+    weights = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/generations/*/*")}
+    code, out, err = call("compare", str(recipe), "--methods", "finetune,l2", "--out", "out")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "1 of 2 runs are finished already."
+    assert started == [("l2-s0", None)]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/generations/*/*")} == weights
+    assert result(tmp_path / "out", "l2-s0") == {key: value for key, value in whole.items() if key != "phases"}
+    assert [row["label"] for row in board(tmp_path / "out")["rows"]] == [row["label"] for row in board_rows(compared)]
+
+
+def board_rows(out: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = board(out)["rows"]
+    return rows
+
+
+def test_without_the_images_an_older_result_shows_what_it_has(
+    compared: Path, recipe: Path, call: Call, tmp_path: Path, started: list[tuple[str, str | None]]
+) -> None:
+    shutil.copytree(compared, tmp_path / "out")
+    shutil.copytree(recipe.parent / "photos", tmp_path / "photos")
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(root=tmp_path / "photos"))
+    for run in ("finetune-s0", "l2-s0"):
+        outdate(tmp_path / "out" / "runs" / run)
+        config = tmp_path / "out" / "runs" / run / "config.json"
+        config.write_text(config.read_text().replace(str(recipe.parent), str(tmp_path)))
+    shutil.rmtree(tmp_path / "photos")
+    code, out, err = call("compare", "recipe.toml", "--methods", "finetune,l2", "--out", "out")
+    assert (code, err) == (0, "")
+    assert out.count("not evaluated again (") == 2
+    rows = {row["label"]: row["figures"] for row in board_rows(tmp_path / "out")}
+    assert rows["l2"]["am"]["n"] == rows["l2"]["retained"]["n"] == 1
+    assert rows["l2"]["bridged.map_at_r"]["mean"] is rows["l2"]["flips.step"]["mean"] is None
+
+
+def test_every_seed_has_its_own_order_of_shuffled_classes(recipe: Path, tmp_path: Path) -> None:
+    def seeds(*settings: str) -> list[tuple[int, int]]:
+        runs = bench.plan(read(recipe, settings), [Entry("l2"), Entry("mmd")], [0, 4], tmp_path / "out", "recipe")
+        return [(run.seed, run.options.stream.seed) for run in runs]
+
+    assert seeds("stream.order=shuffle") == [(0, 0), (4, 4)] * 2
+    assert seeds("stream.order=shuffle", "stream.seed=2") == [(0, 2), (4, 2)] * 2
+    assert seeds() == [(0, 0), (4, 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "shuffled"),
+    [
+        *((name, True) for name in ("aviary", "grocery", "grocery_one_step", "grocery_whole")),
+        *((name, False) for name in ("cub200_paper", "stanford_dogs_paper")),
+    ],
+)
+def test_recipes_shuffle_classes_that_have_no_published_order(name: str, shuffled: bool) -> None:
+    values = read(Path(__file__).parents[2] / "recipes" / f"{name}.toml")
+    assert (values["stream"].get("order") == "shuffle") == shuffled
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "epochs", "batches"),
+    [
+        ("cub200_paper", 30, "epochs", 1500 * 100 / 16),
+        ("cub200_paper", 30, "increment_epochs", 800 * 100 / 16),
+        ("stanford_dogs_paper", 100, "epochs", 1500 * 60 / 16),
+        ("stanford_dogs_paper", 100, "increment_epochs", 800 * 60 / 16),
+    ],
+)
+def test_recipes_of_the_paper_train_as_many_batches(name: str, images: int, epochs: str, batches: float) -> None:
+    values = read(Path(__file__).parents[2] / "recipes" / f"{name}.toml")
+    training, classes = values["training"], values["stream"]["initial"]
+    labels = [label for label in range(classes) for _ in range(images)]
+    sampler = PKSampler(labels, training["classes_per_batch"], training["images_per_class"], seed=0)
+    assert training[epochs] * len(sampler.epoch(0)) == pytest.approx(batches, rel=0.005)
+    assert training["increment_lr"] == 1.0
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -302,7 +393,7 @@ def test_the_options_of_a_method_come_in_order() -> None:
 
 
 def test_a_single_run_takes_its_methods_table_and_then_its_settings() -> None:
-    values = {"methods": {"moments": {"weight": 2, "budget": 2}}}
+    values = {"network": {"frozen": "blocks.5"}, "methods": {"moments": {"weight": 2, "budget": 2}}}
     expected = {"name": "moments", "weight": 0, "budget": 2}
     assert resolve(values, own_entry(values, ["method.weight=0"]))["method"] == expected
-    assert resolve({**values, "method": {}}, own_entry({"method": {}})) == {"method": {}}
+    assert resolve({**values, "method": {}}, own_entry({"method": {}}))["method"] == {}

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import tiny
+from scrubjay.bridges import Bridge
 from scrubjay.data.stream import Stream
 from scrubjay.errors import CheckpointError
-from scrubjay.experiments import measurement
+from scrubjay.experiments import cross_generation, measurement
+from scrubjay.experiments.cross_generation import matrices, reindexed_gallery, search_pairs
 from scrubjay.experiments.measurement import METRICS, Measured
 from scrubjay.types import Embeddings, Sample, Session
 
@@ -114,7 +116,7 @@ def test_images_that_may_not_ask_do_not(stream: Stream, measured: list[Measured]
 
 def test_accuracy_and_compatibility_by_loops(measured: list[Measured], stream: Stream) -> None:
     scores = [measurement.groups(each.test, stream, step) for step, each in enumerate(measured)]
-    a, C = measurement.accuracy(scores), measurement.compatibility(measured, stream)
+    a, C = measurement.accuracy(scores), matrices(search_pairs(measured, stream), 2)
     assert a.keys() == C.keys() == set(METRICS)
     for t in range(2):
         for j in range(2):
@@ -129,7 +131,8 @@ def test_accuracy_and_compatibility_by_loops(measured: list[Measured], stream: S
 
 
 def test_reindexing_by_loops(measured: list[Measured], stream: Stream) -> None:
-    R, C = measurement.reindex(measured, stream), measurement.compatibility(measured, stream)
+    figures = cross_generation.figures(measured, stream, {})
+    R, C = figures["reindex"], figures["compatibility"]
     assert R.keys() == set(METRICS)
     for t in range(2):
         for k in range(2):
@@ -142,21 +145,95 @@ def test_reindexing_by_loops(measured: list[Measured], stream: Stream) -> None:
     for metric in METRICS:
         assert [R[metric][t][t] for t in range(2)] == [C[metric][t][t] for t in range(2)]
     assert R["map_at_r"][1][0] != C["map_at_r"][1][0]
-    assert (
-        measurement.figures(
-            [measurement.groups(each.test, stream, step) for step, each in enumerate(measured)],
-            measured,
-            stream,
-            {metric: [None, None] for metric in METRICS},
-        )["reindex"]
-        == R
+
+
+def turned(degrees: float) -> Bridge:
+    """Turns the first two axes."""
+    a = math.radians(degrees)
+    weight = np.eye(4, dtype=np.float32)
+    weight[:2, :2] = [[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]]
+    return Bridge("procrustes", {"weight": weight})
+
+
+def test_queries_over_bridges_are_those_of_loops(measured: list[Measured], stream: Stream) -> None:
+    third = replace(stream, sessions=(*stream.sessions, stream.sessions[1]))
+    line = [measured[0], measured[1], measured[1]]
+    bridges = {1: turned(40), 2: turned(25)}
+    found = cross_generation.figures(line, third, bridges)
+    assert found["bridged"]["map_at_r"][2][2] == found["compatibility"]["map_at_r"][2][2]
+    for t, k, degrees in ((1, 0, 40), (2, 1, 25), (2, 0, 65)):
+        moved = replace(line[t].test, vectors=turned(degrees)(line[t].test.vectors))
+        queries = items(moved, range(third.sessions[k].labels.stop), ids=1000)
+        expected = tiny.retrieval_by_loops(queries, items(line[k].gallery))
+        for metric in METRICS:
+            assert found["bridged"][metric][t][k] == pytest.approx(expected[metric], abs=1e-6)
+    assert found["bridged"]["map_at_r"] != found["compatibility"]["map_at_r"]
+    partly = cross_generation.figures(line, third, {2: turned(25)})["bridged"]["map_at_r"]
+    assert partly[2][1] == found["bridged"]["map_at_r"][2][1]
+    assert partly[1][0] is partly[2][0] is None
+
+
+def first_hits(queries: Embeddings, gallery: Embeddings, labels: Any) -> dict[int, bool]:
+    """Whether the nearest gallery item of each query is of its class, by loops over the queries."""
+    hits = {}
+    for vector, label, index in items(queries, labels):
+        cosines = gallery.vectors.astype(np.float64) @ vector
+        hits[index] = bool(gallery.labels[int(cosines.argmax())] == label)
+    return hits
+
+
+def test_negative_flips_are_those_of_loops(measured: list[Measured], stream: Stream) -> None:
+    bridges = {1: turned(70)}
+    rates = cross_generation.figures(measured, stream, bridges)["negative_flips"]
+    old, new = measured
+    before = first_hits(old.test, old.gallery, CLASSES[0])
+    moved = replace(new.test, vectors=bridges[1](new.test.vectors))
+    after = {
+        "old_gallery": first_hits(new.test, old.gallery, CLASSES[0]),
+        "bridged": first_hits(moved, old.gallery, CLASSES[0]),
+        "reindexed": first_hits(new.test, reindexed_gallery(new, old), CLASSES[0]),
+    }
+    for kind, hits in after.items():
+        lost = sum(before[index] and not hits[index] for index in before)
+        assert rates[kind] == [[None, None], [lost / len(before), None]], kind
+    assert any(rates[kind][1][0] > 0 for kind in rates)
+
+
+def test_queries_that_only_one_generation_could_decode_are_no_flips(measured: list[Measured], stream: Stream) -> None:
+    lost = replace(
+        measured[1].test,
+        **{name: getattr(measured[1].test, name)[2:] for name in ("vectors", "labels", "indices")},
     )
+    rates = cross_generation.figures([measured[0], replace(measured[1], test=lost)], stream, {})["negative_flips"]
+    before = first_hits(measured[0].test, measured[0].gallery, CLASSES[0])
+    after = first_hits(lost, measured[0].gallery, CLASSES[0])
+    shared = range(2, 9)
+    hits = [
+        before[index] and not first_hits(measured[1].test, measured[0].gallery, CLASSES[0])[index] for index in shared
+    ]
+    assert len(after) == 7
+    assert rates["old_gallery"][1][0] == sum(hits) / 7
+
+
+def test_a_bridge_is_fitted_to_the_images_that_both_networks_embedded(
+    measured: list[Measured], stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(cross_generation, "choose", lambda *parts: given.append(parts))
+    view = embeddings(list(stream.sessions[1].train), seed=5)
+    view = replace(view, **{name: getattr(view, name)[1:] for name in ("vectors", "labels", "indices")})
+    cross_generation.fit_bridge(measured[1], view, stream, 1)
+    ((pairs, held_out),) = given
+    np.testing.assert_array_equal(pairs.source, measured[1].gallery.vectors[13:])
+    np.testing.assert_array_equal(pairs.target, view.vectors)
+    assert set(pairs.labels.tolist()) == set(CLASSES[1])
+    assert len(held_out.labels) == 0
 
 
 def test_what_a_generation_could_not_decode_is_not_in_its_gallery(measured: list[Measured], stream: Stream) -> None:
     later = measured[1].gallery
     lost = replace(later, **{name: getattr(later, name)[2:] for name in ("vectors", "labels", "indices")})
-    R = measurement.reindex([measured[0], replace(measured[1], gallery=lost)], stream)
+    R = cross_generation.figures([measured[0], replace(measured[1], gallery=lost)], stream, {})["reindex"]
     expected = tiny.retrieval_by_loops(items(measured[1].test, CLASSES[0], ids=1000), items(lost, CLASSES[0]))
     for metric in METRICS:
         assert math.isclose(R[metric][1][0] or 0, expected[metric])
@@ -185,8 +262,8 @@ def test_only_queries_ask(stream: Stream, measured: list[Measured]) -> None:
     newest, oldest = measured[1].test, measured[0].gallery
     asking = [item for item in items(newest, CLASSES[0]) if item[2] < len(kept) and kept[item[2]].query]
     expected = tiny.retrieval_by_loops([(v, label, -1) for v, label, _ in asking], items(oldest, ids=100))
-    matrices = measurement.compatibility(measured, flagged)
+    found = matrices(search_pairs(measured, flagged), 2)
     for metric in METRICS:
-        assert matrices[metric][1][0] == pytest.approx(expected[metric], abs=1e-6)
-    assert matrices != measurement.compatibility(measured, stream)
+        assert found[metric][1][0] == pytest.approx(expected[metric], abs=1e-6)
+    assert found != matrices(search_pairs(measured, stream), 2)
     assert measurement.groups(newest, flagged, 0).new.queries == len(asking)

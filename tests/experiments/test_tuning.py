@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import math
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -234,7 +235,8 @@ def test_peeking_judges_the_choice_by_old_data(tuned: Path) -> None:
 
 
 def old(kept: float, seen: float, gallery: float) -> dict[str, float | None]:
-    return {"before": 0.5, "old": kept / 2, "seen": seen, "old_gallery": gallery * 0.4, "old_gallery_anew": 0.4}
+    gallery_before = {"old_gallery_anew": 0.4, "old_gallery_before": 0.4}
+    return {"before": 0.5, "old": kept / 2, "seen": seen, "old_gallery": gallery * 0.4, **gallery_before}
 
 
 def test_the_oracle_on_a_table() -> None:
@@ -247,6 +249,33 @@ def test_the_oracle_on_a_table() -> None:
     assert found["oracle"] == {"label": "c", "corner": pytest.approx(0.03)}
     assert found["chosen"] == {"label": "b", "corner": pytest.approx(0.2), "rank": 2}
     assert found["spearman"] == pytest.approx(0.8)
+
+
+def test_an_old_gallery_that_is_forgotten_when_re_indexed_too_counts_as_lost() -> None:
+    forgetful = {**old(1.0, 0.6, 0.5), "old_gallery_anew": 0.2}
+    found = tuning.oracle([{"label": "a", "score": 0.5}], [forgetful], "a")
+    assert found["candidates"][0]["old_gallery_kept"] == pytest.approx(1.0)
+    assert found["candidates"][0]["old_gallery_absolute"] == pytest.approx(0.5)
+    assert found["oracle"]["corner"] == pytest.approx(0.48)
+
+
+def test_trials_of_an_older_version_are_judged_without_training(
+    photos: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tuned, tmp_path / "out")
+    for path in (tmp_path / "out" / "trials").glob("*.json"):
+        figures = json.loads(path.read_text(encoding="utf-8"))
+        if figures["peek"] is not None:
+            del figures["peek"]["old_gallery_before"]
+        path.write_text(json.dumps(figures), encoding="utf-8")
+    path = tmp_path / "out" / "config.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("images_per_class", "pictures_per_class"))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a candidate was trained again")
+
+    monkeypatch.setattr(trial, "learn", refuse)
+    assert tuning.tune(options(photos), tmp_path / "out", peek=True) == read(tuned)
 
 
 def test_an_oracle_without_old_test_images_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""A recipe: one TOML file for one run or for many. A table `[methods.NAME]` counts only where NAME is the method."""
+"""Recipes: one TOML file for one run or many. A table `[methods.NAME]` applies only where NAME is the method."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from scrubjay import plugins
 from scrubjay.config import override, read_toml
 from scrubjay.errors import ConfigError
-from scrubjay.experiments.run import ExperimentOptions
+from scrubjay.experiments.options import default_method
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A method to run, with settings of its own.
+    """A method of a comparison, with settings of its own.
 
     Attributes:
-        name: of the method.
-        settings: `key=value`, of the method's options; they come after all others.
+        name: name of the method.
+        settings: options of the method as `key=value`; they override all others.
     """
 
     name: str
@@ -28,12 +28,12 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """What tells it from the other entries: `mmd`, or `mmd:alpha=0`."""
+        """Name and settings as the user gives them: `mmd`, or `mmd:alpha=0`."""
         return ":".join((self.name, *self.settings))
 
 
 def read(path: Path, settings: Iterable[str] = ()) -> dict[str, Any]:
-    """What stands in a recipe, with `settings` on top; its name is that of the file unless it says another.
+    """The contents of a recipe, overridden by `settings`; its `name` is by default that of the file.
 
     Raises:
         ConfigError: the file is missing or is not TOML, or a setting is not `key=value`.
@@ -42,15 +42,15 @@ def read(path: Path, settings: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def entries(text: str) -> list[Entry]:
-    """The methods in a list such as `finetune,mmd,mmd:alpha=0:beta=2`.
+    """Parse a list of methods such as `finetune,mmd,mmd:alpha=0:beta=2`.
 
     >>> [entry.label for entry in entries("lwf, mmd:alpha=0:average=0.5")]
     ['lwf', 'mmd:alpha=0:average=0.5']
 
     Raises:
-        ConfigError: the list is empty, or an entry is no `NAME` or `NAME:KEY=VALUE`.
+        ConfigError: the list is empty, or an entry is not `NAME` or `NAME:KEY=VALUE`.
     """
-    listed = [part.strip() for part in re.split(r",(?![^\[{]*[\]}])", text)]  # not the commas of a list or table
+    listed = [part.strip() for part in re.split(r",(?![^\[{]*[\]}])", text)]  # no comma inside of a list or table
     if not all(listed):
         raise ConfigError(f"--methods {text!r}: name the methods with commas between them, for instance finetune,mmd.")
     return [_entry(part) for part in listed]
@@ -64,10 +64,10 @@ def _entry(text: str) -> Entry:
 
 
 def seeds_in(text: str) -> list[int]:
-    """The seeds in a list such as `0,1,2`.
+    """Parse a list of seeds such as `0,1,2`.
 
     Raises:
-        ConfigError: something in it is no seed, or is there twice.
+        ConfigError: a part is not a whole number from 0 on, or appears twice.
     """
     listed = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in listed) or len(set(map(int, listed))) < len(listed):
@@ -76,10 +76,10 @@ def seeds_in(text: str) -> list[int]:
 
 
 def refuse_taken(settings: Iterable[str]) -> None:
-    """Refuse what a comparison sets itself.
+    """Refuse settings that a comparison makes itself.
 
     Raises:
-        ConfigError: a setting is of the seed or of the method.
+        ConfigError: a setting is for the seed or the method.
     """
     for setting in settings:
         if re.match(r"(seed|method)\b", setting.strip()):
@@ -87,28 +87,34 @@ def refuse_taken(settings: Iterable[str]) -> None:
 
 
 def own_entry(values: Mapping[str, Any], settings: Iterable[str] = ()) -> Entry | None:
-    """The method that a recipe itself names, and what `settings` say of it; None when it names none as it should."""
-    table = values.get("method", ExperimentOptions.model_fields["method"].default)
+    """The method that a recipe itself sets, or the default one, with the `settings` that are options of it.
+
+    Returns:
+        None where `method` is not a table with a name.
+    """
+    table = values.get("method", {"name": default_method(values)})
     name = table.get("name") if isinstance(table, Mapping) else None
-    mine = (setting.strip().removeprefix("method.") for setting in settings if setting.strip().startswith("method."))
-    return Entry(name, tuple(mine)) if isinstance(name, str) else None
+    if not isinstance(name, str):
+        return None
+    stripped = (setting.strip() for setting in settings)
+    return Entry(name, tuple(each.removeprefix("method.") for each in stripped if each.startswith("method.")))
 
 
 def resolve(values: Mapping[str, Any], entry: Entry | None) -> dict[str, Any]:
-    """What `ExperimentOptions` takes: the values of a recipe without its `methods`, with the method of `entry`.
+    """The values that `ExperimentOptions` parses: a recipe without its `methods`, with the method of `entry`.
 
     A method's options come from `[method]` where that is the same method, then from `[methods.NAME]`, then from the
-    entry's own settings; the later ones win.
+    entry's own settings; later ones override earlier ones.
 
     >>> resolve({"method": {"name": "mmd", "alpha": 1}, "methods": {"mmd": {"beta": 2}}}, Entry("mmd", ("alpha=0",)))
     {'method': {'name': 'mmd', 'alpha': 0, 'beta': 2}}
 
     Args:
-        values: of a recipe.
-        entry: the method; None leaves the recipe's own as it is.
+        values: contents of a recipe.
+        entry: the method; None leaves the recipe's own unchanged.
 
     Raises:
-        ConfigError: `methods` holds something else than tables of options by the names of methods.
+        ConfigError: `methods` is not a table that holds a table of options for each method.
     """
     rest = {key: value for key, value in values.items() if key != "methods"}
     tables = _tables(values.get("methods", {}))
@@ -120,13 +126,13 @@ def resolve(values: Mapping[str, Any], entry: Entry | None) -> dict[str, Any]:
     return {**rest, "method": {**options, "name": entry.name}}
 
 
-def _tables(found: Any) -> Mapping[str, Mapping[str, Any]]:
+def _tables(methods: Any) -> Mapping[str, Mapping[str, Any]]:
     known = plugins.names("methods")
-    if not isinstance(found, Mapping):
-        raise ConfigError(f"methods = {found!r}: write tables of options, for instance [methods.mmd].")
-    for name, table in found.items():
+    if not isinstance(methods, Mapping):
+        raise ConfigError(f"methods = {methods!r}: write tables of options, for instance [methods.mmd].")
+    for name, table in methods.items():
         if name not in known:
             raise ConfigError(f"[methods.{name}]: there is no such method. Known: {', '.join(known)}.")
         if not isinstance(table, Mapping):
             raise ConfigError(f"methods.{name} = {table!r}: write a table of its options, [methods.{name}].")
-    return found
+    return methods

@@ -1,4 +1,4 @@
-"""Candidates for a method's weights, and how many of them are trained for how long."""
+"""Candidates for a method's weights, and how many of them are trained for how many epochs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from scrubjay.errors import ConfigError
 from scrubjay.methods import Method, MethodOptions, method
 
 FACTORS = (0.1, 1 / 3, 1.0, 3.0, 10.0)
-"""What a weight is multiplied with to make its candidates."""
+"""Multiples of a weight that become its candidates."""
 TRIALS = 25
-"""Candidates, unless more are asked for."""
+"""Number of candidates, unless the user sets another."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Values of the options that are tuned.
+    """One choice of values for the options that are tuned.
 
     Attributes:
-        settings: option to value.
-        method: `name` and all options.
+        settings: value by option.
+        method: `name` and all options of the method.
     """
 
     settings: dict[str, Any]
@@ -32,14 +32,14 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """As in `alpha=3,beta=0.3`."""
+        """The settings as text, for instance `alpha=3,beta=0.3`."""
         return ",".join(f"{key}={value}" for key, value in self.settings.items())
 
 
 def weights(options: MethodOptions) -> dict[str, float]:
-    """The method's own weights that are not zero, by name: options called `weight`, or described as a "weight of".
+    """The method's own weights above zero, by name: options called `weight`, or documented as a "weight of".
 
-    What all methods share, such as `metric_weight`, is not among them.
+    Options that all methods share, such as `metric_weight`, are left out.
 
     >>> from scrubjay.methods.mmd import MMDOptions
     >>> weights(MMDOptions(beta=0.0))
@@ -52,19 +52,19 @@ def weights(options: MethodOptions) -> dict[str, float]:
 
 
 def candidates(
-    given: Mapping[str, Any], asked: Iterable[str] = (), trials: int = TRIALS, seed: int = 0
+    given: Mapping[str, Any], grid: Iterable[str] = (), trials: int = TRIALS, seed: int = 0
 ) -> list[Candidate]:
-    """The product of the values of all tuned options, in order; where that is too many, some of them drawn by `seed`.
+    """All combinations of the values of the tuned options, in order; if there are too many, a random sample of them.
 
     Args:
         given: `name` and options of the method.
-        asked: `key=value,value` for the options to tune; by default, the method's weights, each times `FACTORS`.
-        trials: candidates at most.
-        seed: of the draw.
+        grid: `key=value,value` for every option to tune; by default, the method's weights, each times `FACTORS`.
+        trials: largest number of candidates.
+        seed: seed of the sample.
 
     Raises:
-        ConfigError: the method is unknown, needs old images, or has no weight and no option was asked for; an
-            option is unknown or a value out of its range.
+        ConfigError: the method is unknown, needs old images, or has no weight and no grid was given; an option is
+            unknown or a value out of its range.
     """
     kind = method(str(given["name"]))
     if kind.needs_old_images:
@@ -73,21 +73,20 @@ def candidates(
         raise ConfigError(f"--trials {trials}: give 1 or more.")
     options = {key: value for key, value in given.items() if key != "name"}
     centre = kind.Options.parse(options, "method")
-    axes = _axes(asked) or {key: _around(centre, key, value) for key, value in weights(centre).items()}
+    axes = _axes(grid) or {key: _around(centre, key, value) for key, value in weights(centre).items()}
     if not axes:
-        raise ConfigError(f"{given['name']} has no weight above 0 to tune: say what, as --grid KEY=VALUE,VALUE.")
-    found = [
-        _candidate(kind, given, dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())
-    ]
+        raise ConfigError(f"{given['name']} has no weight above 0 to tune: give --grid KEY=VALUE,VALUE.")
+    combinations = itertools.product(*axes.values())
+    found = [_candidate(kind, given, dict(zip(axes, values, strict=True))) for values in combinations]
     if len(found) > trials:
         drawn = random.Random(seed).sample(range(len(found)), trials)
         found = [found[index] for index in sorted(drawn)]
     return found
 
 
-def _axes(asked: Iterable[str]) -> dict[str, list[Any]]:
+def _axes(grid: Iterable[str]) -> dict[str, list[Any]]:
     axes: dict[str, list[Any]] = {}
-    for text in asked:
+    for text in grid:
         key, equals, listed = text.partition("=")
         values = [part.strip() for part in listed.split(",")]
         if not equals or not all(values) or len(set(values)) < len(values):
@@ -97,12 +96,12 @@ def _axes(asked: Iterable[str]) -> dict[str, list[Any]]:
 
 
 def _around(centre: MethodOptions, key: str, value: float) -> list[Any]:
-    """The value times all factors, rounded to two digits, without what the option does not take."""
-    values = (float(f"{value * by:.2g}") for by in FACTORS)
-    return [each for each in values if _takes(type(centre), {**centre.model_dump(mode="json"), key: each})]
+    """The value times all factors, rounded to two digits, without those that the option does not accept."""
+    values = (float(f"{value * factor:.2g}") for factor in FACTORS)
+    return [each for each in values if _accepts(type(centre), {**centre.model_dump(mode="json"), key: each})]
 
 
-def _takes(kind: type[MethodOptions], options: Mapping[str, Any]) -> bool:
+def _accepts(kind: type[MethodOptions], options: Mapping[str, Any]) -> bool:
     try:
         kind.parse(options)
     except ConfigError:
@@ -117,11 +116,11 @@ def _candidate(kind: type[Method], given: Mapping[str, Any], settings: dict[str,
 
 
 def rungs(count: int, epochs: int) -> list[tuple[int, int]]:
-    """How many candidates each rung trains, and for how many epochs.
+    """The rungs of successive halving: how many candidates each one trains, and for how many epochs.
 
-    The last rung has all epochs and each before it half of the next one's, down to one; a rung has half of the
-    candidates of the one before it, rounded up. So n candidates and E = 2^r epochs cost about (r + 1)·n/2^r full
-    trainings in place of n.
+    The last rung trains for all epochs, and each earlier one for half as many as the next, down to one epoch. Each rung
+    has half as many candidates as the one before, rounded up. So n candidates and E = 2^r epochs cost about
+    (r + 1)·n/2^r full trainings instead of n.
 
     >>> rungs(25, 8)
     [(25, 1), (13, 2), (7, 4), (4, 8)]

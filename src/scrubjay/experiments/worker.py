@@ -1,7 +1,7 @@
-"""One run in a process of its own. It saves and ends when the process that started it asks for it, or is gone.
+"""One run in a process of its own. It saves and ends when its parent process asks for it, or is gone.
 
-The order comes as one line of JSON on stdin, which then stays open: its end is the interrupt. So a worker never
-outlives its master, however that ends, and gets one interrupt where a terminal would send it two.
+The task comes as one line of JSON on stdin, which then stays open: end of file is the interrupt. So a worker never
+outlives its parent, however that ends, and gets one interrupt where a terminal would send it two.
 """
 
 from __future__ import annotations
@@ -22,13 +22,21 @@ from scrubjay.experiments import run as experiment
 
 
 class Worker:
-    """The side of the master."""
+    """A worker process, as its parent sees it."""
 
     def __init__(
         self, options: experiment.ExperimentOptions, out: Path, start: Path | None, activations: Path, threads: int
     ) -> None:
-        """Start it; arguments as of `experiment.run`, and the number of threads that it computes with."""
-        order = {
+        """Start the process.
+
+        Args:
+            options: as in `experiments.run.run`, like `out`, `start` and `activations`.
+            out: folder of the run.
+            start: folder of the run whose initial session is copied, or None.
+            activations: folder of shared activations.
+            threads: number of threads that the process computes with.
+        """
+        task = {
             "options": options.model_dump(mode="json"),
             "out": str(out),
             "start": None if start is None else str(start),
@@ -46,8 +54,8 @@ class Worker:
                 env={**os.environ, "OMP_NUM_THREADS": str(threads)},  # read when torch is imported, not later
                 start_new_session=True,
             )
-        with suppress(BrokenPipeError):  # it died at once: its log says why
-            self._pipe.write(json.dumps(order).encode() + b"\n")
+        with suppress(BrokenPipeError):  # the process died at once: its log says why
+            self._pipe.write(json.dumps(task).encode() + b"\n")
             self._pipe.flush()
 
     @property
@@ -55,37 +63,43 @@ class Worker:
         return self._process.stdin
 
     def ended(self) -> bool:
-        """Whether it has."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
     def interrupt(self) -> None:
-        """Ask it to save and to end."""
+        """Ask the process to save and to end."""
         with suppress(BrokenPipeError):
             self._pipe.close()
 
     def end(self) -> tuple[float, str | None]:
-        """Wait for its end: the seconds it took, and what went wrong, in one line, or None."""
+        """Wait for the process to end.
+
+        Returns:
+            The seconds since its start, and what went wrong in one line, or None.
+        """
         code = self._process.wait()
         self.interrupt()
         seconds = time.perf_counter() - self._began
+        if code == 0:
+            return seconds, None
         if code < 0:
             return seconds, f"ended by signal {-code}; if memory was short, give fewer --jobs"
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return seconds, (lines or [f"exit code {code}"])[-1] if code else None
+        return seconds, lines[-1] if lines else f"exit code {code}"
 
 
 def main() -> None:
-    """The side of the worker."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the master runs in the background
+    """Read a task from stdin and run it; what the worker process executes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the parent runs in the background
     try:
         line = sys.stdin.readline()
         threading.Thread(target=_watch, daemon=True).start()
-        order = json.loads(line)
+        task = json.loads(line)
         experiment.run(
-            experiment.ExperimentOptions.parse(order["options"]),
-            Path(order["out"]),
-            None if order["start"] is None else Path(order["start"]),
-            Path(order["activations"]),
+            experiment.ExperimentOptions.parse(task["options"]),
+            Path(task["out"]),
+            None if task["start"] is None else Path(task["start"]),
+            Path(task["activations"]),
         )
     except ScrubjayError as error:
         sys.exit(" ".join(str(error).splitlines()))
@@ -94,6 +108,7 @@ def main() -> None:
 
 
 def _watch() -> None:
+    """Interrupt the main thread when stdin ends."""
     while os.read(0, 1):  # not through sys.stdin: a thread that holds its lock cannot be ended at exit
         pass
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

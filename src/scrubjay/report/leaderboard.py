@@ -1,4 +1,4 @@
-"""A leaderboard of methods over seeds: pure rows from results, sorted by how near they come to the corner."""
+"""A leaderboard of methods over seeds: rows computed from results, sorted by their distance to the corner."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scrubjay.report import figures as standing
+from scrubjay.report import figures as figure
 from scrubjay.report.figures import COLUMNS, TARGETS, Figures, shown
 from scrubjay.report.paired import Paired, corrected, paired
 from scrubjay.report.runs import Result
 from scrubjay.report.table import BACKBONE, KEEPS_IMAGES, Estimate, estimate, heading
 
 BASELINES = frozenset({"finetune", "frozen", "lwf", "l2", "mmd", "ewc", "mas", "si", "alasso"})
-"""The established methods, to which the backbone without training is added: the best of them is the one to beat."""
+"""The established methods. The best of them and of the backbone without training is the baseline of the tests."""
 
 TESTED = ("corner", "seen.map_at_r", "cross.map_at_r")
 """The figures that are tested against the best baseline."""
@@ -21,7 +21,7 @@ TESTED = ("corner", "seen.map_at_r", "cross.map_at_r")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A run that ended without a result: its method, its seed, and why in one line."""
+    """A run that ended without a result: its method, its seed, and the reason in one line."""
 
     label: str
     seed: int
@@ -29,17 +29,18 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """A row: one method, or the backbone before any training.
+class BoardRow:
+    """A row of the leaderboard: one method, or the backbone without training.
 
     Attributes:
-        label: of the method, with its own settings.
-        keeps_images: it was trained on the images of all sessions: a reference and no competitor.
+        label: name of the method, with the settings of its entry.
+        keeps_images: it was trained on the images of all sessions: a reference that does not compete.
         is_baseline: it is an established method.
         values: every figure by seed.
-        rank: its place among the competitors with a known corner, from 1.
+        rank: its place among the competitors with a known distance to the corner, from 1.
         best: the figures in which no competitor is better.
-        tests: against the best baseline, by figure; none for it and for what does not compete.
+        tests: against the best baseline, by figure; None for the baseline and for references.
+        is_upper_reference: `seen_of_joint`, `gap` and `seconds_of_joint` are relative to this row.
     """
 
     label: str
@@ -49,34 +50,38 @@ class Standing:
     rank: int | None = None
     best: frozenset[str] = frozenset()
     tests: Mapping[str, Paired] | None = None
+    is_upper_reference: bool = False
 
     def cell(self, key: str) -> Estimate:
         """A figure over the seeds."""
-        return estimate(figures[key] for figures in self.values.values())
+        return estimate(values[key] for values in self.values.values())
 
     def known(self, key: str) -> dict[int, float]:
-        """A figure by seed, of those that measured it."""
-        return {seed: value for seed, found in self.values.items() if (value := found[key]) is not None}
+        """A figure by seed, for the seeds that measured it."""
+        return {seed: value for seed, values in self.values.items() if (value := values[key]) is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """The whole.
+    """A leaderboard.
 
     Attributes:
         title: what was run.
-        rows: the nearest to the corner first, those whose corner is unknown last.
+        rows: the nearest to the corner first, those with an unknown distance last.
         baseline: label of the best baseline; None when there is none.
-        chosen_by: the figure that chose it: the corner, or seen mAP@R where no baseline's corner is known.
-        goal: joint's seen mAP@R and its R[T][0], where it was run.
+        chosen_by: the figure that chose it: the corner, or seen mAP@R where no baseline's distance is known.
+        upper_reference: label of the best row that keeps all images; None when there is none.
+        goal: the corner as a point of the plot: the upper reference's seen mAP@R, and the larger of C[0][0] and its
+            R[T][0].
         failed: the runs without a result.
         data: version of the package, the source, and the versions of other packages, of the first run.
     """
 
     title: str
-    rows: tuple[Standing, ...]
+    rows: tuple[BoardRow, ...]
     baseline: str | None
     chosen_by: str | None
+    upper_reference: str | None
     goal: tuple[Estimate, Estimate]
     failed: tuple[Failure, ...]
     data: Mapping[str, Any]
@@ -86,41 +91,81 @@ def board(results: Mapping[str, Sequence[Result]], failed: Iterable[Failure] = (
     """The leaderboard of finished runs.
 
     Args:
-        results: contents of `result.json` files by label, one a seed, of runs on one stream.
+        results: contents of `result.json` files by label, one for each seed, of runs on one stream.
         failed: the runs without a result.
     """
     runs = [run for each in results.values() for run in each]
     if not runs:
-        return Board("no finished run", (), None, None, (estimate(()), estimate(())), tuple(failed), {})
-    joint, finetune = _by_seed(results, KEEPS_IMAGES), _by_seed(results, "finetune")
-    rows = [_row(label, each, joint, finetune) for label, each in results.items()]
+        nothing = estimate(())
+        return Board("no finished run", (), None, None, None, (nothing, nothing), tuple(failed), {})
+    upper = upper_reference(results)
+    joint = {} if upper is None else {run["seed"]: run for run in results[upper]}
+    finetune = _finetune(results)
+    rows = [_row(label, each, joint, finetune, label == upper) for label, each in results.items()]
     references = {run["seed"]: run for run in reversed(runs) if run.get("reference")}
     if references:
-        found = {s: standing.of_reference(run, joint.get(s), finetune.get(s)) for s, run in references.items()}
-        rows.append(Standing(BACKBONE, False, True, dict(sorted(found.items()))))
+        values = {
+            seed: figure.of_reference(run, joint.get(seed), finetune.get(seed)) for seed, run in references.items()
+        }
+        rows.append(BoardRow(BACKBONE, False, True, dict(sorted(values.items()))))
     rows = _ranked(rows)
     baseline, chosen_by = _best_baseline(rows)
-    goal = estimate(map(standing.seen, joint.values())), estimate(map(standing.reindexed, joint.values()))
     data = {"scrubjay": runs[0]["scrubjay"], "source": runs[0]["data"]["source"], "versions": runs[0]["versions"]}
-    tested = _tested(_with_best(rows), baseline)
-    label = None if baseline is None else baseline.label
-    return Board(heading(runs), tuple(tested), label, chosen_by, goal, tuple(failed), data)
+    return Board(
+        title=heading(runs),
+        rows=tuple(_tested(_with_best(rows), baseline)),
+        baseline=None if baseline is None else baseline.label,
+        chosen_by=chosen_by,
+        upper_reference=upper,
+        goal=_goal(joint.values()),
+        failed=tuple(failed),
+        data=data,
+    )
 
 
-def _by_seed(results: Mapping[str, Sequence[Result]], name: str) -> dict[int, Result]:
-    """The runs of a reference, by seed: of its plain entry, else of the first of its variants."""
-    variants = [runs for runs in results.values() if runs and runs[0]["method"] == name]
-    return {run["seed"]: run for run in results.get(name) or (variants or [[]])[0]}
+def upper_reference(results: Mapping[str, Sequence[Result]]) -> str | None:
+    """Label of the upper reference: of the entries that keep all images, the one with the highest mean seen mAP@R.
+
+    Of equals the first is taken, and those of which nothing is known come last.
+    """
+    means = {
+        label: estimate(figure.seen(run) for run in runs).mean
+        for label, runs in results.items()
+        if runs and runs[0]["method"] == KEEPS_IMAGES
+    }
+    return max(means, key=lambda label: (means[label] is not None, means[label] or 0.0)) if means else None
 
 
-def _row(label: str, runs: Sequence[Result], joint: Mapping[int, Result], finetune: Mapping[int, Result]) -> Standing:
-    values = {run["seed"]: standing.figures(run, joint.get(run["seed"]), finetune.get(run["seed"])) for run in runs}
+def _finetune(results: Mapping[str, Sequence[Result]]) -> dict[int, Result]:
+    """The runs of fine-tuning by seed: of its entry without settings, else of its first entry."""
+    variants = [runs for runs in results.values() if runs and runs[0]["method"] == "finetune"]
+    chosen = results.get("finetune") or (variants[0] if variants else ())
+    return {run["seed"]: run for run in chosen}
+
+
+def _goal(joint: Iterable[Result]) -> tuple[Estimate, Estimate]:
+    heights = []
+    runs = list(joint)
+    for run in runs:
+        own, reindexed = figure.first_gallery(run), figure.reindexed(run)
+        heights.append(None if own is None or reindexed is None else max(own, reindexed))
+    return estimate(map(figure.seen, runs)), estimate(heights)
+
+
+def _row(
+    label: str,
+    runs: Sequence[Result],
+    joint: Mapping[int, Result],
+    finetune: Mapping[int, Result],
+    is_upper_reference: bool,
+) -> BoardRow:
+    values = {run["seed"]: figure.figures(run, joint.get(run["seed"]), finetune.get(run["seed"])) for run in runs}
     name = runs[0]["method"]
-    return Standing(label, name == KEEPS_IMAGES, name in BASELINES, values)
+    return BoardRow(label, name == KEEPS_IMAGES, name in BASELINES, values, is_upper_reference=is_upper_reference)
 
 
-def _ranked(rows: Sequence[Standing]) -> list[Standing]:
-    def place(row: Standing) -> tuple[bool, float, float]:
+def _ranked(rows: Sequence[BoardRow]) -> list[BoardRow]:
+    def place(row: BoardRow) -> tuple[bool, float, float]:
         mean, seen = row.cell("corner").mean, row.cell("seen.map_at_r").mean
         return mean is None, mean or 0.0, -(seen or 0.0)
 
@@ -131,7 +176,7 @@ def _ranked(rows: Sequence[Standing]) -> list[Standing]:
     ]
 
 
-def _best_baseline(rows: Sequence[Standing]) -> tuple[Standing | None, str | None]:
+def _best_baseline(rows: Sequence[BoardRow]) -> tuple[BoardRow | None, str | None]:
     for key, sign in (("corner", 1), ("seen.map_at_r", -1)):
         known = [(sign * mean, row) for row in rows if row.is_baseline and (mean := row.cell(key).mean) is not None]
         if known:
@@ -139,8 +184,8 @@ def _best_baseline(rows: Sequence[Standing]) -> tuple[Standing | None, str | Non
     return None, None
 
 
-def _with_best(rows: Sequence[Standing]) -> list[Standing]:
-    """Mark the best competitors, at the precision that is shown."""
+def _with_best(rows: Sequence[BoardRow]) -> list[BoardRow]:
+    """Mark the best competitors of every figure, at the precision that is shown."""
     best: dict[str, str] = {}
     for key, column in COLUMNS.items():
         means = [mean for row in rows if not row.keeps_images and (mean := row.cell(key).mean) is not None]
@@ -154,33 +199,34 @@ def _with_best(rows: Sequence[Standing]) -> list[Standing]:
     ]
 
 
-def _tested(rows: Sequence[Standing], baseline: Standing | None) -> list[Standing]:
-    """Every competitor against the best baseline; the tests of one figure are one family."""
+def _tested(rows: Sequence[BoardRow], baseline: BoardRow | None) -> list[BoardRow]:
+    """Test every competitor against the best baseline; the tests of one figure are one family."""
     if baseline is None:
         return list(rows)
     rivals = [row for row in rows if not row.keeps_images and row.label != baseline.label]
-    found = {
+    tests = {
         key: corrected({row.label: paired(row.known(key), baseline.known(key)) for row in rivals}) for key in TESTED
     }
     return [
-        replace(row, tests={key: found[key][row.label] for key in TESTED}) if row in rivals else row for row in rows
+        replace(row, tests={key: tests[key][row.label] for key in TESTED}) if row in rivals else row for row in rows
     ]
 
 
-def to_json(made: Board) -> dict[str, Any]:
-    """What `leaderboard.json` holds; `docs/leaderboard.schema.json` says what the keys mean."""
+def to_json(leaderboard: Board) -> dict[str, Any]:
+    """What `leaderboard.json` holds; `docs/leaderboard.schema.json` describes the keys."""
     return {
-        "title": made.title,
-        "data": dict(made.data),
+        "title": leaderboard.title,
+        "data": dict(leaderboard.data),
         "targets": TARGETS,
-        "baseline": made.baseline,
-        "baseline_chosen_by": made.chosen_by,
-        "rows": [_row_to_json(row) for row in made.rows],
-        "failed": [{"label": each.label, "seed": each.seed, "reason": each.reason} for each in made.failed],
+        "baseline": leaderboard.baseline,
+        "baseline_chosen_by": leaderboard.chosen_by,
+        "upper_reference": leaderboard.upper_reference,
+        "rows": [_row_to_json(row) for row in leaderboard.rows],
+        "failed": [{"label": each.label, "seed": each.seed, "reason": each.reason} for each in leaderboard.failed],
     }
 
 
-def _row_to_json(row: Standing) -> dict[str, Any]:
+def _row_to_json(row: BoardRow) -> dict[str, Any]:
     return {
         "rank": row.rank,
         "label": row.label,
@@ -192,7 +238,7 @@ def _row_to_json(row: Standing) -> dict[str, Any]:
                 "mean": (cell := row.cell(key)).mean,
                 "half": cell.half,
                 "n": len(row.known(key)),
-                "by_seed": {str(seed): found[key] for seed, found in row.values.items()},
+                "by_seed": {str(seed): values[key] for seed, values in row.values.items()},
             }
             for key in COLUMNS
         },
