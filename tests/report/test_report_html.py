@@ -69,7 +69,7 @@ def test_page_is_well_formed_and_says_what_it_shows(runs, images):
     assert all(image["alt"] for image in page.attributes("img"))
     headings = [
         "What each method finds",
-        "How it went",
+        "Over the sessions",
         "Queries before and after",
         "Session by session",
         "Run details",
@@ -175,6 +175,24 @@ def test_one_session_only():
     assert page.open == []
     assert "Over the whole stream" not in page.text
     assert "Seconds, and images" not in page.text
+
+
+def test_queries_over_bridges_have_their_own_maps(runs):
+    assert "carried over bridges" not in Page(render(runs)).text
+    bridged = [{**run, "bridged": run["compatibility"]} for run in runs]
+    page = Page(render(bridged))
+    assert "carried over bridges" in page.text
+    assert sum("carried over bridges" in image["alt"] for image in page.attributes("img")) == 3
+
+
+def test_orders_of_classes_that_differ_by_seed_are_said():
+    runs = [result(seed=seed) for seed in (0, 3)]
+    assert "own order of classes" not in Page(render(runs)).text
+    runs[1]["data"]["classes"] = runs[1]["data"]["classes"][::-1]
+    text = Page(render(runs)).text
+    assert "Every seed has its own order of classes." in text
+    assert "the sessions of seed 0" in text
+    assert "different images" not in text
 
 
 def test_settings_that_differ_stand_apart():

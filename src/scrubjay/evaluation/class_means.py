@@ -1,7 +1,7 @@
-"""Nearest class mean: how often the mean that an image is nearest to is that of its own class.
+"""Nearest-class-mean accuracy: how often the class mean that is nearest to an image is that of its own class.
 
-What the class means that a method stores are for. A mean is compared by cosine, so its norm does not count; a row of
-zeros is a class of which nothing is known and is never chosen, so that its images count as not recognised.
+It evaluates the class means that a method stores. Means are compared by cosine, so their norm does not count. A row of
+zeros stands for a class without a mean: it is never chosen, so that images of that class count as not recognised.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from scrubjay.errors import DataError
 
 BLOCK = 4096
-"""Images that are compared with all means at a time."""
+"""Number of images that are compared with all means at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassMeanScores:
-    """Accuracy by group after learning a session, fractions 0 … 1; NaN for a group without images.
+    """Accuracy by group of classes after learning a session, as fractions 0 … 1; NaN for a group without images.
 
     Attributes:
-        old: images of the classes of earlier sessions, against the means of these.
-        new: of the session just learned, against its own.
-        seen: of all classes learned so far, against all of them.
+        old: images of the classes of earlier sessions, against the means of these classes.
+        new: images of the session just learned, against the means of its classes.
+        seen: images of all classes learned so far, against the means of all of them.
     """
 
     old: float
@@ -34,7 +34,7 @@ class ClassMeanScores:
     seen: float
 
     def to_dict(self) -> dict[str, float | None]:
-        """For JSON: None for NaN."""
+        """The scores for JSON: None for NaN."""
         return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
 
 
@@ -47,15 +47,15 @@ def class_mean_accuracy(
     *,
     query_mask: NDArray[np.bool_] | None = None,
 ) -> ClassMeanScores:
-    """Accuracy of the nearest class mean for old, new and all classes seen, each among themselves.
+    """Accuracy of the nearest class mean for old, new and all seen classes, each group among itself.
 
     Args:
-        vectors: float32 (N, d), unit rows, of test images; those of classes that were not learned are left out.
+        vectors: float32 (N, d), unit rows, of test images; images of classes that were not learned are left out.
         labels: integers (N,).
-        means: float32 (C, d), row c of the class with label c, of the same space as `vectors`.
+        means: float32 (C, d), row c for the class with label c, in the same space as `vectors`.
         sessions: the labels of each session, in order of learning (`Session.labels`).
         step: index of the session just learned, 0 for the initial one.
-        query_mask: bool (N,), which images are asked for; default: all.
+        query_mask: bool (N,), which images are evaluated; default: all.
 
     Raises:
         DataError: the shapes do not fit one another.
@@ -65,23 +65,23 @@ def class_mean_accuracy(
         raise DataError(
             f"vectors {vectors.shape}, labels {labels.shape}, means {means.shape}: needed are (N, d), (N,) and (C, d)."
         )
-    asked = np.ones(len(labels), dtype=bool) if query_mask is None else np.asarray(query_mask, dtype=bool)
+    evaluated = np.ones(len(labels), dtype=bool) if query_mask is None else np.asarray(query_mask, dtype=bool)
     first, stop = sessions[step].start, sessions[step].stop
     groups = {"old": range(first), "new": range(first, stop), "seen": range(stop)}
     scores = {}
     for name, classes in groups.items():
-        inside = asked & (labels >= classes.start) & (labels < classes.stop)
+        inside = evaluated & (labels >= classes.start) & (labels < classes.stop)
         own = means[classes.start : classes.stop]
         scores[name] = _share(nearest_mean(vectors[inside], own) == labels[inside] - classes.start)
     return ClassMeanScores(**scores)
 
 
 def nearest_mean(vectors: NDArray[np.float32], means: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Row of the mean with the greatest cosine to each vector; −1 where there is no mean. Ties go to the first.
+    """Row of the mean with the greatest cosine to each vector; −1 where there is no mean. Ties go to the first row.
 
     Args:
         vectors: (N, d).
-        means: (C, d), of any norm; rows of zeros are not chosen.
+        means: (C, d), of any norm; rows of zeros are never chosen.
 
     Returns:
         int64 (N,).
@@ -99,5 +99,5 @@ def nearest_mean(vectors: NDArray[np.float32], means: NDArray[np.float32]) -> ND
     return chosen
 
 
-def _share(right: NDArray[np.bool_]) -> float:
-    return float(right.mean()) if len(right) else math.nan
+def _share(correct: NDArray[np.bool_]) -> float:
+    return float(correct.mean()) if len(correct) else math.nan

@@ -1,7 +1,7 @@
-"""What a stream of sessions did to the scores: averages, forgetting, transfer.
+"""Scores over a stream of sessions: averages, forgetting, and backward and forward transfer.
 
 `a[t, j]` is the score on the classes of session j after learning session t, for T sessions; in the formulas t and j
-count from 1. Larger is better. NaN stands for "not measured" and makes every figure that needs it NaN.
+count from 1. Larger is better. NaN stands for "not measured", and every figure that needs a NaN is NaN.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def square(name: str, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def average(a: NDArray[np.float64]) -> float:
-    """Score over all sessions at the end: (1/T) Σ_j a[T, j].
+    """Mean score over all sessions at the end: (1/T) Σ_j a[T, j].
 
     >>> average([[0.9, 0.1], [0.5, 0.7]])
     0.6
@@ -39,7 +39,7 @@ def average(a: NDArray[np.float64]) -> float:
 
 
 def average_incremental(a: NDArray[np.float64]) -> float:
-    """Mean over the steps of the score over the sessions learned so far: (1/T) Σ_t (1/t) Σ_{j≤t} a[t, j].
+    """Mean over all steps of the mean score over the sessions learned so far: (1/T) Σ_t (1/t) Σ_{j≤t} a[t, j].
 
     Raises:
         DataError: a is not square.
@@ -48,10 +48,10 @@ def average_incremental(a: NDArray[np.float64]) -> float:
 
 
 def forgetting(a: NDArray[np.float64]) -> float:
-    """What was lost since the best: 1/(T−1) Σ_{j<T} (max_{l<T} a[l, j] − a[T, j]); NaN for T = 1.
+    """Drop from the best score to the last: 1/(T−1) Σ_{j<T} (max_{l<T} a[l, j] − a[T, j]); NaN for T = 1.
 
     Chaudhry et al., Riemannian Walk for Incremental Learning, ECCV 2018. Lower is better, and it may be negative.
-    The maximum is over the steps that were measured.
+    The maximum is taken over the steps that were measured.
 
     Raises:
         DataError: a is not square.
@@ -61,7 +61,7 @@ def forgetting(a: NDArray[np.float64]) -> float:
 
 
 def backward_transfer(a: NDArray[np.float64]) -> float:
-    """What later sessions did to earlier ones: 1/(T−1) Σ_{j<T} (a[T, j] − a[j, j]); NaN for T = 1.
+    """Effect of later sessions on earlier ones: 1/(T−1) Σ_{j<T} (a[T, j] − a[j, j]); NaN for T = 1.
 
     Lopez-Paz and Ranzato, Gradient Episodic Memory, NeurIPS 2017.
 
@@ -73,7 +73,7 @@ def backward_transfer(a: NDArray[np.float64]) -> float:
 
 
 def forward_transfer(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """What earlier sessions did for those to come: 1/(T−1) Σ_{j≥2} (a[j−1, j] − b[j]); NaN for T = 1.
+    """Effect of earlier sessions on later ones: 1/(T−1) Σ_{j≥2} (a[j−1, j] − b[j]); NaN for T = 1.
 
     Lopez-Paz and Ranzato, Gradient Episodic Memory, NeurIPS 2017.
 
@@ -82,7 +82,7 @@ def forward_transfer(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         b: float64 (T,), the scores of the model before session 1.
 
     Raises:
-        DataError: a is not square, or b has not one score for each session.
+        DataError: a is not square, or b does not have one score for each session.
     """
     a, b = square("a", a), np.asarray(b, dtype=np.float64)
     if b.shape != a.shape[:1]:
@@ -91,9 +91,9 @@ def forward_transfer(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def normalised_gap(method: float, finetune: float, joint: float) -> float:
-    """How much of what fine-tuning loses a method keeps: (method − finetune) / (joint − finetune).
+    """Share of the gap between fine-tuning and joint that a method closes: (method − finetune) / (joint − finetune).
 
-    0 is forgetting as if nothing was done, 1 is as good as keeping all images; NaN where there is no gap.
+    0 is as much forgetting as with fine-tuning, 1 is as good as training on all images; NaN where there is no gap.
 
     >>> normalised_gap(method=0.75, finetune=0.5, joint=1.0)
     0.5

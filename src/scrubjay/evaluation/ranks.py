@@ -1,11 +1,11 @@
-"""Where the relevant items stand in each query's ranking, and the top of it: exact, in blocks of queries.
+"""Exact ranks of the relevant items in each query's ranking, and its top k, computed in blocks of queries.
 
-Scores are cosines, larger is better, and ties go to the item that comes first in the gallery. For that to mean
-anything, equal vectors must have equal scores, and float32 matrix products do not give them: their last bits change
-with the shape of the block and with the place in it. So the vectors are first rounded to multiples of 2^-26 (a change
-of at most 2^-27 a component, below the rounding errors of the float32 product that it replaces). All products are then
+Scores are cosines, larger is better, and ties go to the item that comes first in the gallery. This requires that equal
+vectors have equal scores, which float32 matrix products do not guarantee: their last bits change with the shape of the
+block and the position in it. The vectors are therefore first rounded to multiples of 2^-26, a change of at most 2^-27
+in each component, which is below the rounding errors of the float32 product that it replaces. All products are then
 multiples of 2^-52 and all partial sums of unit vectors are below 2, so every sum is exact in float64, in any order:
-results are the same to the bit for any block size, number of threads, linear algebra library or machine.
+results are bit for bit the same for any block size, number of threads, linear algebra library or machine.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Ranks:
     """Ranks of the relevant items of one block of queries.
 
     Attributes:
-        queries: int64 (B,), positions of the queries, ascending; those without a relevant item are left out.
-        counts: int64 (B,), number of relevant items R of each, at least 1.
+        queries: int64 (B,), positions of the queries, ascending; queries without a relevant item are left out.
+        counts: int64 (B,), number of relevant items R of each query, at least 1.
         ranks: int64 (sum of counts,), the ranks of each query's relevant items, 1-based and ascending, one query after
             the other.
     """
@@ -48,10 +48,10 @@ class Ranks:
 
 
 def check_vectors(name: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors that can be compared: float32 (N, d), finite, unit rows, rounded to the grid of this module.
+    """Check vectors, and round them to the grid of this module: float32 (N, d), finite, unit rows.
 
     Raises:
-        DataError: they are none of that, or there are none.
+        DataError: they are not of two dimensions, finite and of unit length, or there are none.
     """
     vectors = np.asarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or 0 in vectors.shape:
@@ -69,10 +69,10 @@ def check_vectors(name: str, vectors: NDArray[np.float32]) -> NDArray[np.float32
 
 
 def check_labels(name: str, labels: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Labels for `length` vectors: int64 (length,).
+    """Check labels for `length` vectors, and return them as int64 (length,).
 
     Raises:
-        DataError: they are not integers, or not one for each vector.
+        DataError: they are not integers, or there is not one for each vector.
     """
     labels = np.asarray(labels)
     if labels.shape != (length,):
@@ -91,7 +91,7 @@ def relevant_ranks(
     own: NDArray[np.int64] | None = None,
     block: int | None = None,
 ) -> Iterator[Ranks]:
-    """Rank the gallery for every query and yield where the items of the query's label stand.
+    """Rank the gallery for every query and yield the ranks of the items with the query's label.
 
     Args:
         queries: float32 (Q, d), unit rows.
@@ -99,10 +99,11 @@ def relevant_ranks(
         gallery: float32 (G, d), unit rows.
         gallery_labels: integers (G,).
         own: int64 (Q,), position in the gallery of the query itself, which is left out of its ranking; −1 for none.
-        block: queries a block, of which each thread holds one, 8 G bytes a query; default: what fits 64 MiB.
+        block: number of queries in a block; each thread holds one block, 8 G bytes for each query; default: what fits
+            64 MiB.
 
     Raises:
-        DataError: vectors are not finite, not unit rows or of two dimensions, or labels are not one for each.
+        DataError: vectors are not finite unit rows (N, d), or there is not one label for each.
     """
     queries, gallery = _comparable(queries, gallery)
     query_labels = check_labels("queries", query_labels, len(queries))
@@ -116,8 +117,8 @@ def relevant_ranks(
         items = by_label[first[query] : last[query]]
         return _ranks(scores, items[items != own[query]])
 
-    for part, found in _each_query(ranks, np.flatnonzero(counts), queries, gallery, own=own, block=block):
-        yield Ranks(part, counts[part], np.concatenate(found))
+    for part, part_ranks in _each_query(ranks, np.flatnonzero(counts), queries, gallery, own=own, block=block):
+        yield Ranks(part, counts[part], np.concatenate(part_ranks))
 
 
 def ranks_of_scores(
@@ -127,7 +128,7 @@ def ranks_of_scores(
     *,
     own: NDArray[np.int64] | None = None,
 ) -> Iterator[Ranks]:
-    """As `relevant_ranks`, for scores that are no cosines of one space, such as those of a merged search.
+    """As `relevant_ranks`, for scores that are not cosines in one space, such as those of a merged search.
 
     Args:
         scores: float64 (Q, G), larger is better.
@@ -136,7 +137,7 @@ def ranks_of_scores(
         own: int64 (Q,), position in the gallery of the query itself, which is left out of its ranking; −1 for none.
 
     Raises:
-        DataError: labels are not one for each.
+        DataError: there is not one label for each query and item.
     """
     query_labels = check_labels("queries", query_labels, scores.shape[0])
     gallery_labels = check_labels("gallery", gallery_labels, scores.shape[1])
@@ -163,16 +164,18 @@ def top_k(
     Args:
         queries: float32 (Q, d), unit rows.
         gallery: float32 (G, d), unit rows.
-        k: items a query; where the gallery holds fewer, all of them are returned.
+        k: number of items for each query; where the gallery holds fewer, all of them are returned.
         exclude_self: query i is item i of the gallery and is left out of its own answer.
-        block: queries a block, of which each thread holds one, 8 G bytes a query; default: what fits 64 MiB.
+        block: number of queries in a block; each thread holds one block, 8 G bytes for each query; default: what fits
+            64 MiB.
 
     Returns:
         Cosines, float32 (Q, min(k, items)), and positions in the gallery, int64 of the same shape.
 
     Raises:
         ConfigError: k is below 1.
-        DataError: vectors are not finite, not unit rows or of two dimensions.
+        DataError: vectors are not finite unit rows (N, d), or with `exclude_self` the numbers of queries and items
+            differ.
     """
     if k < 1:
         raise ConfigError(f"k = {k}: ask for at least 1 item.")
@@ -204,7 +207,8 @@ def _comparable(
     queries, gallery = check_vectors("queries", queries), check_vectors("gallery", gallery)
     if queries.shape[1] != gallery.shape[1]:
         raise DataError(
-            f"queries have {queries.shape[1]} dimensions and the gallery {gallery.shape[1]}: embed both alike."
+            f"queries have {queries.shape[1]} dimensions and the gallery {gallery.shape[1]}: embed both with the same "
+            "network."
         )
     return queries, gallery
 
@@ -218,25 +222,25 @@ def _each_query(
     own: NDArray[np.int64],
     block: int | None,
 ) -> Iterator[tuple[NDArray[np.int64], list[T]]]:
-    """`work(query, scores)` for every wanted query, in blocks; the query itself has the score −inf."""
+    """Call `work(query, scores)` for every wanted query, in blocks; the query itself has the score −inf."""
     block = max(1, _BLOCK_BYTES // (8 * _THREADS * len(gallery))) if block is None else block
     if block < 1:
         raise ConfigError(f"block = {block}: a block holds at least 1 query.")
 
-    def finish(part: NDArray[np.int64], room: NDArray[np.float64]) -> tuple[NDArray[np.int64], list[T]]:
-        scores = _score(queries[part], gallery, room[: len(part)])
+    def finish(part: NDArray[np.int64], buffer: NDArray[np.float64]) -> tuple[NDArray[np.int64], list[T]]:
+        scores = _score(queries[part], gallery, buffer[: len(part)])
         inside = np.flatnonzero(own[part] >= 0)
         scores[inside, own[part[inside]]] = -np.inf
         return part, [work(query, row) for query, row in zip(part, scores, strict=True)]
 
-    # A thread a block, each with a product of its own, beats a threaded product: it needs no turns to wait for.
+    # One block and one matrix product per thread is faster than a threaded product: threads never wait for one another.
     blas = ThreadpoolController()
     parts = [wanted[start : start + block] for start in range(0, len(wanted), block)]
-    rooms = [np.empty((min(block, len(wanted)), len(gallery))) for _ in range(_THREADS)]
+    buffers = [np.empty((min(block, len(wanted)), len(gallery))) for _ in range(_THREADS)]
     with ThreadPoolExecutor(_THREADS) as pool:
         for first in range(0, len(parts), _THREADS):
             with blas.limit(limits=1, user_api="blas"):
-                finished = list(pool.map(finish, parts[first : first + _THREADS], rooms))
+                finished = list(pool.map(finish, parts[first : first + _THREADS], buffers))
             yield from finished
 
 
@@ -253,16 +257,16 @@ def _score(
 
 
 def _ranks(scores: NDArray[np.float64], items: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Ranks of some items, ascending: 1 + better scores + equal scores of earlier items.
+    """Ranks of some items, ascending: 1 + number of better scores + number of equal scores of earlier items.
 
     Counting the better scores is enough where no score equals that of one of the items. Rounding keeps the order, so
     float32, which sorts twice as fast, decides most rows.
     """
     for precision in (np.float32, np.float64):
         rounded = scores.astype(precision, copy=False)
-        found, ordered = np.sort(rounded[items]), np.sort(rounded)
-        not_better = np.searchsorted(ordered, found, "right")
-        if np.array_equal(not_better, np.searchsorted(ordered, found, "left") + 1):
+        relevant, ordered = np.sort(rounded[items]), np.sort(rounded)
+        not_better = np.searchsorted(ordered, relevant, "right")
+        if np.array_equal(not_better, np.searchsorted(ordered, relevant, "left") + 1):
             return (len(scores) + 1 - not_better[::-1]).astype(np.int64)
     ranks = np.empty(len(scores), np.int64)
     ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)

@@ -1,4 +1,4 @@
-"""How well queries find what they show: recall@k, mAP, mAP@R, R-precision, for the groups of a stream of sessions.
+"""Retrieval figures: recall@k, mAP, mAP@R and R-precision, also for the groups of a stream of sessions.
 
 All figures are functions of the ranks r_1 < r_2 < … < r_R of a query's R relevant items:
 
@@ -8,7 +8,7 @@ All figures are functions of the ranks r_1 < r_2 < … < r_R of a query's R rele
 * mAP@R = (1/R) Σ_{i: r_i ≤ R} i / r_i (Musgrave et al., A Metric Learning Reality Check, ECCV 2020);
 * mAP@k = (1/min(R, k)) Σ_{i: r_i ≤ k} i / r_i;
 
-each the mean over the queries that have a relevant item. Scores are cosines, ties go to the item that comes first in
+each averaged over the queries that have a relevant item. Scores are cosines, ties go to the item that comes first in
 the gallery, and results do not depend on the size of the blocks, as `scrubjay.evaluation.ranks` explains.
 """
 
@@ -28,19 +28,19 @@ from scrubjay.evaluation.ranks import Ranks, check_labels, ranks_of_scores, rele
 
 @dataclass(frozen=True, slots=True)
 class RetrievalScores:
-    """Figures of one search, fractions 0 … 1; NaN where no query has a relevant item.
+    """Figures of one search, as fractions 0 … 1; NaN where no query has a relevant item.
 
     Attributes:
         recall: recall@k by k.
         map: mean average precision.
         map_at_r: mAP@R.
         r_precision: R-precision.
-        map_at_k: mAP@k by k, for the k that were asked for.
-        queries: queries counted.
-        skipped: queries left out because nothing in the gallery is relevant to them.
-        positions: int64 (queries,), positions of the counted queries among those given.
-        found_first: bool (queries,), whether rank 1 of each is relevant.
-        map_at_r_per_query: float64 (queries,), mAP@R of each.
+        map_at_k: mAP@k by k, for the requested k.
+        queries: number of queries counted.
+        skipped: number of queries left out because nothing in the gallery is relevant to them.
+        positions: int64 (queries,), positions of the counted queries among the given ones.
+        found_first: bool (queries,), whether the item at rank 1 is relevant.
+        map_at_r_per_query: float64 (queries,), mAP@R of each query.
     """
 
     recall: dict[int, float]
@@ -55,7 +55,7 @@ class RetrievalScores:
     map_at_r_per_query: NDArray[np.float64] = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures for JSON: without the arrays, k as text, None for NaN."""
+        """The figures for JSON: without the arrays, k as a string, None for NaN."""
         return {
             "recall": {str(k): _json(value) for k, value in self.recall.items()},
             "map": _json(self.map),
@@ -73,10 +73,10 @@ class GroupScores:
 
     Attributes:
         old: classes of earlier sessions, searched among themselves.
-        new: classes of the session just learned, among themselves.
+        new: classes of the session just learned, searched among themselves.
         seen: all classes learned so far, in one gallery.
-        unseen: all other classes: of later sessions, or kept aside.
-        sessions: the classes of each session of the stream among themselves, later sessions too.
+        unseen: all other classes: those of later sessions, and those that are never learned.
+        sessions: the classes of each session of the stream, searched among themselves; later sessions included.
     """
 
     old: RetrievalScores
@@ -96,34 +96,36 @@ def evaluate_self(
     gallery_mask: NDArray[np.bool_] | None = None,
     block: int | None = None,
 ) -> RetrievalScores:
-    """Search images among themselves: each is a query, and is left out of its own ranking.
+    """Search images among themselves: each image is a query, and is left out of its own ranking.
 
     Args:
         vectors: float32 (N, d), unit rows.
         labels: integers (N,).
         ks: the k of recall@k.
         map_ks: the k of mAP@k.
-        query_mask: bool (N,), which are queries; default: all.
-        gallery_mask: bool (N,), which are in the gallery; default: all.
-        block: queries a block; default: as many as fit the memory set aside.
+        query_mask: bool (N,), which images are queries; default: all.
+        gallery_mask: bool (N,), which images are in the gallery; default: all.
+        block: number of queries in a block; default: as many as fit the memory limit.
 
     Returns:
         The figures; `positions` are rows of `vectors`.
 
     Raises:
-        DataError: vectors, labels or masks are not as needed.
+        DataError: vectors, labels or masks do not have the required shape or type.
         ConfigError: a k is below 1.
     """
     vectors = np.asarray(vectors)
     labels = check_labels("vectors", labels, len(vectors))
-    asked = np.flatnonzero(_mask("query_mask", query_mask, len(vectors)))
-    kept = np.flatnonzero(_mask("gallery_mask", gallery_mask, len(vectors)))
+    queries = np.flatnonzero(_mask("query_mask", query_mask, len(vectors)))
+    items = np.flatnonzero(_mask("gallery_mask", gallery_mask, len(vectors)))
     own = np.full(len(vectors), -1, np.int64)
-    own[kept] = np.arange(len(kept))
-    if len(vectors) and not (len(asked) and len(kept)):
-        return _scores((), asked, ks, map_ks)
-    blocks = relevant_ranks(vectors[asked], labels[asked], vectors[kept], labels[kept], own=own[asked], block=block)
-    return _scores(blocks, asked, ks, map_ks)
+    own[items] = np.arange(len(items))
+    if len(vectors) and not (len(queries) and len(items)):
+        return _scores((), queries, ks, map_ks)
+    blocks = relevant_ranks(
+        vectors[queries], labels[queries], vectors[items], labels[items], own=own[queries], block=block
+    )
+    return _scores(blocks, queries, ks, map_ks)
 
 
 def evaluate_query_gallery(
@@ -136,7 +138,7 @@ def evaluate_query_gallery(
     map_ks: Sequence[int] = (),
     block: int | None = None,
 ) -> RetrievalScores:
-    """Search a gallery of other images.
+    """Search a gallery that does not contain the queries.
 
     Args:
         queries: float32 (Q, d), unit rows.
@@ -145,10 +147,10 @@ def evaluate_query_gallery(
         gallery_labels: integers (G,).
         ks: the k of recall@k.
         map_ks: the k of mAP@k.
-        block: queries a block; default: as many as fit the memory set aside.
+        block: number of queries in a block; default: as many as fit the memory limit.
 
     Raises:
-        DataError: vectors or labels are not as needed, or there are none.
+        DataError: vectors or labels do not have the required shape, or there are none.
         ConfigError: a k is below 1.
     """
     blocks = relevant_ranks(queries, query_labels, gallery, gallery_labels, block=block)
@@ -173,7 +175,7 @@ def evaluate_scores(
         own: int64 (Q,), position in the gallery of the query itself, which is left out of its ranking; −1 for none.
 
     Raises:
-        DataError: labels are not one for each.
+        DataError: there is not one label for each query and item.
         ConfigError: a k is below 1.
     """
     blocks = ranks_of_scores(scores, query_labels, gallery_labels, own=own)
@@ -193,32 +195,33 @@ def evaluate_groups(
     """Search the test images of every group of classes among themselves, after learning a session.
 
     Args:
-        vectors: float32 (N, d), unit rows, of the test images of all sessions and of the classes kept aside.
+        vectors: float32 (N, d), unit rows, of the test images of all sessions and of the classes that are never
+            learned.
         labels: integers (N,).
         sessions: the labels of each session, in order of learning (`Session.labels`).
         step: index of the session just learned, 0 for the initial one.
         ks: the k of recall@k.
-        query_mask: bool (N,), which may be queries; default: all.
-        gallery_mask: bool (N,), which may be in the gallery; default: all.
+        query_mask: bool (N,), which images may be queries; default: all.
+        gallery_mask: bool (N,), which images may be in the gallery; default: all.
 
     Raises:
-        DataError: vectors, labels or masks are not as needed, or there is no session `step`.
+        DataError: vectors, labels or masks do not have the required shape or type, or there is no session `step`.
         ConfigError: a k is below 1.
     """
     if not 0 <= step < len(sessions):
         raise DataError(f"step {step} of a stream of {len(sessions)} sessions: the steps are 0 to {len(sessions) - 1}.")
     labels = check_labels("vectors", labels, len(vectors))
-    may_ask = _mask("query_mask", query_mask, len(vectors))
-    may_be_found = _mask("gallery_mask", gallery_mask, len(vectors))
+    may_query = _mask("query_mask", query_mask, len(vectors))
+    may_be_item = _mask("gallery_mask", gallery_mask, len(vectors))
     members = [np.isin(labels, session) for session in sessions]
     old = np.isin(labels, [label for session in sessions[:step] for label in session])
     seen = old | members[step]
 
     def among(group: NDArray[np.bool_]) -> RetrievalScores:
-        return evaluate_self(vectors, labels, ks, query_mask=group & may_ask, gallery_mask=group & may_be_found)
+        return evaluate_self(vectors, labels, ks, query_mask=group & may_query, gallery_mask=group & may_be_item)
 
-    each = tuple(map(among, members))
-    return GroupScores(old=among(old), new=each[step], seen=among(seen), unseen=among(~seen), sessions=each)
+    by_session = tuple(map(among, members))
+    return GroupScores(old=among(old), new=by_session[step], seen=among(seen), unseen=among(~seen), sessions=by_session)
 
 
 def _mask(name: str, mask: NDArray[np.bool_] | None, length: int) -> NDArray[np.bool_]:
@@ -231,15 +234,15 @@ def _mask(name: str, mask: NDArray[np.bool_] | None, length: int) -> NDArray[np.
 
 
 def _scores(
-    blocks: Iterable[Ranks], asked: NDArray[np.int64], ks: Sequence[int], map_ks: Sequence[int]
+    blocks: Iterable[Ranks], queries: NDArray[np.int64], ks: Sequence[int], map_ks: Sequence[int]
 ) -> RetrievalScores:
-    """Means over the queries of all blocks; `asked` names the queries that the blocks count from 0."""
+    """Means over the queries of all blocks; `queries` has the position of each query that the blocks count from 0."""
     if any(k < 1 for k in (*ks, *map_ks)):
         raise ConfigError(f"recall at {list(ks)}, mAP at {list(map_ks)}: every k has to be 1 or more.")
-    parts = [(asked[block.queries], _figures(block, map_ks)) for block in blocks]
-    positions = np.concatenate([asked[:0], *(queries for queries, _ in parts)])
+    parts = [(queries[block.queries], _figures(block, map_ks)) for block in blocks]
+    positions = np.concatenate([queries[:0], *(counted for counted, _ in parts)])
     first, precision, at_r, r_precision, *at_k = np.hstack(
-        [np.empty((4 + len(map_ks), 0)), *(each for _, each in parts)]
+        [np.empty((4 + len(map_ks), 0)), *(figures for _, figures in parts)]
     )
     return RetrievalScores(
         recall={k: _mean(first <= k) for k in ks},
@@ -248,7 +251,7 @@ def _scores(
         r_precision=_mean(r_precision),
         map_at_k={k: _mean(each) for k, each in zip(map_ks, at_k, strict=True)},
         queries=len(positions),
-        skipped=len(asked) - len(positions),
+        skipped=len(queries) - len(positions),
         positions=positions,
         found_first=first == 1,
         map_at_r_per_query=at_r,
@@ -256,7 +259,7 @@ def _scores(
 
 
 def _figures(block: Ranks, map_ks: Sequence[int]) -> NDArray[np.float64]:
-    """A column for every query: first rank, average precision, mAP@R, R-precision, mAP@k for each k."""
+    """One column for every query: first rank, average precision, mAP@R, R-precision, mAP@k for each k."""
     counts, ranks = block.counts, block.ranks
     starts = np.cumsum(counts) - counts
     i = np.arange(1, len(ranks) + 1) - np.repeat(starts, counts)

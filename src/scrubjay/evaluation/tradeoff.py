@@ -1,4 +1,4 @@
-"""What a choice of settings is judged by: how much two spaces agree, and how well two orders of candidates do."""
+"""Figures for choosing settings: the agreement of two embedding spaces, and of two rankings of candidates."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 
 def agreement(z_o: NDArray[np.float32], z_n: NDArray[np.float32], temperature: float = 0.1) -> float:
-    """How far two networks find the same neighbours among the same images.
+    """How far two networks assign the same neighbours to the same images.
 
     1 − (1/2N) Σ_ij |A_n,ij − A_o,ij|,   A = softmax of each row of z zᵀ / T without its diagonal
 
-    Each row of A shares out one unit among the other images; the figure is the mean share that both networks give to
-    the same ones. It is the affinity of LSTKC (Xu et al., AAAI 2024), whose mean over all N² entries is near 1
+    Each row of A distributes one unit over the other images; the figure is the mean share that both networks give to
+    the same images. It is the affinity of LSTKC (Xu et al., AAAI 2024), whose mean over all N² entries is near 1
     whatever the networks do, with the sum over each row in place of that mean and without the image itself.
 
     >>> z = np.eye(3, dtype=np.float32)
@@ -25,7 +25,7 @@ def agreement(z_o: NDArray[np.float32], z_n: NDArray[np.float32], temperature: f
         temperature: T > 0.
 
     Returns:
-        0 … 1; 1 for fewer than three images, which leave a row no choice.
+        0 … 1; always 1 for fewer than three images, where a row has a single entry.
     """
     if len(z_o) < 3:
         return 1.0
@@ -42,7 +42,7 @@ def _shares(similarity: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def place(values: list[float], index: int) -> int:
-    """The rank of one of the values, from 1, where less is better; equals share the better rank.
+    """The rank of one of the values, from 1, where lower is better; equal values share the better rank.
 
     >>> place([0.3, 0.1, 0.3, 0.2], 2)
     3
@@ -51,7 +51,7 @@ def place(values: list[float], index: int) -> int:
 
 
 def spearman(one: list[float], other: list[float]) -> float | None:
-    """Spearman's rank correlation, equals sharing their mean rank; None where one of the orders is all equal.
+    """Spearman's rank correlation; equal values share their mean rank. None where all values of a list are equal.
 
     >>> spearman([1.0, 2.0, 3.0], [10.0, 20.0, 15.0])
     0.5
@@ -59,6 +59,6 @@ def spearman(one: list[float], other: list[float]) -> float | None:
     from scipy.stats import rankdata
 
     ranks = [rankdata(values) for values in (one, other)]
-    centred = [each - each.mean() for each in ranks]
+    centred = [values - values.mean() for values in ranks]
     scale = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
     return float(centred[0] @ centred[1]) / scale if scale else None

@@ -1,4 +1,4 @@
-"""What a report tells of its runs beside the scores of the table: facts, stream figures, settings, seconds."""
+"""What a report shows of its runs besides the main table: facts, stream figures, settings, seconds."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ STREAM = {
     "backward_transfer": "backward transfer",
     "forward_transfer": "forward transfer",
 }
-"""Figures over the whole stream: key in a result, name for people."""
+"""Figures over the whole stream: key in a result, and heading."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Settings, versions and data of runs.
+    """Settings, versions and data of methods.
 
     Attributes:
-        shared: dotted key and value of what all runs have in common.
-        labels: the runs, in order.
-        differing: dotted key, and its value in each run.
+        shared: dotted key and value of every setting that all methods have in common.
+        labels: the methods, in order.
+        differing: dotted key of every other setting, and its value for each method.
     """
 
     shared: list[tuple[str, str]]
@@ -35,12 +35,12 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """Where the time of a method went, means over its seeds.
+    """Time spent by a method, as means over its seeds.
 
     Attributes:
-        label: name of the method.
-        totals: by phase, over all sessions: seconds and images a second, "–" for what was not measured.
-        sessions: session (0 for the initial one), phase, seconds and images a second of each phase of each session.
+        label: label of the method.
+        totals: by phase, over all sessions: seconds and images per second, "–" where not measured.
+        sessions: session (0 for the initial one), phase, seconds and images per second of each phase of each session.
     """
 
     label: str
@@ -49,9 +49,9 @@ class Seconds:
 
 
 def facts(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Numbers for the head of the page, each with its name."""
+    """Numbers for the head of the page, each with its unit: methods, seeds, sessions, classes and images."""
     sessions = results[0]["sessions"]
-    found = [
+    counts = [
         (len(by_method(results)), "method"),
         (len({result["seed"] for result in results}), "seed"),
         (len(sessions), "session"),
@@ -59,7 +59,7 @@ def facts(results: Sequence[Result]) -> list[tuple[str, str]]:
         (sum(session["train"] for session in sessions), "training image"),
         (sum(session["test"] for session in sessions), "test image"),
     ]
-    return [(f"{count:,}", _plural(name, count)) for count, name in found]
+    return [(f"{count:,}", _plural(name, count)) for count, name in counts]
 
 
 def _plural(name: str, count: int) -> str:
@@ -70,7 +70,7 @@ def _plural(name: str, count: int) -> str:
 
 def stream(results: Sequence[Result]) -> dict[str, dict[tuple[str, str], Estimate]]:
     """Figures over the whole stream by method, then by (figure, metric); methods without any are left out."""
-    found = {
+    by_label = {
         label: {
             (figure, metric): estimate(((run.get("continual") or {}).get(metric) or {}).get(figure) for run in runs)
             for figure in STREAM
@@ -78,21 +78,21 @@ def stream(results: Sequence[Result]) -> dict[str, dict[tuple[str, str], Estimat
         }
         for label, runs in by_method(results).items()
     }
-    return {label: cells for label, cells in found.items() if any(cell.mean is not None for cell in cells.values())}
+    return {label: cells for label, cells in by_label.items() if any(cell.mean is not None for cell in cells.values())}
 
 
 def compare(results: Sequence[Result]) -> Comparison:
-    """What all runs have in common, and what differs from method to method."""
-    labels, found = [], []
+    """The settings that all methods have in common, and those that differ."""
+    labels, by_label = [], []
     for label, runs in by_method(results).items():
         labels.append(label)
-        found.append(_all_settings(runs))
-    keys = list(dict.fromkeys(key for values in found for key in values))
-    same = [key for key in keys if len({values.get(key) for values in found}) == 1]
+        by_label.append(_all_settings(runs))
+    keys = list(dict.fromkeys(key for values in by_label for key in values))
+    same = [key for key in keys if len({values.get(key) for values in by_label}) == 1]
     return Comparison(
-        [(key, found[0][key]) for key in same],
+        [(key, by_label[0][key]) for key in same],
         labels,
-        [(key, [values.get(key, NOT_MEASURED) for values in found]) for key in keys if key not in same],
+        [(key, [values.get(key, NOT_MEASURED) for values in by_label]) for key in keys if key not in same],
     )
 
 
@@ -110,14 +110,14 @@ def _all_settings(runs: Sequence[Result]) -> dict[str, str]:
 
 
 def seconds(results: Sequence[Result]) -> list[Seconds]:
-    """Seconds and images a second of every phase, by method; methods that logged none are left out."""
-    found = []
+    """Seconds and images per second of every phase, by method; methods without recorded phases are left out."""
+    methods = []
     for label, runs in by_method(results).items():
         phases = [phase for run in runs for phase in run.get("phases") or ()]
         names = dict.fromkeys(phase["phase"] for phase in phases)
         steps = dict.fromkeys((phase["session"], phase["phase"]) for phase in phases)
         totals = {name: _spent([phase for phase in phases if phase["phase"] == name], len(runs)) for name in names}
-        each = [
+        sessions = [
             (
                 session,
                 name,
@@ -126,11 +126,12 @@ def seconds(results: Sequence[Result]) -> list[Seconds]:
             for session, name in steps
         ]
         if phases:
-            found.append(Seconds(label, totals, each))
-    return found
+            methods.append(Seconds(label, totals, sessions))
+    return methods
 
 
 def _spent(phases: Sequence[Result], runs: int) -> tuple[str, str]:
+    """Mean seconds over the runs, and images per second, as text."""
     taken = sum(phase["seconds"] for phase in phases)
     timed = [phase for phase in phases if phase.get("images")]
     images, during = sum(phase["images"] for phase in timed), sum(phase["seconds"] for phase in timed)

@@ -1,4 +1,4 @@
-"""A report of runs as one HTML file that needs nothing else: table, plots, queries with their hits, run details."""
+"""A report of runs as one self-contained HTML file: table, plots, queries with their hits, run details."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ Shown = tuple[Path, str, float, bool]
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """A query with the answers of several searches.
+    """A query with the hits of several searches.
 
     Attributes:
         query: the image searched with.
         label: name of its class.
-        columns: a title such as "g0, before" or "mmd g3", and the hits of that search, best first.
+        columns: for each search a title such as "g0, before" or "mmd g3", and its hits, best first.
     """
 
     query: Path
@@ -54,12 +54,12 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """An image of the page.
+    """A plot on the page.
 
     Attributes:
-        source: the plot as a data: address.
-        alt: what it shows, in words.
-        title: the heading over it.
+        source: the plot as a data: URL.
+        alt: description of what it shows.
+        title: the heading above it.
     """
 
     source: str
@@ -70,30 +70,30 @@ class Plot:
 def write_report(
     path: Path, results: Sequence[Result], retrievals: Sequence[Retrieval] = (), title: str = "scrubjay report"
 ) -> None:
-    """Write the report; a file that is there already is replaced only when the new one is complete.
+    """Write the report; an existing file is replaced only when the new one is complete.
 
     Args:
-        path: of the HTML file; its folder is made.
+        path: the HTML file; its folder is created.
         results: contents of `result.json` files, of runs on one stream.
         retrievals: queries to show; images that cannot be read become empty tiles with their name.
-        title: of the page.
+        title: title of the page.
 
     Raises:
-        ConfigError: there are no results, or one run is there twice.
+        ConfigError: there are no results, or one run appears twice.
         StorageError: the file cannot be written.
     """
     write_page(path, render(results, retrievals, title))
 
 
 def environment() -> Environment:
-    """The templates of this folder, whose values are escaped and must be there."""
+    """The templates of this folder; values in them are escaped, and an undefined one is an error."""
     return Environment(
         loader=PackageLoader("scrubjay", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
 
 
 def render(results: Sequence[Result], retrievals: Sequence[Retrieval] = (), title: str = "scrubjay report") -> str:
-    """The text of the report; arguments and errors as in `write_report`."""
+    """The report as the text of an HTML page; arguments and errors as in `write_report`."""
     templates = environment()
     templates.filters |= {"percent": percent, "with_interval": with_interval, "display": display}
     templates.filters |= {"thumbnail": thumbnail}
@@ -117,6 +117,7 @@ def render(results: Sequence[Result], retrievals: Sequence[Retrieval] = (), titl
         retrievals=retrievals,
         settings=details.compare(results),
         sessions=results[0]["sessions"],
+        sessions_of=_one_of_many_orders(results),
         seconds=spent,
         phases=list(dict.fromkeys(phase for one in spent for phase in one.totals)),
         broken=sorted(broken)[:_SHOWN_BROKEN],
@@ -125,50 +126,57 @@ def render(results: Sequence[Result], retrievals: Sequence[Retrieval] = (), titl
 
 
 def _plots(results: Sequence[Result], table: Sequence[Row]) -> list[Plot]:
-    found = []
+    lines = []
     for group, metric in (("seen", "map_at_r"), ("seen", "recall@1"), ("old", "map_at_r")):
         ends = "; ".join(f"{row.label} {percent(row.cells[group, metric].mean)}" for row in table)
         alt = f"Lines over generations: {METRICS[metric]} of {group} classes in per cent. At the end: {ends}."
-        found.append(
+        lines.append(
             drawn(plots.over_sessions(results, group, metric), alt, f"{group.title()} classes, {METRICS[metric]}")
         )
-    both = "; ".join(
+    points = "; ".join(
         f"{row.label} {percent(row.cells['seen', 'map_at_r'].mean)} and {percent(row.cells['cross', 'map_at_r'].mean)}"
         for row in table
     )
-    alt = f"Points, mAP@R of seen classes and of new queries on the old gallery in per cent: {both}."
-    return [plot for plot in (drawn(plots.trade_off(table), alt, "Learning against compatibility"), *found) if plot]
+    alt = f"Points, mAP@R of seen classes and of new queries on the old gallery in per cent: {points}."
+    return [plot for plot in (drawn(plots.trade_off(table), alt, "Learning against compatibility"), *lines) if plot]
 
 
 def _maps(results: Sequence[Result]) -> list[tuple[str, list[Plot]]]:
     kinds = {
         "accuracy": "mAP@R on the classes of each session, after each generation, %",
         "compatibility": "mAP@R of queries by a generation on the gallery by an earlier one, %",
+        "bridged": "The same with queries carried over bridges into the space of the gallery, %",
     }
     return [
-        (title, [plot for label, svg in found.items() if (plot := drawn(svg, f"{label}: {title}.", label))])
+        (title, [plot for label, svg in maps.items() if (plot := drawn(svg, f"{label}: {title}.", label))])
         for kind, title in kinds.items()
-        if (found := plots.heat_maps(results, kind, "map_at_r"))
+        if (maps := plots.heat_maps(results, kind, "map_at_r"))
     ]
 
 
 def _curves(results: Sequence[Result]) -> list[Plot]:
-    found = []
+    curves = []
     for label, runs in by_method(results).items():
         title = label if len(runs) == 1 else f"{label}, seed {runs[0]['seed']}"
-        found.append(drawn(plots.loss_curves(runs[0]), f"{title}: terms of the loss over training steps.", title))
-    return [plot for plot in found if plot]
+        curves.append(drawn(plots.loss_curves(runs[0]), f"{title}: terms of the loss over training steps.", title))
+    return [plot for plot in curves if plot]
+
+
+def _one_of_many_orders(results: Sequence[Result]) -> int | None:
+    """The seed whose sessions are listed, where seeds have different orders of classes; else None."""
+    orders = {tuple(result["data"]["classes"]) for result in results}
+    return int(results[0]["seed"]) if len(orders) > 1 else None
 
 
 def drawn(svg: str | None, alt: str, title: str) -> Plot | None:
-    """An image of the page from SVG text, if there is any."""
+    """A plot of the page from SVG text; None where there is no text."""
     if svg is None:
         return None
     return Plot(f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}", alt, title)
 
 
 def thumbnail(path: Path) -> str | None:
-    """A small JPEG of an image as a data: address, upright and RGB; None when it is missing or cannot be read."""
+    """A small JPEG of an image as a data: URL, upright and RGB; None when the file is missing or cannot be read."""
     try:
         image = decode(path, short_side=_THUMBNAIL)
     except ImageError:
@@ -180,7 +188,7 @@ def thumbnail(path: Path) -> str | None:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a text file; one that is there already is replaced only when the new one is complete.
+    """Write a text file; an existing file is replaced only when the new one is complete.
 
     Raises:
         StorageError: the file cannot be written.
@@ -189,11 +197,11 @@ def write_page(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_text(text, encoding="utf-8", errors="replace")  # names of files need not be Unicode
+            partial.write_text(text, encoding="utf-8", errors="replace")  # file names need not be valid Unicode
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(
-            f"{path}: the report cannot be written: {error.strerror}; make room or name another place."
+            f"{path}: the report cannot be written: {error.strerror}; free some space or give another path."
         ) from None

@@ -1,4 +1,4 @@
-"""Whether one method is better than another over common seeds: Student's paired t-test, corrected by Holm."""
+"""Tests whether one method is better than another over common seeds: Student's paired t-test, Holm's correction."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Two methods on common seeds.
+    """The comparison of two methods on common seeds.
 
     Attributes:
-        difference: the mean of one less the other; None without a common seed.
-        seeds: how many they have in common.
-        p: two-sided; None for fewer than two seeds.
-        holm: p corrected for the number of comparisons of its family.
+        difference: mean of the first method less that of the second; None without a common seed.
+        seeds: number of common seeds.
+        p: two-sided p value; None for fewer than two seeds.
+        holm: p corrected for the number of comparisons in its family; None where p is.
     """
 
     difference: float | None
@@ -25,13 +25,13 @@ class Paired:
 
 
 def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired:
-    """Student's two-sided paired t-test on the seeds of both.
+    """Student's two-sided paired t-test on the seeds that both have.
 
     t = d̄ / (s_d / √n) with n − 1 degrees of freedom, d the differences. Differences that are all equal have p = 0,
     and p = 1 when they are zero.
 
-    >>> found = paired({0: 0.5, 1: 0.75}, {0: 0.25, 1: 0.25})
-    >>> found.difference, found.seeds, round(found.p, 4)
+    >>> test = paired({0: 0.5, 1: 0.75}, {0: 0.25, 1: 0.25})
+    >>> test.difference, test.seeds, round(test.p, 4)
     (0.375, 2, 0.2048)
     """
     seeds = sorted(one.keys() & other.keys())
@@ -51,7 +51,7 @@ def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Correct p values for their number by Holm's step-down rule (Scandinavian Journal of Statistics, 1979).
+    """Correct p values for multiple tests by Holm's step-down rule (Scandinavian Journal of Statistics, 1979).
 
     The i-th smallest of m becomes the largest of (m − k + 1) · p₍ₖ₎ for k ≤ i, at most 1.
 
@@ -66,7 +66,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def corrected(tests: Mapping[str, Paired]) -> dict[str, Paired]:
-    """Tests of one family, by any name, with Holm's correction for those that have a p."""
+    """The tests of one family, by name, with Holm's correction for those that have a p value."""
     known = {name: test.p for name, test in tests.items() if test.p is not None}
     values = dict(zip(known, holm(list(known.values())), strict=True))
     return {name: replace(test, holm=values.get(name)) for name, test in tests.items()}

@@ -1,4 +1,4 @@
-"""Names beside the lines and points of a plot, placed so that they do not cover one another."""
+"""Names beside the lines and points of a plot, placed so that they do not overlap."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 _SIZE = 9.5  # points
-_GAPS = (8, 20, 34, 50, 70, 95, 125)  # points from the middle of a mark to its name, the first without a line
+_GAPS = (8, 20, 34, 50, 70, 95, 125)  # points from the middle of a mark to its name; the first needs no line
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), *product((1, -1), (1, -1)))
 
 
@@ -27,9 +27,9 @@ class Mark:
 
 
 def label_ends(axes: Axes, marks: Sequence[Mark]) -> None:
-    """Write names in the right margin at the height of their marks. The limits are final after it."""
+    """Write names in the right margin at the height of their marks. The limits of the axes are fixed by this."""
     marks = sorted(marks, key=lambda mark: mark.y)
-    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # the transforms know nothing of limits that are still to come
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # the transforms need final limits
     to_axes = axes.transData + axes.transAxes.inverted()
     wanted = [float(to_axes.transform((mark.x, mark.y))[1]) for mark in marks]
     for mark, height in zip(marks, apart(wanted, gap=0.075), strict=True):
@@ -54,12 +54,12 @@ def label_ends(axes: Axes, marks: Sequence[Mark]) -> None:
 
 
 def _ink(colour: str) -> tuple[float, ...]:
-    """The colour, dark enough to be read on white."""
+    """The colour, darkened so that text in it is readable on white."""
     return tuple(0.75 * part for part in to_rgb(colour))
 
 
 def apart(wanted: Sequence[float], gap: float) -> list[float]:
-    """Places at least `gap` apart, in the order of the ascending `wanted` ones and near them, none above 1.
+    """Heights at least `gap` apart, in the order of the ascending `wanted` heights and near them, none above 1.
 
     >>> apart([0.2, 0.2, 0.9], gap=0.1)
     [0.2, 0.3, 0.9]
@@ -75,9 +75,9 @@ def apart(wanted: Sequence[float], gap: float) -> list[float]:
 
 
 def label_points(figure: Figure, axes: Axes, marks: Sequence[Mark]) -> None:
-    """Write each name on the nearest free side of its mark, with a line to it from further away.
+    """Write each name on the nearest free side of its mark, with a line to it where it is further away.
 
-    The limits are final after it.
+    The limits of the axes are fixed by this.
     """
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
     scale = figure.dpi / 72

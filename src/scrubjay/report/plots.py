@@ -1,4 +1,4 @@
-"""Plots of runs as SVG text: no global state, colours that colour-blind readers tell apart, labels at the lines."""
+"""Plots of runs as SVG text: no global state, colours safe for colour-blind readers, names beside the lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scrubjay.report.plot_labels import Mark, label_ends, label_points
 from scrubjay.report.runs import Result, by_method, number
 from scrubjay.report.table import BACKBONE, KEEPS_IMAGES, METRICS, Estimate, Row, estimate, group_figure
 
-# Okabe and Ito's palette without its yellow, which is too light on white; black is for the reference.
+# Okabe and Ito's palette without its yellow, which is too light on white; black is the reference's.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _MARKERS = "osD^vPX*<>"
 _INK, _FAINT = "#333f48", "#d5dade"
@@ -46,14 +46,14 @@ _STYLE: Any = {
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _GREY = "#6b7780"
 _NOTE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8.5, "color": _GREY}
-_POINTS_A_SESSION = 120
+_POINTS_IN_SESSION = 120
 FEW = 8
-"""The most methods whose intervals `trade_off` draws."""
+"""Largest number of methods for which `trade_off` draws intervals."""
 
 
 @rc_context(_STYLE)
 def over_sessions(results: Sequence[Result], group: str, metric: str) -> str | None:
-    """A line a method: one figure of one group of classes after every session; a band where there are seeds.
+    """One line for each method: a figure of a group of classes after every session, with a band over seeds.
 
     Args:
         results: runs on one stream.
@@ -61,7 +61,7 @@ def over_sessions(results: Sequence[Result], group: str, metric: str) -> str | N
         metric: a key of `METRICS`.
 
     Returns:
-        SVG text, or None when nothing of it was measured.
+        SVG text, or None when nothing was measured.
     """
     figure, axes = _canvas()
     methods = by_method(results)
@@ -96,24 +96,24 @@ def _backbone(axes: Axes, results: Sequence[Result], group: str, metric: str) ->
 def _line(runs: Sequence[Result], group: str, metric: str) -> list[tuple[int, float, float]]:
     points = []
     for session in range(min(len(run["groups"]) for run in runs)):
-        found = estimate(group_figure(run["groups"][session].get(group), metric) for run in runs)
-        if found.mean is not None:
-            points.append((session, 100 * found.mean, 100 * (found.half or 0.0)))
+        cell = estimate(group_figure(run["groups"][session].get(group), metric) for run in runs)
+        if cell.mean is not None:
+            points.append((session, 100 * cell.mean, 100 * (cell.half or 0.0)))
     return points
 
 
 @rc_context(_STYLE)
 def trade_off(table: Sequence[Row], goal: tuple[float, float] | None = None, wide: bool = False) -> str | None:
-    """What was learned against what the old index still answers: a point a method, the best corner is the upper right.
+    """Learning against compatibility with the old index: one point for each method; the upper right is best.
 
-    x: mAP@R of all classes seen. y: mAP@R of queries by the last generation on the gallery that g0 embedded. Two
-    dashed lines meet in the corner to reach: as good as keeping all images, and as good as g0 on its own gallery.
+    x: mAP@R of all classes seen. y: mAP@R of the last generation's queries on the gallery that g0 embedded. Two
+    dotted lines meet in the point to reach: as good as keeping all images, and as good as g0 on its own gallery.
 
     Args:
         table: the rows.
-        goal: another corner, as fractions: what keeping all images reaches, and what it does when it also embeds the
-            old gallery anew.
-        wide: for a page's width and many methods; their intervals are left out where they would cover one another.
+        goal: a point to mark as the corner, as fractions: x, y.
+        wide: draw it as wide as a page, for many methods. With more than `FEW`, intervals are left out, because they
+            would overlap.
 
     Returns:
         SVG text, or None when no method has both figures.
@@ -161,9 +161,14 @@ def _cross(axes: Axes, x: Estimate, y: Estimate, colour: str) -> None:
 
 @rc_context(_STYLE)
 def heat_maps(results: Sequence[Result], matrix: str, metric: str) -> dict[str, str]:
-    """A map a method of `accuracy` (a[t][j]) or `compatibility` (C[t][k]), all on one colour scale, means over seeds.
+    """One heat map for each method of a matrix of results, all on one colour scale, as means over seeds.
 
     Numbers without a colour are of classes that were not learned yet.
+
+    Args:
+        results: runs on one stream.
+        matrix: key in a result: "accuracy" (a[t][j]), "compatibility" (C[t][k]) or "bridged".
+        metric: a key of `METRICS`.
 
     Returns:
         SVG text by the label of the method; methods without that matrix are left out.
@@ -192,7 +197,7 @@ def _heat_map(mean: NDArray[np.float64], matrix: str, low: float, high: float) -
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     lower = np.ma.masked_invalid(np.where(np.tri(size, dtype=bool), mean, np.nan))
-    # the scale starts below the lowest value: its cell must not be white, which is for what was not measured
+    # the scale starts below the lowest value, because white cells are those that were not measured
     axes.imshow(lower, cmap="Blues", vmin=low - 0.3 * (high - low) - 1, vmax=high + 0.15 * (high - low) + 1)
     for t, j in zip(*np.nonzero(np.isfinite(mean)), strict=True):
         dark = j <= t and mean[t, j] > low + 0.5 * (high - low)
@@ -208,7 +213,7 @@ def _heat_map(mean: NDArray[np.float64], matrix: str, low: float, high: float) -
 
 @rc_context(_STYLE)
 def loss_curves(run: Result) -> str | None:
-    """The terms of the objective by name, session after session; long curves as means of equal stretches of steps.
+    """The terms of the objective over all sessions; long curves are averaged over equal intervals of steps.
 
     Returns:
         SVG text, or None when nothing was trained.
@@ -245,12 +250,12 @@ def _terms(run: Result) -> tuple[dict[str, NDArray[np.float64]], list[tuple[floa
 
 def _thin(start: float, values: NDArray[np.float64]) -> list[tuple[float, float]]:
     (steps,) = np.nonzero(np.isfinite(values))
-    stretches = np.array_split(steps, min(_POINTS_A_SESSION, len(steps))) if len(steps) else []
-    return [(float(start + each.mean()), float(values[each].mean())) for each in stretches]
+    intervals = np.array_split(steps, min(_POINTS_IN_SESSION, len(steps))) if len(steps) else []
+    return [(float(start + each.mean()), float(values[each].mean())) for each in intervals]
 
 
 def _draw_terms(axes: Axes, lines: Mapping[str, NDArray[np.float64]]) -> None:
-    """On a logarithmic scale where no term is negative; there, zeros are gaps."""
+    """Draw the terms on a logarithmic scale where none is negative; zeros are then gaps in the line."""
     logarithmic = all(np.nanmin(line[:, 1]) >= 0 < np.nanmax(line[:, 1]) for line in lines.values())
     marks = []
     for (term, line), (colour, _) in zip(lines.items(), _looks(list(lines)), strict=True):
@@ -271,7 +276,7 @@ def _canvas(width: float = 3.9, height: float = 3.0) -> tuple[Figure, Axes]:
 
 
 def _looks(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """Colour and marker by position, so that a method looks the same in every plot of one report."""
+    """Colour and marker of every method, by position, so that it looks the same in every plot of one report."""
     others = [label for label in labels if label.partition(" ")[0] != KEEPS_IMAGES]
     looks = {label: (_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]) for i, label in enumerate(others)}
     return [looks.get(label, ("#000000", "h")) for label in labels]

@@ -1,4 +1,4 @@
-"""Results of runs, put together: which differ in nothing but their seed, and what tells the others apart."""
+"""Groups of results: which runs differ only in their seeds, and which settings distinguish the others."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 from scrubjay.errors import ConfigError
 
 Result = Mapping[str, Any]
-"""What a `result.json` holds."""
+"""The contents of a `result.json`."""
 
 
 def number(value: Any) -> float | None:
-    """A finite float, or None for what was not measured: null and NaN."""
+    """A finite float; None for null and NaN, which mean "not measured"."""
     return float(value) if value is not None and math.isfinite(value) else None
 
 
 def by_method(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Runs that differ in nothing but their seed, by a label that tells them from the others; order is kept.
+    """Group runs that differ only in their seeds, by a label that distinguishes the groups; the order is kept.
 
     Raises:
-        ConfigError: there are no results, or one run is there twice: seeds would be counted that were not run.
+        ConfigError: there are no results, or one run appears twice: seeds would be counted that were not run.
     """
     if not results:
         raise ConfigError("no results to report: give at least one result.json.")
@@ -39,7 +39,8 @@ def by_method(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def _label(method: str, values: Mapping[str, str], groups: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> str:
-    rivals = [dict(other) for name, other in groups if name == method]
+    """Name of a method, with the settings in which it differs from other groups of the same method."""
+    rivals = [dict(settings) for name, settings in groups if name == method]
     keys = sorted({key for rival in rivals for key in rival})
     differing = [key for key in keys if len({rival.get(key) for rival in rivals}) > 1]
     shown = ", ".join(f"{key.rpartition('.')[2]}={values.get(key, 'unset')}" for key in differing)
@@ -47,7 +48,7 @@ def _label(method: str, values: Mapping[str, str], groups: Iterable[tuple[str, I
 
 
 def settings(result: Result) -> dict[str, str]:
-    """The config of a run with dotted keys, without the name of the run and its seeds."""
+    """The config of a run by dotted key, without the name of the run and without its seeds."""
     return {key: value for key, value in _flat(result.get("config") or {}) if key != "name" and not _is_seed(key)}
 
 
@@ -61,6 +62,7 @@ def _is_seed(key: str) -> bool:
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys and values, as text, of nested tables."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
@@ -69,6 +71,6 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def hashes(result: Result) -> list[str]:
-    """The hashes of the images learned from: one, or one a session."""
-    found = result["data"]["hash"]
-    return [found] if isinstance(found, str) else list(found)
+    """The hashes of the images learned from: one for the whole run, or one for each session."""
+    value = result["data"]["hash"]
+    return [value] if isinstance(value, str) else list(value)

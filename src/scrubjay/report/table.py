@@ -1,4 +1,4 @@
-"""One table of methods: pure rows first, then the same rows for a terminal and as Markdown."""
+"""The table of methods in a report: its rows, and these rows for a terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 METRICS = {"recall@1": "recall@1", "map_at_r": "mAP@R"}
-"""Key in a result: its name for people."""
+"""Key in a result, and heading."""
 
 COLUMNS = {"old": "old", "new": "new", "seen": "seen", "cross": "new queries, old gallery"}
-"""Group of classes: its name for people. In `cross`, queries are embedded by the last generation, the gallery by g0."""
+"""Group of classes, and heading. In `cross`, queries are embedded by the last generation and the gallery by g0."""
 
 KEYS = tuple((group, metric) for group in COLUMNS for metric in METRICS)
 """The columns of figures, in order."""
 
 BACKBONE = "backbone, no training"
 KEEPS_IMAGES = "joint"
+"""The method that trains on the images of all sessions."""
 NOT_MEASURED = "–"
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure over seeds, as a fraction.
+    """A figure over seeds; scores are fractions.
 
     Attributes:
-        mean: over the seeds that measured it; None when none did.
+        mean: mean over the seeds that measured it; None when none did.
         half: half the width of the 95 % t-interval; None for fewer than two seeds.
     """
 
@@ -41,14 +42,14 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One method, or the backbone before any training.
+    """A row of the table: one method, or the backbone without training.
 
     Attributes:
-        label: name of the method; settings are added where one method appears with several.
+        label: name of the method, with its settings where it appears with several.
         seeds: number of runs averaged.
-        keeps_images: it was trained on the images of all sessions: a reference and no competitor.
-        cells: by (group, metric); groups are the keys of `COLUMNS`, and "own" for g0's queries on g0's gallery.
-        best: the cells that no row without old images exceeds, at the precision that is shown.
+        keeps_images: it was trained on the images of all sessions: a reference that does not compete.
+        cells: figures by (group, metric); groups are the keys of `COLUMNS`, and "own" for g0's queries on g0's gallery.
+        best: the figures in which no row without old images is better, at the precision that is shown.
     """
 
     label: str
@@ -85,27 +86,27 @@ def group_figure(entry: Mapping[str, Any] | None, metric: str) -> float | None:
 
 
 def rows(results: Sequence[Result]) -> list[Row]:
-    """One row a method in the order given, after the backbone without training where that was measured.
+    """One row for each method, in the order given, after the backbone without training where that was measured.
 
     Raises:
-        ConfigError: there are no results, or one run is there twice.
+        ConfigError: there are no results, or one run appears twice.
     """
-    found = [
+    table = [
         Row(label, len(runs), runs[0]["method"] == KEEPS_IMAGES, _cells([_figures(run) for run in runs]))
         for label, runs in by_method(results).items()
     ]
     references = {run["seed"]: run["reference"] for run in reversed(results) if run.get("reference")}
     if references:
         cells = _cells([_of_groups(reference) for reference in references.values()])
-        found.insert(0, Row(BACKBONE, len(references), False, cells))
-    return _with_best(found)
+        table.insert(0, Row(BACKBONE, len(references), False, cells))
+    return _with_best(table)
 
 
 def _figures(result: Result) -> dict[tuple[str, str], float | None]:
     figures = _of_groups(result["groups"][-1])
     for metric in METRICS:
         matrix = (result.get("compatibility") or {}).get(metric) or []
-        measured = len(matrix) > 1  # with a single session there is no older gallery
+        measured = len(matrix) > 1  # with one session no gallery is older
         figures["cross", metric] = number(matrix[-1][0]) if measured else None
         figures["own", metric] = number(matrix[0][0]) if measured else None
     return figures
@@ -123,14 +124,14 @@ def _cells(figures: Sequence[Mapping[tuple[str, str], float | None]]) -> dict[tu
     }
 
 
-def _with_best(found: Sequence[Row]) -> list[Row]:
-    rivals = [row for row in found if not row.keeps_images]
+def _with_best(table: Sequence[Row]) -> list[Row]:
+    rivals = [row for row in table if not row.keeps_images]
     best: dict[tuple[str, str], str] = {}
     for key in KEYS:
         means = [mean for row in rivals if (mean := row.cells[key].mean) is not None]
         if len(means) > 1:
             best[key] = percent(max(means))
-    return [row if row.keeps_images else replace(row, best=_winning(row, best)) for row in found]
+    return [row if row.keeps_images else replace(row, best=_winning(row, best)) for row in table]
 
 
 def _winning(row: Row, best: Mapping[tuple[str, str], str]) -> frozenset[tuple[str, str]]:
@@ -150,7 +151,7 @@ def percent(value: float | None) -> str:
 
 
 def heading(results: Sequence[Result]) -> str:
-    """What was run: name, source, classes, sessions."""
+    """What was run: name of the recipe, classes, source, sessions."""
     first = results[0]
     sessions = first["sessions"]
     classes = sum(len(session["classes"]) for session in sessions)
@@ -161,7 +162,7 @@ def heading(results: Sequence[Result]) -> str:
 
 
 def seeds_note(table: Sequence[Row]) -> str:
-    """How sure the figures are: one seed is called one seed."""
+    """Over how many seeds the figures are means; a single seed is named as such."""
     fewest, most = min(row.seeds for row in table), max(row.seeds for row in table)
     if most == 1:
         return "One seed."
@@ -169,30 +170,41 @@ def seeds_note(table: Sequence[Row]) -> str:
 
 
 def caption(results: Sequence[Result], table: Sequence[Row]) -> str:
-    """What the columns mean, for someone who has not met them."""
-    streams = {(hashes(result)[0], *result["data"]["classes"]) for result in results}
-    warning = " The runs began with different images or classes." if len(streams) > 1 else ""
+    """What the columns mean, for a reader who has not met them."""
     return (
-        "Per cent, after the last session. Old: classes of earlier sessions; new: of the last; seen: all in one."
-        " New queries, old gallery: first-session classes, gallery embedded by g0; queries by g0 → by the last"
-        f" generation. Bold: best without old images. {seeds_note(table)}{warning}"
+        "Per cent, after the last session. Old: classes of earlier sessions; new: classes of the last session; seen:"
+        " all classes in one gallery. New queries, old gallery: classes of the first session, gallery embedded by g0,"
+        f" queries by g0 → by the last generation. Bold: best without old images. {seeds_note(table)}"
+        f"{_streams_note(results)}"
     )
+
+
+def _streams_note(results: Sequence[Result]) -> str:
+    """Whether runs learned different streams: with one seed they cannot be compared, over seeds that is intended."""
+    by_seed: dict[Any, set[tuple[str, ...]]] = {}
+    for result in results:
+        by_seed.setdefault(result["seed"], set()).add((hashes(result)[0], *result["data"]["classes"]))
+    if any(len(streams) > 1 for streams in by_seed.values()):
+        return " Runs with the same seed began with different images or classes."
+    if len(set.union(*by_seed.values())) > 1:
+        return " Every seed has its own order of classes."
+    return ""
 
 
 def summary(results: Sequence[Result]) -> Table:
     """The table for a terminal of 100 columns or more.
 
     Raises:
-        ConfigError: there are no results, or one run is there twice.
+        ConfigError: there are no results, or one run appears twice.
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    found = rows(results)
+    body = rows(results)
     table = Table(
         title=Text(heading(results), style="bold"),
-        caption=Text(caption(results, found)),
+        caption=Text(caption(results, body)),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -203,14 +215,14 @@ def summary(results: Sequence[Result]) -> Table:
         words = COLUMNS[group].replace(", ", ",\n")
         above = "" if "\n" in words else "\n"
         table.add_column(Text(f"{above}{words}\n{METRICS[metric]}"), justify="right", no_wrap=group != "cross")
-    for row in found:
+    for row in body:
         style = "italic dim" if row.keeps_images else ""
         table.add_row(Text(display(row)), *(Text.assemble(*_rich(row, *key)) for key in KEYS), style=style)
     return table
 
 
 def display(row: Row) -> str:
-    """The label of a row, saying so where it is the reference that keeps all images."""
+    """The label of a row; a reference that keeps all images says so."""
     return f"{row.label} (all images)" if row.keeps_images else row.label
 
 
@@ -226,16 +238,16 @@ def _rich(row: Row, group: str, metric: str) -> list[str | tuple[str, str]]:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The same table as GitHub-flavoured Markdown, with its caption under it.
+    """The table as GitHub-flavoured Markdown, followed by its caption.
 
     Raises:
-        ConfigError: there are no results, or one run is there twice.
+        ConfigError: there are no results, or one run appears twice.
     """
-    found = rows(results)
+    body = rows(results)
     heads = ["method", *(f"{COLUMNS[group]} {METRICS[metric]}" for group, metric in KEYS)]
     lines = [heads, ["---", *("---:" for _ in KEYS)]]
-    lines += [[display(row).replace("|", r"\|"), *(_marked(row, *key) for key in KEYS)] for row in found]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{caption(results, found)}\n"
+    lines += [[display(row).replace("|", r"\|"), *(_marked(row, *key) for key in KEYS)] for row in body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{caption(results, body)}\n"
 
 
 def _marked(row: Row, group: str, metric: str) -> str:
@@ -246,5 +258,5 @@ def _marked(row: Row, group: str, metric: str) -> str:
 
 
 def with_interval(cell: Estimate) -> str:
-    """`54.2`, or `54.2 ± 1.3` over seeds."""
+    """A cell as text: `54.2`, or `54.2 ± 1.3` over seeds."""
     return percent(cell.mean) if cell.half is None else f"{percent(cell.mean)} ± {percent(cell.half)}"

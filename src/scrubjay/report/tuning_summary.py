@@ -1,4 +1,4 @@
-"""What tuning chose, in words: a page of Markdown, the table for a recipe, and the lines for a terminal."""
+"""The outcome of tuning: a page of Markdown, the table for a recipe, and the lines for a terminal."""
 
 from __future__ import annotations
 
@@ -8,71 +8,84 @@ from typing import Any
 
 from scrubjay.report.table import NOT_MEASURED, percent
 
-Found = Mapping[str, Any]
+Report = Mapping[str, Any]
+"""The contents of `tune.json`, or a part of it."""
+
+_OLD_DATA = {
+    "candidate": "label",
+    "distance to the corner": "corner",
+    "old kept": "old_kept",
+    "seen of best": "seen_of_best",
+    "old gallery kept, of the teacher's own": "old_gallery_absolute",
+    "old gallery kept, of re-indexed": "old_gallery_kept",
+    "score": "score",
+}
+"""Heading and key of every column of the table by old data."""
 
 
-def snippet(found: Found) -> str:
-    """The table of options that goes into a recipe.
+def snippet(report: Report) -> str:
+    """The table of chosen options, to be copied into a recipe.
 
     >>> print(snippet({"method": "mmd", "chosen": {"alpha": 3.0, "kernels": "one"}}), end="")
     [methods.mmd]
     alpha = 3.0
     kernels = "one"
     """
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in found["chosen"].items()]
-    return "\n".join([f"[methods.{found['method']}]", *lines]) + "\n"
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in report["chosen"].items()]
+    return "\n".join([f"[methods.{report['method']}]", *lines]) + "\n"
 
 
-def lines(found: Found) -> list[str]:
-    """What was chosen, what it cost, and what peeking says of it."""
-    cost, best = found["cost"], found["rungs"][-1]["candidates"][0]
-    said = [
-        f"{found['method']}, session {found['session']}: {best['label']}, score {best['score']:.3f}.",
-        f"Without old data: {cost['trainings']:.1f} trainings, {cost['seconds']:.0f} s. To peek, with every candidate "
-        f"trained in full: {cost['trainings_of_all']} trainings, about {cost['seconds_of_all']:.0f} s, and old data.",
+def lines(report: Report) -> list[str]:
+    """The choice, its cost, and how it compares by old data, where that was asked for."""
+    cost, best = report["cost"], report["rungs"][-1]["candidates"][0]
+    text = [
+        f"{report['method']}, session {report['session']}: {best['label']}, score {best['score']:.3f}.",
+        f"Cost, without old data: {cost['trainings']:.1f} full trainings, {cost['seconds']:.0f} s. Training every "
+        f"candidate in full, to compare them by old data: {cost['trainings_of_all']} trainings, about "
+        f"{cost['seconds_of_all']:.0f} s.",
     ]
-    if found["peek"] is not None:
-        said.append(peeked(found["peek"]))
-    return said
+    if report["peek"] is not None:
+        text.append(peeked(report["peek"]))
+    return text
 
 
-def peeked(peek: Found) -> str:
-    """How the choice does by the old data."""
-    mine, best, count = peek["chosen"], peek["oracle"], len(peek["candidates"])
-    order = NOT_MEASURED if peek["spearman"] is None else f"{peek['spearman']:.2f}"
+def peeked(peek: Report) -> str:
+    """How the choice compares with the best candidate by old data."""
+    chosen, best, count = peek["chosen"], peek["oracle"], len(peek["candidates"])
+    correlation = NOT_MEASURED if peek["spearman"] is None else f"{peek['spearman']:.2f}"
     return (
-        f"With old data: {best['label']}, {best['corner']:.3f} from the corner; the choice is {mine['corner']:.3f} "
-        f"from it, place {mine['rank']} of {count}; the orders' correlation is {order}. "
-        f"Peeking took {peek['seconds']:.0f} s."
+        f"By old data the best candidate is {best['label']}, at distance {best['corner']:.3f} from the corner; the "
+        f"choice is at {chosen['corner']:.3f}, rank {chosen['rank']} of {count}; Spearman's correlation of both "
+        f"rankings is {correlation}. Training and evaluating all candidates took {peek['seconds']:.0f} s."
     )
 
 
-def page(found: Found) -> str:
-    """All of it as Markdown."""
-    parts = [f"# {found['name']}: weights of {found['method']} for session {found['session']}", *lines(found)]
-    images = found["images"]
-    parts.append(f"Learned from {images['learned']} training images, judged by {images['held_out']} held out.")
-    parts.append(f"```toml\n{snippet(found)}```")
-    for rung in reversed(found["rungs"]):
+def page(report: Report) -> str:
+    """The whole report as Markdown."""
+    parts = [f"# {report['name']}: weights of {report['method']} for session {report['session']}", *lines(report)]
+    images = report["images"]
+    parts.append(f"Trained on {images['learned']} training images, evaluated on {images['held_out']} held out.")
+    parts.append(f"```toml\n{snippet(report)}```")
+    for rung in reversed(report["rungs"]):
         plain = rung["plain"]
         parts.append(f"## After {rung['epochs']} epoch{'' if rung['epochs'] == 1 else 's'}")
         heads = ("candidate", "score", "held-out mAP@R", "on the teacher's gallery", "agreement", "seconds")
         parts.append(_table(heads, [_row(each) for each in (*rung["candidates"], {**plain, "label": "finetune"})]))
-    if found["peek"] is not None:
-        heads = ("candidate", "from the corner", "old kept", "seen of best", "old gallery kept", "score")
-        parts += ["## With old data", _table(heads, [_judged(each) for each in found["peek"]["candidates"]])]
+    if report["peek"] is not None:
+        body = [_by_old_data(each) for each in report["peek"]["candidates"]]
+        parts += ["## With old data", _table(list(_OLD_DATA), body)]
     return "\n\n".join(parts) + "\n"
 
 
-def _row(each: Found) -> list[str]:
-    value = f"{each['score']:.3f}" if "score" in each else NOT_MEASURED
-    figures = (percent(each[key]) for key in ("plasticity", "cross", "agreement"))
-    return [each["label"], value, *figures, f"{each['seconds']:.1f}"]
+def _row(candidate: Report) -> list[str]:
+    value = f"{candidate['score']:.3f}" if "score" in candidate else NOT_MEASURED
+    figures = (percent(candidate[key]) for key in ("plasticity", "cross", "agreement"))
+    return [candidate["label"], value, *figures, f"{candidate['seconds']:.1f}"]
 
 
-def _judged(each: Found) -> list[str]:
-    figures = (percent(each[key]) for key in ("old_kept", "seen_of_best", "old_gallery_kept"))
-    return [each["label"], f"{each['corner']:.3f}", *figures, f"{each['score']:.3f}"]
+def _by_old_data(candidate: Report) -> list[str]:
+    label, corner, *shares, value = (candidate[key] for key in _OLD_DATA.values())
+    return [label, f"{corner:.3f}", *map(percent, shares), f"{value:.3f}"]
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
