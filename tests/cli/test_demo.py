@@ -10,7 +10,7 @@ from rich.console import Console
 from scrubjay.cli import demo
 
 
-def test_the_story_is_told_and_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_runs_and_repeats_nothing_when_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         demo,
         "RECIPE",
@@ -33,7 +33,7 @@ def test_the_story_is_told_and_told_again(tmp_path: Path, monkeypatch: pytest.Mo
     printed = []
     for _ in range(2):
         page = io.StringIO()
-        demo.tell(tmp_path / "out", Console(file=page, width=120), nullcontext)
+        demo.run_demo(tmp_path / "out", Console(file=page, width=120), nullcontext)
         printed.append(page.getvalue())
     first, again = printed
     for row in ("backbone, no training", "frozen", "finetune", "mmd", "joint", "new queries", "recall@1", "mAP@R"):

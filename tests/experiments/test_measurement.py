@@ -138,10 +138,10 @@ def test_reindexing_by_loops(measured: list[Measured], stream: Stream) -> None:
         for k in range(2):
             known = range(CLASSES[k][-1] + 1)
             queries = items(measured[t].test, known, ids=1000)
-            anew = tiny.retrieval_by_loops(queries, items(measured[t].gallery, known))
+            reindexed = tiny.retrieval_by_loops(queries, items(measured[t].gallery, known))
             for metric in METRICS:
                 found = R[metric][t][k]
-                assert found is None if k > t else math.isclose(found or 0, anew[metric])
+                assert found is None if k > t else math.isclose(found or 0, reindexed[metric])
     for metric in METRICS:
         assert [R[metric][t][t] for t in range(2)] == [C[metric][t][t] for t in range(2)]
     assert R["map_at_r"][1][0] != C["map_at_r"][1][0]

@@ -1,4 +1,4 @@
-"""The whole story on the embedded data: four methods on one stream of birds, a gallery, a search, a report."""
+"""The demo: four methods on one stream of drawn birds, then a catalogue, a gallery, a search and a report."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from scrubjay.report.table import summary
 from scrubjay.workspace.options import CatalogueOptions
 
 METHODS = ("finetune", "frozen", "mmd", "joint")
+"""The methods in the order in which they run; the first learns the initial session for all of them."""
 
 RECIPE: dict[str, Any] = {
     "name": "demo",
@@ -28,13 +29,20 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def tell(out: Path, console: Console, working: Callable[[], AbstractContextManager[None]]) -> None:
-    """Run it all into `out`; what is done already is not done again.
+def run_demo(out: Path, console: Console, working: Callable[[], AbstractContextManager[None]]) -> None:
+    """Run the demo in `out`; what is complete there is not repeated.
+
+    Args:
+        out: folder of the runs, the catalogue and the report.
+        console: where progress and results are printed.
+        working: context in which long work shows live progress.
 
     Raises:
-        ScrubjayError: as the parts do.
+        ScrubjayError: a run or the catalogue fails.
     """
-    console.print("24 bird species to start with; 8 more in each of three sessions; no old image is ever seen again.")
+    console.print(
+        "24 bird species first, 8 more in each of three sessions. Only joint sees images of old sessions again."
+    )
     results, runs = [], {name: out / name for name in METHODS}
     with working():
         for name, folder in runs.items():
@@ -68,7 +76,7 @@ def tell(out: Path, console: Console, working: Callable[[], AbstractContextManag
 
 
 def _catalogue(out: Path, run: Path) -> Catalogue:
-    """The catalogue that starts with what the paper's method learned."""
+    """The catalogue that starts from the generations of a run; it is created unless it exists."""
     folder = out / "catalogue"
     if (folder / "catalogue.json").exists():
         return Catalogue(folder)
@@ -78,6 +86,6 @@ def _catalogue(out: Path, run: Path) -> Catalogue:
 
 
 def _show(catalogue: Catalogue, query: Path, name: str, console: Console) -> None:
-    console.print(f"\nA image of a {name} that is not in the gallery finds:")
+    console.print(f"\nA image of a {name} that is not in the gallery; the nearest items:")
     for hit in catalogue.search(query, k=4):
         console.print(f"  {hit.score:.3f}  {hit.label}", highlight=False)

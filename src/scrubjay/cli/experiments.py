@@ -1,4 +1,4 @@
-"""Commands of the bench: run, compare, tune, the demo, and what there is to choose from."""
+"""Commands for experiments: run, compare, tune and demo, and the lists of methods, sources and backbones."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from scrubjay.errors import ConfigError
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A TOML file; see the folder recipes.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; given again, the run goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; given again, the run is resumed.")],
     settings: Settings = None,
 ) -> None:
-    """Run one method on one stream and measure what it forgets."""
+    """Learn a stream of sessions with one method, and measure what it forgets."""
     from scrubjay.experiments import run as experiment
     from scrubjay.experiments.recipe import own_entry, read, resolve
 
@@ -41,20 +41,20 @@ def run(
 def compare(
     recipe: Annotated[Path, typer.Argument(help="A TOML file; see the folder recipes.")],
     methods: Annotated[
-        str, typer.Option(metavar="A,B:KEY=VALUE", help="Methods, some with options of their own, as mmd:alpha=0.")
+        str, typer.Option(metavar="A,B:KEY=VALUE", help="Names of methods; options of one are given as in mmd:alpha=0.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of all runs; given again, what is missing is run.")],
-    seeds: Annotated[str, typer.Option(metavar="N,N", help="A run of every method with each.")] = "0",
-    jobs: Annotated[int, typer.Option(help="Runs at a time; they share the cores.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of all runs; given again, unfinished runs are resumed.")],
+    seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds; every method is run with each of them.")] = "0",
+    jobs: Annotated[int, typer.Option(help="Number of runs in parallel; they share the cores.")] = 1,
     settings: Settings = None,
 ) -> None:
-    """Run methods against one another on one stream, and rank them."""
+    """Run several methods on one stream, and rank them in a leaderboard."""
     from scrubjay.experiments import compare as bench
     from scrubjay.experiments.recipe import entries, read, refuse_taken, seeds_in
     from scrubjay.report.leaderboard_text import summary
 
     refuse_taken(settings or [])
-    bench.threads_each(jobs)  # refuses before anything is read
+    bench.threads_each(jobs)  # refuses a wrong number before anything is read
     runs = bench.plan(read(recipe, settings or []), entries(methods), seeds_in(seeds), out, str(recipe))
     with working():
         board = bench.compare(runs, out, jobs, say)
@@ -70,39 +70,46 @@ def compare(
 @app.command()
 def tune(
     recipe: Annotated[Path, typer.Argument(help="A TOML file; see the folder recipes.")],
-    method: Annotated[str, typer.Option(metavar="NAME", help="Whose weights; NAME:KEY=VALUE sets others of it.")],
-    out: Annotated[Path, typer.Option(help="Folder of all trials; given again, the tuning goes on.")],
+    method: Annotated[str, typer.Option(metavar="NAME", help="Method to tune; NAME:KEY=VALUE sets its other options.")],
+    out: Annotated[Path, typer.Option(help="Folder of all trials; given again, the tuning is resumed.")],
     grid: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE,VALUE", help="What to try instead; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,VALUE", help="Option to tune and its values; repeatable. Default: the weights."
+        ),
     ] = None,
-    trials: Annotated[int, typer.Option(help="Candidates at most.")] = 25,
-    session: Annotated[int, typer.Option(help="The session to tune for; the initial one is 0.")] = 1,
-    start: Annotated[Path | None, typer.Option(metavar="RUN", help="A run that learned the sessions before.")] = None,
-    peek: Annotated[bool, typer.Option("--peek", help="See with old data how good the choice is.")] = False,
+    trials: Annotated[int, typer.Option(help="Largest number of candidates.")] = 25,
+    session: Annotated[int, typer.Option(help="Session to tune for; the initial session is 0.")] = 1,
+    start: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Folder of a run that has learned the sessions before.")
+    ] = None,
+    peek: Annotated[
+        bool, typer.Option("--peek", help="Also evaluate all candidates on old data, to see how good the choice is.")
+    ] = False,
     settings: Settings = None,
 ) -> None:
-    """Choose a method's weights by the new images alone."""
+    """Choose a method's weights with the images of the new session alone."""
     from scrubjay.experiments.recipe import entries, read, resolve
     from scrubjay.experiments.run import ExperimentOptions
 
-    (entry, *more) = entries(method)
-    if more:
+    (entry, *others) = entries(method)
+    if others:
         raise ConfigError(f"--method {method}: tune one method at a time.")
     options = ExperimentOptions.parse(resolve(read(recipe, settings or []), entry), str(recipe))
     from scrubjay.experiments import tuning
     from scrubjay.report.tuning_summary import lines
 
     with working():
-        found = tuning.tune(options, out, grid or [], trials, session, start, peek)
-    say("\n".join([*lines(found), *(str(out / name) for name in ("tune.md", "tune.json", "chosen.toml"))]))
+        report = tuning.tune(options, out, grid or [], trials, session, start, peek)
+    say("\n".join([*lines(report), *(str(out / name) for name in ("tune.md", "tune.json", "chosen.toml"))]))
 
 
 @app.command()
-def demo(out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo")) -> None:
-    """The whole story on the embedded data: learn four sessions, measure, build a gallery, search it, report."""
-    from scrubjay.cli import demo as story
+def demo(out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path("demo")) -> None:
+    """Run everything on drawn birds: learn four sessions, measure, build a gallery, search it, write a report."""
+    from scrubjay.cli import demo as script
 
-    story.tell(out, console, working)
+    script.run_demo(out, console, working)
 
 
 @app.command()
@@ -118,21 +125,23 @@ def sources() -> None:
 
 
 @app.command()
-def backbones(pattern: Annotated[str, typer.Argument(help="With * and ?, for instance '*convnext*'.")] = "*") -> None:
-    """List the backbones: every model of timm; those marked come with their weights."""
+def backbones(
+    pattern: Annotated[str, typer.Argument(help="Pattern with * and ?, for instance '*convnext*'.")] = "*",
+) -> None:
+    """List the backbones: every model of timm. The default one is marked; its weights come with scrubjay."""
     from scrubjay import _compat as compat
     from scrubjay.models.backbones import DEFAULT
 
-    found = compat.load("timm").list_models(pattern)
-    if not found:
-        raise ConfigError(f"no timm model is called {pattern!r}; use * and ?, for instance '*convnext*'.")
+    names = compat.load("timm").list_models(pattern)
+    if not names:
+        raise ConfigError(f"no timm model matches {pattern!r}; use * and ?, for instance '*convnext*'.")
     listing(
-        {name: "default; its weights are installed, no network needed" if name == DEFAULT else "" for name in found}
+        {name: "default; its weights are installed, no download needed" if name == DEFAULT else "" for name in names}
     )
 
 
 def listing(lines: dict[str, str]) -> None:
-    """Names and what they are, a line each."""
+    """Print names and their descriptions in two columns."""
     width = max(map(len, lines), default=0)
     for name, text in lines.items():
         print(f"{name:<{width}}  {text}".rstrip())

@@ -161,11 +161,11 @@ def reindexed_gallery(newer: Measured, older: Measured) -> Embeddings:
 
 def matrices(searches: Mapping[Pair, PairSearch], size: int) -> dict[str, Matrix]:
     """The scores of searches as (T, T) matrices by metric: row t, column k; None for what was not searched."""
-    found: dict[str, Matrix] = {metric: [[None] * size for _ in range(size)] for metric in METRICS}
+    by_metric: dict[str, Matrix] = {metric: [[None] * size for _ in range(size)] for metric in METRICS}
     for (t, k), search in searches.items():
         for metric in METRICS:
-            found[metric][t][k] = score(search.scores, metric)
-    return found
+            by_metric[metric][t][k] = score(search.scores, metric)
+    return by_metric
 
 
 def flips(before: Mapping[Pair, PairSearch], after: Mapping[Pair, PairSearch], size: int) -> Matrix:

@@ -77,11 +77,11 @@ def candidates(
     if not axes:
         raise ConfigError(f"{given['name']} has no weight above 0 to tune: give --grid KEY=VALUE,VALUE.")
     combinations = itertools.product(*axes.values())
-    found = [_candidate(kind, given, dict(zip(axes, values, strict=True))) for values in combinations]
-    if len(found) > trials:
-        drawn = random.Random(seed).sample(range(len(found)), trials)
-        found = [found[index] for index in sorted(drawn)]
-    return found
+    chosen = [_candidate(kind, given, dict(zip(axes, values, strict=True))) for values in combinations]
+    if len(chosen) > trials:
+        drawn = random.Random(seed).sample(range(len(chosen)), trials)
+        chosen = [chosen[index] for index in sorted(drawn)]
+    return chosen
 
 
 def _axes(grid: Iterable[str]) -> dict[str, list[Any]]:
