@@ -14,7 +14,8 @@ from scrubjay.experiments import cross_generation, measurement
 from scrubjay.experiments.measurement import Measured
 from scrubjay.experiments.options import ExperimentOptions
 from scrubjay.experiments.phases import Phase
-from scrubjay.generations.lineage import Generation, class_means, versions
+from scrubjay.generations.generation import Generation
+from scrubjay.generations.lineage import class_means, versions
 
 ADDED = ("bridged", "bridges", "backward_compatibility", "negative_flips", "retained")
 """Keys that results of older versions lack."""
@@ -76,7 +77,7 @@ def build(
         "versions": versions(),
         "data": {
             "source": stream.name,
-            "hash": [generation.info["data_hash"] for generation in generations],
+            "hash": [generation.info.data_hash for generation in generations],
             "classes": list(stream.classes),
             "broken": _broken(kept),
         },
@@ -91,7 +92,7 @@ def build(
             for number, each in enumerate(kept)
         ],
         "reference": reference["groups"],
-        "curves": {str(generation.number): generation.info["curves"] for generation in generations},
+        "curves": {str(generation.number): generation.info.curves for generation in generations},
         "phases": _phases(kept, evaluated),
     }
 
@@ -100,14 +101,14 @@ def _broken(kept: Iterable[Kept]) -> list[list[str]]:
     """Path and reason of every image that could not be decoded, each once."""
     broken: set[tuple[str, ...]] = set()
     for each in kept:
-        broken |= {tuple(entry) for entry in each.generation.info["broken"]}
+        broken |= {tuple(entry) for entry in each.generation.info.broken}
         broken |= {*each.measured.test.failures, *each.measured.gallery.failures}
     return sorted(map(list, broken))
 
 
 def _phases(kept: Sequence[Kept], evaluated: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Phases in the order learn, embed, bridge, evaluate. Those of older versions had the peak of the process."""
-    entries = [each.generation.info["phase"] for each in kept]
+    entries: list[Mapping[str, Any]] = [each.generation.info.phase or {} for each in kept]
     for name in ("embed", "bridge"):
         entries += [phase for each in kept for phase in each.phases if phase["phase"] == name]
     return [{"peak_since": "start", **entry} for entry in (*entries, evaluated)]

@@ -24,7 +24,8 @@ from scrubjay.experiments.measurement import Measured
 from scrubjay.experiments.options import ExperimentOptions, load_stream, make_method
 from scrubjay.experiments.phases import Phase
 from scrubjay.experiments.run_folder import check_initial_session, claim, read_record
-from scrubjay.generations.lineage import Generation, Lineage
+from scrubjay.generations.generation import Generation, SessionRecord
+from scrubjay.generations.lineage import Lineage
 from scrubjay.io.atomic import write_json
 from scrubjay.io.locking import locked
 from scrubjay.methods import Method
@@ -119,7 +120,7 @@ class _Run:
         for measured in sorted((start / "measured").glob("g0.*")):
             (self.out / "measured").mkdir(exist_ok=True)
             shutil.copy2(measured, self.out / "measured")
-        self.lineage.add(learner, {**other.info, "method": self.options.method})
+        self.lineage.add(learner, other.info.record.model_copy(update={"method": self.options.method}))
 
     def learn(self, learner: Method, session: Session) -> Generation:
         """Learn one session, or finish it from its checkpoint, and store the generation."""
@@ -133,18 +134,20 @@ class _Run:
         entry = phase.record(learned.images)
         generation = self.lineage.add(
             learner,
-            {
-                "method": options.method,
-                "images": options.images.model_dump(mode="json"),
-                "training": options.training.model_dump(mode="json"),
-                "seed": options.seed,
-                "fingerprint": space_fingerprint(learner.network.embedder, options.images),
-                "data_hash": data_hash(samples, self.root),
-                "classes": [name for each in self.stream.sessions[: index + 1] for name in each.classes],
-                "curves": learned.curves,
-                "broken": learned.failures,
-                "phase": entry,
-            },
+            SessionRecord(
+                method=options.method,
+                images=options.images,
+                training=options.training.model_dump(mode="json"),
+                seed=options.seed,
+                fingerprint=space_fingerprint(learner.network.embedder, options.images),
+                data_hash=data_hash(samples, self.root),
+                classes=tuple(name for each in self.stream.sessions[: index + 1] for name in each.classes),
+                new_classes=session.classes,
+                image_count=len(samples),
+                curves=learned.curves,
+                broken=learned.failures,
+                phase=entry,
+            ),
         )
         for finished in self.out.glob("session*.safetensors"):  # also one left by a kill just after a generation
             finished.unlink()

@@ -26,7 +26,8 @@ from scrubjay.evaluation.tradeoff import agreement
 from scrubjay.experiments import measurement
 from scrubjay.experiments.measurement import finite, rows_where
 from scrubjay.experiments.options import ExperimentOptions, make_method
-from scrubjay.generations.lineage import Generation, Lineage
+from scrubjay.generations.generation import Generation
+from scrubjay.generations.lineage import Lineage
 from scrubjay.io.atomic import write_json
 from scrubjay.models.activations import Activations
 from scrubjay.models.embedder import Network

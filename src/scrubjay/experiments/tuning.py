@@ -26,7 +26,8 @@ from scrubjay.experiments.options import ExperimentOptions, load_stream, make_me
 from scrubjay.experiments.run_folder import METRIC_OPTIONS, claim, stored_config
 from scrubjay.experiments.search_space import TRIALS, Candidate, candidates, rungs
 from scrubjay.experiments.trial import Trials
-from scrubjay.generations.lineage import Generation, Lineage
+from scrubjay.generations.generation import Generation
+from scrubjay.generations.lineage import Lineage
 from scrubjay.io.atomic import write_file, write_json
 from scrubjay.io.locking import locked
 from scrubjay.methods import method
@@ -150,7 +151,7 @@ def tune(
 
 def _plain(trials: Trials, epochs: int) -> dict[str, Any]:
     """Figures of fine-tuning with the same loss for the new classes, and nothing against forgetting."""
-    shared = {key: value for key, value in trials.options.method.items() if key in METRIC_OPTIONS}
+    shared = {key: value for key, value in trials.options.method.items() if key in ("ce_over", *METRIC_OPTIONS)}
     return trials.figures("finetune", {"name": "finetune", **shared}, epochs)
 
 
