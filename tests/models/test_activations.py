@@ -24,7 +24,9 @@ FROZEN = tiny.NETWORK.model_copy(update={"frozen": "layer1"})
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
-    return tiny.learner(network=FROZEN).network.embedder.eval()
+    embedder = tiny.learner(network=FROZEN).network.embedder.eval()
+    embedder.make_batch_invariant()
+    return embedder
 
 
 def samples(root: Path, number: int = 6) -> list[Sample]:
@@ -184,7 +186,7 @@ def test_a_damaged_row_is_named_with_a_cure(embedder: Embedder, tmp_path: Path) 
     kept = filled(embedder, tmp_path, of)
     with sqlite3.connect(kept.file) as rows_:
         rows_.execute("UPDATE activations SET value = substr(value, 1, 101)")
-    with pytest.raises(StorageError, match=r"damaged \(.*\): delete it, and what it held is computed again"):
+    with pytest.raises(StorageError, match=r"damaged \(.*\): delete it, and its activations are computed again"):
         Activations(tmp_path / "kept", embedder, IMAGES).of(train(of)).__getitems__([(0, 0)])
 
 

@@ -43,15 +43,47 @@ def test_the_two_parts_are_the_whole(backbone: str, last: str, number: int) -> N
 
 
 @pytest.mark.parametrize(("backbone", "last"), CUTS)
-def test_an_activation_is_the_same_whatever_it_was_computed_beside(backbone: str, last: str) -> None:
-    stem = network(backbone, last).embedder.stem
+def test_a_batch_invariant_stem_gives_an_image_the_same_bits_in_every_batch(backbone: str, last: str) -> None:
+    embedder = network(backbone, last).embedder
+    stem = embedder.stem
     assert stem is not None
     images = pixels(2 * CHUNK + 5)
+    for_one_call = stem(images, batch_invariant=True)
+    assert not stem.batch_invariant
+    embedder.make_batch_invariant()
+    assert torch.equal(stem(images), for_one_call)
     together = stem(images)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1))
     assert torch.equal(stem(images[order]), together[order])
     for index in (0, 7, CHUNK, len(images) - 1):
         assert torch.equal(stem(images[index : index + 1])[0], together[index])
+
+
+@pytest.mark.parametrize(("backbone", "last"), CUTS)
+def test_a_query_runs_the_stem_on_its_own_image_only(backbone: str, last: str) -> None:
+    """Its embedding may differ in the last bits from that of the same image in a large batch."""
+    embedder = network(backbone, last).embedder
+    assert embedder.stem is not None
+    sizes: list[int] = []
+    embedder.stem.layers[0].register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    images = pixels(CHUNK + 3)
+    with torch.no_grad():
+        gallery = embedder(images)
+        assert sizes == [CHUNK, 3]
+        sizes.clear()
+        queries = torch.cat([embedder(images[index : index + 1]) for index in range(len(images))])
+        assert sizes == [1] * len(images)
+        sizes.clear()
+        embedder.prepare(images[:1], batch_invariant=True)
+        assert sizes == [CHUNK]
+    assert (queries.double() * gallery.double()).sum(1).min() > 1 - 1e-6
+
+
+def test_without_a_frozen_part_every_batch_is_run_as_it_is() -> None:
+    embedder = network(frozen=None).embedder
+    embedder.make_batch_invariant()
+    images = pixels(3)
+    assert torch.equal(embedder.prepare(images, batch_invariant=True), images)
 
 
 def test_mixed_precision_and_layout_leave_activations_alone() -> None:
@@ -129,7 +161,7 @@ def test_frozen_layers_never_change_and_others_do(batchnorm: str, tmp_path: Path
 
 
 class Steps(nn.Module):
-    """A backbone that is of two minds: in training it drops half of what its last layer sees."""
+    """A backbone that behaves differently in training: it drops half of the inputs of its last layer."""
 
     num_features = 4
 
@@ -175,6 +207,6 @@ def test_an_unknown_module_is_named_with_those_there_are() -> None:
     [("test_vit", "blocks.0"), ("test_resnet", "layer1.0.bn1"), ("test_resnet", "layer2.0.conv1")],
 )
 def test_what_needs_more_than_the_cut_delivers_is_refused(backbone: str, last: str) -> None:
-    with pytest.raises(ConfigError, match=rf"cannot be cut after '{last}' \(.*\); cut at a whole stage, or not") as no:
+    with pytest.raises(ConfigError, match=rf"cannot be cut after '{last}' \(.*\); name the last module of a") as no:
         network(backbone, last)
     assert "\n" not in str(no.value)

@@ -109,5 +109,6 @@ def make_method(options: ExperimentOptions) -> Method:
     name, fields = _named(options.method, "method")
     with seeded(options.seed):
         network = Network(options.network)
+    network.embedder.make_batch_invariant()  # the same bits whether or not activations are cached
     kind = method(name)
     return kind(network, kind.Options.parse(fields, "method"))

@@ -178,7 +178,9 @@ class Trials:
 
     @cached_property
     def _teacher(self) -> Network:
-        return self.lineage.network(self.generation)
+        network = self.lineage.network(self.generation)
+        network.embedder.make_batch_invariant()  # the same bits whether or not activations are cached
+        return network
 
     @cached_property
     def _teacher_split(self) -> tuple[Embeddings, Embeddings]:

@@ -1,8 +1,8 @@
-"""Activations of a frozen first part of the network, computed once and kept in a file for all epochs and runs.
+"""A cache on disk for the activations of the network's frozen part: computed once for all epochs and runs.
 
-A file is of one frozen part and one way to prepare images: its name hashes the weights and the options. A row is of
-one image (its path, size and time of change) and one crop of it. Processes may share a file; a process that is
-killed leaves it whole.
+Each file belongs to one frozen part and one way to preprocess images: its name is a hash of the weights and the
+options. A row holds one crop of one image, which is identified by its path, size and modification time. Processes may
+share a file, and a process that is killed leaves it intact.
 """
 
 from __future__ import annotations
@@ -30,21 +30,25 @@ from scrubjay.types import Batch
 logger = logging.getLogger(__name__)
 
 CENTRE = -1
-"""Stands where a crop has its seed: the square in the middle."""
+"""The crop number of the centre crop; random crops are numbered by their seed."""
 
 Row = tuple[str, int]
+"""Key of an activation: identity of the image, and crop."""
 
 
 class Activations:
-    """What the frozen part of an embedder makes of images.
+    """Cached activations of the frozen part of one embedder.
+
+    They are computed batch invariant (see `Stem`), so an activation has the same bits whichever process computed it,
+    and beside whichever other images.
 
     Args:
-        folder: where its file lies, with those of others.
-        embedder: one with a frozen part, `network.frozen`.
-        images: how images are prepared. Random crops are kept when `images.views` says how many there are.
+        folder: folder of the file; several embedders may share it.
+        embedder: an embedder with a frozen part (`network.frozen`).
+        images: how images are preprocessed. Random crops are cached only when `images.views` limits their number.
 
     Raises:
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written, or the file is not one of these.
     """
 
     def __init__(self, folder: Path, embedder: Embedder, images: ImageOptions) -> None:
@@ -70,24 +74,24 @@ class Activations:
             ) from None
 
     def of(self, loader: ImageLoader) -> ImageLoader:
-        """The same images, whose batches hold activations float32 (B, C, h, w) in place of pixels."""
+        """A loader of the same images whose batches hold activations float32 (B, C, h, w) in place of pixels."""
         return _Activated(loader, self)
 
     def batch(self, loader: ImageLoader, keys: Sequence[Key]) -> Batch:
-        """One batch, in the order of its keys; what is not kept yet is computed."""
+        """One batch, in the order of its keys; activations that are not cached yet are computed."""
         rows = [self.row(loader, key) for key in keys]
-        found = self._read(rows)
-        missing = [position for position, row in enumerate(rows) if row not in found]
+        activations = self._read(rows)
+        missing = [position for position, row in enumerate(rows) if row not in activations]
         failures: tuple[tuple[str, str], ...] = ()
         if missing:
             new, failures = self._compute(loader, {rows[position]: keys[position] for position in missing})
-            if not loader.train or loader.options.views is not None:  # else it would never be asked for again
+            if not loader.train or loader.options.views is not None:  # else the crop never comes again
                 self._keep(new)
-            found |= new
-        good = [position for position, row in enumerate(rows) if row in found]
+            activations |= new
+        good = [position for position, row in enumerate(rows) if row in activations]
         indices = [_index(keys[position]) for position in good]
         return Batch(
-            torch.stack([found[rows[position]] for position in good]) if good else torch.empty(0, 3, 1, 1),
+            torch.stack([activations[rows[position]] for position in good]) if good else torch.empty(0, 3, 1, 1),
             torch.tensor([loader.samples[index].label for index in indices], dtype=torch.int64),
             torch.tensor(indices, dtype=torch.int64),
             failures,
@@ -101,11 +105,12 @@ class Activations:
             return {}, loaded.failures
         decoded = set(loaded.indices.tolist())
         rows = [row for row, key in wanted.items() if _index(key) in decoded]
-        values = self.embedder.prepare(loaded.images.to(self.embedder.mean.device)).cpu()
+        images = loaded.images.to(self.embedder.mean.device)
+        values = self.embedder.prepare(images, batch_invariant=True).cpu()
         return dict(zip(rows, values, strict=True)), loaded.failures
 
     def row(self, loader: ImageLoader, key: Key) -> Row:
-        """Where the activation of an image and crop is kept."""
+        """The key under which the activation of an image and crop is stored."""
         sample = loader.samples[_index(key)]
         name = f"{os.path.abspath(sample.path)}|{sample.box}"
         if name not in self._names:
@@ -117,21 +122,21 @@ class Activations:
         return self._names[name], CENTRE if isinstance(key, int) else loader.view(key)
 
     def has(self, loader: ImageLoader, index: int) -> bool:
-        """Whether any crop of an image is kept, so that it was decoded once."""
+        """Whether any crop of an image is cached, so that the image is known to be decodable."""
         name, _ = _plain(self.row(loader, index))
         return self._find("SELECT 1 FROM activations WHERE picture = ? LIMIT 1", (name,)) is not None
 
     def _read(self, rows: Sequence[Row]) -> dict[Row, Tensor]:
-        found = {}
+        activations = {}
         for row in rows:
             if row in self._memory:
-                found[row] = self._memory[row]
+                activations[row] = self._memory[row]
                 continue
             stored = self._find("SELECT shape, value FROM activations WHERE picture = ? AND crop = ?", _plain(row))
             if stored is not None:
-                found[row] = self._tensor(*stored)
-                self._remember(row, found[row])
-        return found
+                activations[row] = self._tensor(*stored)
+                self._hold_in_memory(row, activations[row])
+        return activations
 
     def _find(self, query: str, values: tuple[Any, ...]) -> Any:
         try:
@@ -146,7 +151,7 @@ class Activations:
             raise self._damaged(error) from None
 
     def _damaged(self, error: Exception) -> StorageError:
-        return StorageError(f"{self.file}: damaged ({error}): delete it, and what it held is computed again.")
+        return StorageError(f"{self.file}: damaged ({error}): delete it, and its activations are computed again.")
 
     def _keep(self, new: dict[Row, Tensor]) -> None:
         content = [
@@ -164,30 +169,30 @@ class Activations:
                 f"{self.file}: could not be written ({error}): free some space, or delete it if it is damaged."
             ) from None
         for row, value in new.items():
-            self._remember(row, value)
+            self._hold_in_memory(row, value)
 
-    def _remember(self, row: Row, value: Tensor) -> None:
+    def _hold_in_memory(self, row: Row, value: Tensor) -> None:
         if value.nbytes <= self.room:
             self.room -= value.nbytes
             self._memory[row] = value.clone(memory_format=torch.contiguous_format)
 
 
 class _Activated(ImageLoader):
-    """Images as activations. They are read in this process: workers could not share the file's connection."""
+    """A loader that delivers activations, in this process: workers cannot share the database connection."""
 
-    def __init__(self, loader: ImageLoader, kept: Activations) -> None:
+    def __init__(self, loader: ImageLoader, activations: Activations) -> None:
         options = loader.options.model_copy(update={"workers": 0})
         super().__init__(loader.samples, options, loader.train, loader.cache)
-        self.kept = kept
+        self.activations = activations
 
     def check(self, index: int) -> None:
-        """As in `Images`; an image of which an activation is kept was decoded once."""
-        if not self.kept.has(self, index):
+        """As `ImageLoader.check`, but an image with a cached activation is not decoded again."""
+        if not self.activations.has(self, index):
             super().check(index)
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """One batch of activations."""
-        return self.kept.batch(self, keys)
+        return self.activations.batch(self, keys)
 
 
 def _index(key: Key) -> int:
@@ -195,16 +200,16 @@ def _index(key: Key) -> int:
 
 
 def _plain(row: Row) -> Row:
-    """With half characters in names of files replaced, which SQLite does not take."""
+    """The key with lone surrogates in the file name escaped, which SQLite cannot store."""
     return row[0].encode(errors="backslashreplace").decode(), row[1]
 
 
 def _key(embedder: Embedder, images: ImageOptions) -> str:
-    """32 hexadecimal digits of the frozen weights and of how images are prepared."""
+    """Hash of the frozen weights and of how images are preprocessed: 32 hexadecimal digits."""
     assert embedder.stem is not None
     fields = {"size", "resize", "scale", "flip", "views", "max_pixels"}
-    described = [embedder.kind, embedder.stem.last, images.model_dump(mode="json", include=fields)]
-    digest = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=16)
+    description = [embedder.kind, embedder.stem.last, images.model_dump(mode="json", include=fields)]
+    digest = hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=16)
     for tensor in (
         embedder.mean,
         embedder.std,

@@ -1,4 +1,4 @@
-"""Embedder (backbone, pooling, projection, unit norm) and the head that grows with every session."""
+"""The embedder (backbone, pooling, projection, L2 normalisation) and the classifier head that grows every session."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from scrubjay.models.stem import Stem
 
 
 class NetworkOptions(Config):
-    """What the network is made of."""
+    """The architecture of the network, and its initial weights."""
 
     backbone: str = backbones.DEFAULT
     """Name of a timm model."""
     pretrained: bool = True
     """Start from ImageNet weights."""
     frozen: str | None = None
-    """Last module of the backbone that is never trained, with all before it: "blocks.5"; none: all are trained."""
+    """Name of a backbone module such as "blocks.5": it and all modules before it are never trained. By default the
+    whole backbone is trained."""
     dim: int = Field(512, ge=2)
     """Dimension of the embedding."""
     pooling: Literal["avg", "max", "gem"] = "avg"
-    """How the last feature map becomes one vector."""
+    """How the last feature map is pooled to one vector: mean, maximum, or generalised mean (GeM)."""
     logit_scale: float = Field(16.0, gt=0)
-    """Factor on the head's logits: embeddings have unit norm, so that a plain softmax over them stays flat."""
+    """Factor on the head's logits: embeddings have unit norm, so a softmax over unscaled logits would stay flat."""
 
 
 class Pooling(nn.Module):
@@ -50,7 +51,7 @@ class Pooling(nn.Module):
 
 
 class Embedder(nn.Module):
-    """Images to points on the unit sphere."""
+    """Maps images to embeddings on the unit sphere."""
 
     mean: Tensor
     std: Tensor
@@ -59,7 +60,7 @@ class Embedder(nn.Module):
         """Build the backbone; the projection is drawn from torch's global generator.
 
         Raises:
-            ConfigError: the backbone is unknown, or its weights cannot be had.
+            ConfigError: the backbone is unknown, or its weights are not available.
         """
         super().__init__()
         self.kind = f"{options.backbone} {options.pooling}"
@@ -71,11 +72,21 @@ class Embedder(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def prepare(self, images: Tensor) -> Tensor:
-        """What the trained part starts from: pixels, or the activations of the frozen part.
+    def make_batch_invariant(self) -> None:
+        """From now on the frozen part pads its chunks, so that an image's activations do not depend on its batch.
+
+        Runs that promise the same result with and without cached activations call this; see `Stem` for the promise.
+        Without a frozen part it has no effect.
+        """
+        if self.stem is not None:
+            self.stem.batch_invariant = True
+
+    def prepare(self, images: Tensor, batch_invariant: bool = False) -> Tensor:
+        """The input of the trained part: pixels, or the activations of the frozen part.
 
         Args:
-            images: uint8 (B, 3, H, W) in 0 … 255, or float in 0 … 1; or what this function gave for them.
+            images: uint8 (B, 3, H, W) in 0 … 255, or float in 0 … 1; or an earlier result of this function.
+            batch_invariant: compute activations whose bits do not depend on the batch, as `Stem` describes.
 
         Returns:
             Float pixels in 0 … 1 (B, 3, H, W); with a frozen part its activations (B, C, h, w), without a gradient.
@@ -83,10 +94,10 @@ class Embedder(nn.Module):
         pixels = images.float().div(255) if images.dtype == torch.uint8 else images
         if self.stem is None or images.shape[1] != 3:
             return pixels
-        return self.stem((pixels - self.mean) / self.std)
+        return self.stem((pixels - self.mean) / self.std, batch_invariant)
 
     def features(self, images: Tensor) -> Tensor:
-        """Images as for `prepare`, or what it gave for them → pooled features of the backbone (B, C)."""
+        """Images as for `prepare`, or its result → pooled features of the backbone (B, C)."""
         start = self.prepare(images)
         if self.stem is None:
             start = (start - self.mean) / self.std
@@ -102,14 +113,14 @@ class Embedder(nn.Module):
         return pooled
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images as for `prepare`, or what it gave for them → unit embeddings float32 (B, d)."""
+        """Images as for `prepare`, or its result → unit embeddings float32 (B, d)."""
         return F.normalize(self.projection(self.features(images)).float(), dim=1)
 
 
 class GrowingHead(nn.Module):
-    """The linear classifier over the embedding: l = s·(W z + b), a row of W a class; it only ever grows.
+    """Linear classifier over the embedding: l = s·(W z + b), one row of W for each class. Rows are only ever added.
 
-    Its keys in a `state_dict` never change; loading a larger or smaller head resizes this one.
+    The keys of its `state_dict` never change; loading the state of a larger or smaller head resizes this one.
     """
 
     def __init__(self, dim: int, scale: float) -> None:
@@ -120,11 +131,11 @@ class GrowingHead(nn.Module):
 
     @property
     def classes(self) -> int:
-        """Number of rows."""
+        """Number of classes, which is the number of rows of W."""
         return len(self.weight)
 
     def grow(self, classes: int) -> None:
-        """Add rows up to `classes`, uniform in ±1/√d; rows that are there keep their values."""
+        """Add rows up to `classes`, uniform in ±1/√d with bias 0; existing rows keep their values."""
         missing, dim = classes - self.classes, self.weight.shape[1]
         if missing <= 0:
             return
@@ -146,7 +157,7 @@ class GrowingHead(nn.Module):
 
 
 class Network(nn.Module):
-    """Embedder and head: what a session trains and a generation keeps."""
+    """Embedder and head: trained by a session, stored as a generation."""
 
     def __init__(self, options: NetworkOptions) -> None:
         super().__init__()
@@ -164,7 +175,7 @@ class Network(nn.Module):
         return z, self.head(z)
 
     def freeze_batchnorm(self, frozen: bool) -> None:
-        """Keep the statistics and affine parameters of all BatchNorm layers as they are, or let them learn."""
+        """Freeze or unfreeze the running statistics and affine parameters of all trainable BatchNorm layers."""
         self.batchnorm_frozen = frozen
         for layer in self._batchnorms():
             for parameter in layer.parameters(recurse=False):
@@ -172,7 +183,7 @@ class Network(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Network:
-        """As in torch, but frozen layers stay in evaluation mode."""
+        """As `nn.Module.train`, but frozen layers stay in evaluation mode."""
         super().train(mode)
         for layer in (*self._frozen(), *(self._batchnorms() if self.batchnorm_frozen else ())):
             layer.eval()
@@ -182,14 +193,14 @@ class Network(nn.Module):
         return [] if self.embedder.stem is None else self.embedder.stem.layers
 
     def _batchnorms(self) -> list[nn.Module]:
-        """All that may be trained."""
-        never = {id(part) for layer in self._frozen() for part in layer.modules()}
-        found = (layer for layer in self.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
-        return [layer for layer in found if id(layer) not in never]
+        """All BatchNorm layers outside the frozen part."""
+        frozen = {id(part) for layer in self._frozen() for part in layer.modules()}
+        layers = (layer for layer in self.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
+        return [layer for layer in layers if id(layer) not in frozen]
 
 
 def fingerprint(embedder: Embedder, preprocessing: dict[str, Any]) -> str:
-    """32 hexadecimal digits that name an embedding space: equal exactly when vectors may be compared.
+    """32 hexadecimal digits that identify an embedding space: equal exactly when vectors may be compared.
 
     Hashes the names of backbone and pooling, every weight and buffer of the embedder (normalisation included) and the
     preprocessing before it.
