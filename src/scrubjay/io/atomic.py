@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scrubjay.errors import StorageError
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write `path` whole or not at all: a temporary file beside it, fsync, rename.
+    """Write `path` atomically: a temporary file beside it, fsync, rename.
 
     Raises:
-        StorageError: the disk is full or the folder cannot be written; what was there before is untouched.
+        StorageError: the disk is full or the folder cannot be written; an earlier file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -34,6 +34,10 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as readable JSON, whole or not at all."""
+    """Write `value` as indented JSON, atomically.
+
+    Raises:
+        StorageError: as `write_file`.
+    """
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    write_file(path, text.encode(errors="backslashreplace"))  # half characters in names of files, as JSON escapes them
+    write_file(path, text.encode(errors="backslashreplace"))  # lone surrogates in file names, as JSON escapes them

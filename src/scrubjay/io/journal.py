@@ -1,4 +1,4 @@
-"""What long work has done, a line of JSON for each step, on the disk before the next one begins."""
+"""An append-only log of long-running work: one line of JSON per step, on disk before the next step begins."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from scrubjay.errors import StorageError
 
 
 class Journal:
-    """Lines of JSON that are on the disk when `write` returns."""
+    """A file of JSON lines; a line is on disk when `write` returns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, event: str, **values: Any) -> None:
-        """Append a line.
+        """Append a line with the name of the event, the time (UTC) and the values.
 
         Raises:
             StorageError: the disk is full or the folder cannot be written.
@@ -28,28 +28,28 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as file:
                 file.seek(max(0, file.tell() - 1))
-                torn = file.read(1) not in (b"", b"\n")
-                file.write(b"\n" * torn + line.encode() + b"\n")
+                if file.read(1) not in (b"", b"\n"):  # a process was killed in the middle of its line
+                    file.write(b"\n")
+                file.write(line.encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StorageError(f"{self.path}: cannot be written ({error.strerror}): free some space.") from None
+            raise StorageError(
+                f"{self.path}: cannot be written ({error.strerror}): free some space, or check the permissions."
+            ) from None
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines, oldest first."""
+        """All complete lines, oldest first; a line cut short by a crash is skipped."""
         try:
             lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return []
-        found = []
+        events = []
         for line in lines:
             try:
-                found.append(json.loads(line))
+                event = json.loads(line)
             except ValueError:
                 continue
-        return [each for each in found if isinstance(each, dict)]
-
-    def interrupted(self) -> bool:
-        """Whether the last stretch of work neither ended nor was stopped by a limit."""
-        events = [line.get("event") for line in self.read()]
-        return bool(events) and events[-1] in ("start", "batch")
+            if isinstance(event, dict):
+                events.append(event)
+        return events

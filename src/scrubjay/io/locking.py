@@ -1,4 +1,4 @@
-"""One writer at a time in a folder; the operating system drops the lock when its process ends, however it ends."""
+"""One writer at a time in a folder: a file lock that the operating system releases however its process ends."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from scrubjay.errors import CatalogueError, StorageError
 
 @contextmanager
 def locked(folder: Path, name: str = "lock") -> Iterator[None]:
-    """Inside of the block no other process, and no other thread, gets past the same call.
+    """Hold an exclusive lock inside the block; other processes and threads are refused.
 
     Args:
-        folder: where the lock lies.
-        name: of its file, where one folder has several.
+        folder: folder of the lock file; created if necessary.
+        name: name of the lock file, for folders with several locks.
 
     Raises:
-        CatalogueError: another one is in there.
+        CatalogueError: another process or thread holds the lock.
         StorageError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / name).open("w")
     except OSError as error:
-        raise StorageError(f"{folder}: cannot be written ({error.strerror}); name a folder that can.") from None
+        raise StorageError(f"{folder}: cannot be written ({error.strerror}); name a writable folder.") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise CatalogueError(f"{folder}: another process is at work here; wait until it has finished.") from None
+            raise CatalogueError(f"{folder}: another process is working here; wait until it has finished.") from None
         yield

@@ -1,4 +1,4 @@
-"""A process that helps to draw an album: `python -m scrubjay.data.aviary 1/2 folder=… species=… …`."""
+"""A worker process that draws a part of an album: `python -m scrubjay.data.aviary 1/2 folder=… species=… …`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Images on disk: drawn where they are missing, each complete or not there, on all cores of the machine."""
+"""Drawn images on disk: missing ones are drawn on all cores; a file is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from scrubjay.data.aviary.names import name
 Split = Literal["train", "test"]
 
 _log = logging.getLogger(__name__)
-_WORTH_A_PROCESS = 150
-_QUALITY = 92
+_IMAGES_PER_PROCESS = 150  # starting an interpreter takes about as long as drawing these
+_JPEG_QUALITY = 92
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Album:
     seed: int
 
     def place(self, split: str, species: str, number: int) -> Path:
-        """Where an image is, or will be."""
+        """Path of an image, whether it has been drawn or not."""
         return Path(self.folder, split, species, f"{number:03d}.jpg")
 
     def numbers(self) -> Iterator[tuple[Split, int]]:
@@ -43,7 +43,7 @@ class Album:
         yield from (("test", number) for number in range(self.test))
 
     def complete(self) -> None:
-        """Draw what is missing. May be interrupted at any time, and run by several processes at once.
+        """Draw all missing images. May be interrupted at any time, and run by several processes at once.
 
         Raises:
             OSError: a file or folder cannot be written.
@@ -51,7 +51,7 @@ class Album:
         missing = sum(len(self._missing(index)) for index in range(self.species))
         if missing:
             _log.info("drawing %d birds into %s", missing, self.folder)
-            helpers = self._helpers(min(os.cpu_count() or 1, self.species, 1 + missing // _WORTH_A_PROCESS, 16))
+            helpers = self._helpers(min(os.cpu_count() or 1, self.species, 1 + missing // _IMAGES_PER_PROCESS, 16))
             try:
                 self.draw(0, 1 + len(helpers))
                 for helper in helpers:
@@ -60,16 +60,16 @@ class Album:
                 for helper in helpers:
                     helper.kill()
                     helper.wait()
-            for index in range(self.species):  # what a helper that failed has left
+            for index in range(self.species):  # whatever a failed helper did not draw
                 self._draw_missing(index)
 
     def draw(self, part: int, parts: int) -> None:
-        """Draw what is missing of every `parts`-th species, from number `part` on."""
-        mine = range(part, self.species, parts)
-        for done, index in enumerate(mine):
+        """Draw the missing images of every `parts`-th species, starting with species `part`."""
+        indices = range(part, self.species, parts)
+        for done, index in enumerate(indices, start=1):
             self._draw_missing(index)
-            if part == 0 and (done + 1) % max(1, len(mine) // 10) == 0:
-                _log.info("drew the birds of %d of %d species", (done + 1) * parts, self.species)
+            if part == 0 and done % max(1, len(indices) // 10) == 0:
+                _log.info("drew the birds of %d of %d species", done * parts, self.species)
 
     def _missing(self, index: int) -> list[tuple[Split, int]]:
         bird = name(self.seed, index)
@@ -84,14 +84,15 @@ class Album:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            bird_image(self.seed, index, split, number, self.size).save(draft, "JPEG", quality=_QUALITY, subsampling=0)
+            image = bird_image(self.seed, index, split, number, self.size)
+            image.save(draft, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
             draft.replace(target)
         finally:
             with suppress(FileNotFoundError):
                 draft.unlink()
 
     def _helpers(self, parts: int) -> list[subprocess.Popen[bytes]]:
-        """Other interpreters rather than a process pool, which would run a caller's unguarded script once more."""
+        """Start the other interpreters; a process pool would run a caller's unguarded script a second time."""
         options = [f"{key}={value}" for key, value in asdict(self).items()]
         commands = [[sys.executable, "-m", __package__ or "", f"{part}/{parts}", *options] for part in range(1, parts)]
         quiet = subprocess.DEVNULL

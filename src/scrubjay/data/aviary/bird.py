@@ -1,4 +1,4 @@
-"""Drawing one bird in one pose: where its body, head, tail and legs are, and the plumage of the body."""
+"""One bird in one pose: the frames of its body, head, tail and legs, and the drawing of body, tail and legs."""
 
 from __future__ import annotations
 
@@ -11,37 +11,9 @@ from scrubjay.data.aviary import head as heads
 from scrubjay.data.aviary.canvas import Sheet
 from scrubjay.data.aviary.geometry import Frame, Points, closed, ellipse, feather, opened
 from scrubjay.data.aviary.palette import mix, shade
+from scrubjay.data.aviary.pose import Pose
 from scrubjay.data.aviary.species import Species
 from scrubjay.data.aviary.wing import wing
-
-
-@dataclass(frozen=True, slots=True)
-class Pose:
-    """How a bird holds itself. Angles in degrees, positions and lengths in pixels.
-
-    Attributes:
-        centre: of the body, (x, y).
-        unit: one body length.
-        mirrored: it faces left.
-        tilt: added to the tilt of its plan.
-        nod: turn of the head; positive looks down.
-        turn: how far the head is turned out of the plane, 0 … 1; the bill looks shorter.
-        back: it looks over its shoulder.
-        tail: added to the cock of its tail.
-        droop: of the wing tip.
-        slope: of the perch under its feet.
-    """
-
-    centre: tuple[float, float]
-    unit: float
-    mirrored: bool = False
-    tilt: float = 0
-    nod: float = 0
-    turn: float = 0
-    back: bool = False
-    tail: float = 0
-    droop: float = 0
-    slope: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +83,7 @@ def outline(species: Species, frames: Skeleton, back: bool) -> Points:
 
 
 def _body(species: Species, pose: Pose, frames: Skeleton, size: int, rng: np.random.Generator) -> Image.Image:
-    """Large soft areas, then the fine marks, cut out by the silhouette."""
+    """The body: large soft areas of colour, then the fine marks, cut out by the silhouette."""
     mask = Sheet(size)
     mask.fill(outline(species, frames, pose.back), (0, 0, 0))
     soft = _areas(species, frames, pose.unit, size).filter(ImageFilter.GaussianBlur(0.016 * pose.unit))
@@ -124,7 +96,7 @@ def _body(species: Species, pose: Pose, frames: Skeleton, size: int, rng: np.ran
 
 
 def _bend(body: Frame, unit: float, size: int) -> Image.Image:
-    """Where the wing shows: not at its bend, where the feathers of the breast fall over it. Mode L."""
+    """Mask of the visible wing, mode L: the breast feathers cover its bend."""
     shown = Image.new("L", (size, size), 255)
     edge = [
         (0.13, -0.30),

@@ -1,4 +1,4 @@
-"""Smooth outlines and the frames they are drawn in."""
+"""Smooth outlines, and the coordinate frames in which they are drawn."""
 
 from __future__ import annotations
 

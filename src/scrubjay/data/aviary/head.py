@@ -1,8 +1,6 @@
-"""The head of a bird: profile, marks, bill and eye, in head radii around its centre, the bill towards +x."""
+"""The head of a bird: profile, marks, bill and eye. Units are head radii, from its centre, with the bill towards +x."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,10 +8,8 @@ from scrubjay.data.aviary.canvas import Sheet
 from scrubjay.data.aviary.geometry import Frame, Points, closed, ellipse, opened
 from scrubjay.data.aviary.palette import Colour, shade
 from scrubjay.data.aviary.plans import Plan
+from scrubjay.data.aviary.pose import Pose
 from scrubjay.data.aviary.species import Plumage, Species
-
-if TYPE_CHECKING:
-    from scrubjay.data.aviary.bird import Pose
 
 Point = tuple[float, float]
 
@@ -35,7 +31,7 @@ _BROW: list[Point] = [(0.90, -0.16), (0.52, -0.34), (0.0, -0.42), (-0.5, -0.30),
 
 
 def profile(plan: Plan) -> Points:
-    """Nape, crown, forehead, bill, throat."""
+    """Outline of the head (n, 2) from the nape over crown, forehead and bill to the throat."""
     crest = plan.crest
     rear = [(-0.93, 0.42), (-0.95, -0.26)]
     tuft = (
@@ -45,7 +41,7 @@ def profile(plan: Plan) -> Points:
 
 
 def marks(sheet: Sheet, plumage: Plumage, head: Frame, radius: float) -> None:
-    """Bib, collar, cheek, cap, crown stripe, eye line, brow, whisker; `radius` of the head in pixels."""
+    """Draw bib, collar, cheek, cap, crown stripe, eye line, brow and whisker; `radius` is that of the head in pixels."""
 
     def band(points: list[Point], widths: tuple[float, ...], colour: Colour | None) -> None:
         if colour is not None:
@@ -64,7 +60,7 @@ def marks(sheet: Sheet, plumage: Plumage, head: Frame, radius: float) -> None:
 
 
 def eye(sheet: Sheet, plumage: Plumage, head: Frame, pose: Pose) -> None:
-    """Ring, lid, iris, pupil and the light in it."""
+    """Draw the eye ring, lid, iris, pupil and its highlight."""
     x, y = _EYE[0] - 0.10 * pose.turn, _EYE[1]
     if plumage.ring is not None:
         sheet.fill(head(ellipse(x, y, 0.285, 0.275)), plumage.ring)
@@ -76,7 +72,7 @@ def eye(sheet: Sheet, plumage: Plumage, head: Frame, pose: Pose) -> None:
 
 
 def bill(sheet: Sheet, species: Species, head: Frame, pose: Pose) -> None:
-    """Two mandibles with a line between them and light along the ridge."""
+    """Draw the two mandibles, the line between them and a highlight along the ridge."""
     length, depth, droop = species.plan.bill
     length *= 1 - 0.45 * pose.turn
     root, gape = 0.84, 0.08

@@ -1,4 +1,4 @@
-"""One image: a pose, a scene, a bird in it, and the light and the lens it is seen through."""
+"""One image of a bird: its pose, the scene around it, the light, and the effects of the lens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from scrubjay.data.aviary.bird import Bird, Pose, draw, skeleton
+from scrubjay.data.aviary.bird import Bird, draw, skeleton
+from scrubjay.data.aviary.pose import Pose
 from scrubjay.data.aviary.scene import background, foreground, perch
 from scrubjay.data.aviary.species import Species, species
 
@@ -18,7 +19,7 @@ Pixels = NDArray[np.floating[Any]]
 
 
 def bird_image(seed: int, index: int, split: Literal["train", "test"], number: int, size: int) -> Image.Image:
-    """Image `number` of species `index`, RGB, `size` × `size`; it depends on nothing but the arguments."""
+    """Image `number` of species `index`, RGB, `size` × `size`: a pure function of its arguments."""
     rng = np.random.default_rng([seed, 7, index, split == "test", number])
     kind = species(seed, index)
     pose = _pose(kind, size, rng)
@@ -35,7 +36,7 @@ def bird_image(seed: int, index: int, split: Literal["train", "test"], number: i
 
 
 def _pose(kind: Species, size: int, rng: np.random.Generator) -> Pose:
-    """A random pose, scaled and moved so that the bird fills much of the image but keeps within it."""
+    """A random pose, scaled and moved so that the bird fills most of the image without leaving it."""
     loose = Pose(
         centre=(0.0, 0.0),
         unit=1.0,
@@ -79,7 +80,7 @@ def _compose(canvas: Image.Image, bird: Bird, unit: float, sun: tuple[float, flo
 
 
 def _slope(height: Image.Image, blur: float, sun: tuple[float, float]) -> Pixels:
-    """How far a surface, whose height is a blurred mask, faces the sun, per pixel."""
+    """Per pixel, how far a surface faces the sun; its height is the blurred mask `height`."""
     surface = np.asarray(height.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float32) / 255
     slope: Pixels = np.zeros_like(surface)
     slope[:, 1:-1] -= (surface[:, 2:] - surface[:, :-2]) * np.float32(sun[0] / 2)
@@ -94,7 +95,7 @@ def _lit(layer: Image.Image, light: Pixels) -> Image.Image:
 
 @lru_cache(maxsize=1)
 def _down() -> Pixels:
-    """Soft fibres like those of feathers, 256 × 256, mean 0, standard deviation 1, repeating."""
+    """A texture of soft fibres like those of feathers: 256 × 256, tileable, mean 0, standard deviation 1."""
     noise = np.random.default_rng(8).normal(size=(256, 256))
     waves = np.hypot(np.fft.fftfreq(256)[:, None] * 5, np.fft.fftfreq(256)[None] * 11)
     fibres = np.fft.ifft2(np.fft.fft2(noise) * np.exp(-((2.2 * waves) ** 2))).real
@@ -103,7 +104,7 @@ def _down() -> Pixels:
 
 
 def _lens(canvas: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Exposure, warmth, dappled light, blur and grain."""
+    """Apply exposure, colour temperature, dappled light, blur and grain."""
     size = canvas.width
     blur = float(np.clip(rng.normal(0.0, 0.4), 0, 0.8)) * size / 128
     pixels: Pixels = np.asarray(canvas.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float32)

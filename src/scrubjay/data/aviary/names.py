@@ -1,4 +1,4 @@
-"""English names of species: the trait that sets one off in its genus, and the genus."""
+"""English names of species: the trait in which a species differs from its genus, and the name of the genus."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from scrubjay.data.aviary.plans import HABITATS, PLANS
 from scrubjay.data.aviary.species import species
 
-_JOINED = 5  # letters: Thicketwren, but Thicket Flycatcher
+_JOINED = 5  # longest noun, in letters, that is joined to its habitat: Thicketwren, but Thicket Flycatcher
 _LANDS = (
     "tav",
     "mor",
@@ -29,9 +29,9 @@ _LANDS = (
 
 
 def name(seed: int, index: int) -> str:
-    """The name of species `index`: unique in its world, whatever the number of species.
+    """The name of species `index`, unique among all species of the seed.
 
-    Within a genus the leading traits differ, so their epithets do; two genera never share a noun.
+    The leading traits within a genus differ, so the epithets differ too; two genera never share a noun.
 
     >>> name(0, 0) == name(0, 0) != name(0, 1)
     True
@@ -41,7 +41,7 @@ def name(seed: int, index: int) -> str:
 
 
 def _noun(seed: int, genus: int) -> str:
-    """Habitat and kind; the kinds of plan p are used in turn, with a land's name before them when all are taken."""
+    """Habitat and kind of bird; the nouns of a plan are used in turn, and when all are taken a land comes before."""
     turn, place = divmod(genus, len(PLANS))
     number = np.random.default_rng([seed, 4, turn]).permutation(len(PLANS))[place]
     kinds = PLANS[number].nouns
@@ -53,7 +53,7 @@ def _noun(seed: int, genus: int) -> str:
 
 
 def _land(number: int) -> str:
-    """Nothing for 0, then "Tavan ", "Moran ", …; the digits of `number`, so that no two are the same."""
+    """An empty text for 0, then "Tavan ", "Moran ", …: the digits of `number`, so that no two are the same."""
     syllables = ""
     while number > 0:
         number, digit = divmod(number - 1, len(_LANDS))

@@ -1,4 +1,4 @@
-"""Named colours of feathers, so that a name can say what a species looks like."""
+"""Named colours of feathers, so that the name of a species can say what it looks like."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def mix(a: Colour, b: Colour, amount: float) -> Colour:
 
 
 def shade(colour: Colour, amount: float) -> Colour:
-    """Darker for a negative `amount`, lighter for a positive one, −1 … 1."""
+    """The colour made darker by a negative `amount` or lighter by a positive one, −1 … 1."""
     return mix(colour, (255, 253, 246) if amount > 0 else (14, 12, 16), abs(amount))
 
 
 def distance(a: Colour, b: Colour) -> float:
-    """How different two colours look: Euclidean, weighted for the eye ("redmean")."""
+    """Perceived difference of two colours: Euclidean distance with "redmean" weights."""
     mean = (a[0] + b[0]) / 2
     red, green, blue = ((x - y) ** 2 for x, y in zip(a, b, strict=True))
     return math.sqrt((2 + mean / 256) * red + 4 * green + (2 + (255 - mean) / 256) * blue)

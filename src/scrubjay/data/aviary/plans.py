@@ -1,4 +1,4 @@
-"""Body plans: the proportions that the species of one genus share, and the nouns that name them."""
+"""Body plans: the proportions that all species of a genus share, and the nouns for such birds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Proportions of a bird. Lengths are in body lengths unless said otherwise, angles in degrees.
+    """Proportions of a bird. Lengths are in body lengths unless stated otherwise, angles in degrees.
 
     Attributes:
-        nouns: what such a bird is called.
+        nouns: names for such a bird.
         tilt: how upright it sits; 0 is horizontal.
-        depth: how plump the body is; 1 is a sparrow.
+        depth: plumpness of the body; 1 is that of a sparrow.
         head: radius of the head.
         neck: how far the head stands off the body.
         bill: length and depth at the base, and droop of the tip, in head radii.

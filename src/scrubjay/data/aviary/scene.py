@@ -1,4 +1,4 @@
-"""Where a bird is seen: a background out of focus, a perch, leaves in front."""
+"""The scene around a bird: a background out of focus, a perch, and leaves in front."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LEAVES: tuple[Colour, ...] = (
 
 
 def background(size: int, rng: np.random.Generator) -> Image.Image:
-    """A backdrop out of focus, RGB."""
+    """A background out of focus, RGB, `size` × `size`."""
     kind, top, bottom, light = _BACKDROPS[rng.integers(len(_BACKDROPS))]
     drift = rng.normal(0, 12, 3)
     ramp = np.linspace(0, 1, 48)[:, None, None] + rng.normal(0, 0.10, (48, 48, 1)) * (0.6 if kind == "sky" else 1)
@@ -111,7 +111,7 @@ def _discs(image: Image.Image, light: Colour, rng: np.random.Generator) -> None:
 
 
 def perch(size: int, foot: Points, slope: float, unit: float, rng: np.random.Generator) -> Image.Image:
-    """A branch that passes under `foot` with `slope` degrees, RGBA."""
+    """A branch under `foot`, inclined by `slope` degrees, RGBA."""
     sheet = Sheet(size)
     wood = shade(_WOODS[rng.integers(len(_WOODS))], rng.uniform(-0.15, 0.15))
     thick = unit * rng.uniform(0.035, 0.085)
@@ -146,7 +146,7 @@ def _sprigs(sheet: Sheet, spine: Points, unit: float, wood: Colour, rng: np.rand
 
 
 def leaf(sheet: Sheet, root: Points, length: float, angle: float, colour: Colour) -> None:
-    """One leaf with its midrib."""
+    """Draw one leaf with its midrib."""
     turn = np.deg2rad(angle)
     axes = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) * length
     whole = closed([(0, 0), (0.28, -0.17), (0.62, -0.15), (1, 0), (0.62, 0.16), (0.28, 0.18)])
@@ -157,7 +157,7 @@ def leaf(sheet: Sheet, root: Points, length: float, angle: float, colour: Colour
 
 
 def foreground(size: int, rng: np.random.Generator) -> Image.Image | None:
-    """Leaves and twigs before the bird, more or less out of focus, RGBA; None in most images."""
+    """Leaves and twigs in front of the bird, more or less out of focus, RGBA; None for most images."""
     if rng.random() < 0.6:
         return None
     sheet = Sheet(size, detail=2)

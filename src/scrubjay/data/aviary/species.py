@@ -1,4 +1,4 @@
-"""What tells species apart: a genus shares plan and palette, a species differs from it in a few fine traits."""
+"""The species: all of a genus share body plan and palette, and each differs in a few fine traits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PER_GENUS = 6
 
 @dataclass(frozen=True, slots=True)
 class Plumage:
-    """Colours of the parts of a bird. None: the part is not set off from its surroundings."""
+    """Colours of the parts of a bird; None for a part that looks like its surroundings."""
 
     upper: Colour
     rump: Colour
@@ -53,7 +53,7 @@ class Plumage:
 
 @dataclass(frozen=True, slots=True)
 class Species:
-    """One species: how it is built, how it is coloured, and the trait that names it."""
+    """One species: its body plan, its plumage, and the trait that names it."""
 
     plan: Plan
     plumage: Plumage
@@ -63,7 +63,13 @@ class Species:
 
 @dataclass(frozen=True, slots=True)
 class Trait:
-    """A way in which one species differs from its genus: what changes, and what that is called."""
+    """A trait in which a species differs from its genus.
+
+    Attributes:
+        part: the part of the plumage that changes.
+        epithet: template of the epithet, filled in with the colour.
+        change: gives the plumage with that part in a new colour.
+    """
 
     part: str
     epithet: str
@@ -93,7 +99,7 @@ TRAITS = (
     Trait("tail_sides", "{}-tailed", lambda p, c: replace(p, tail_sides=c)),
 )
 _HIDING = ({"crown", "stripe"}, {"cheek", "eyeline"}, {"throat", "malar"}, {"wing", "edges"})
-"""Pairs of which one would hide the other, so that a name would not be true."""
+"""Pairs of traits of which one would hide the other, so that the species would not look like its name."""
 BILLS = ((52, 50, 52), (96, 92, 92), (214, 148, 56), (196, 84, 52), (226, 190, 90), (150, 116, 88))
 LEGS = ((62, 56, 54), (150, 108, 84), (196, 128, 78), (110, 116, 124))
 IRISES = ((38, 26, 20), (60, 30, 18), (150, 40, 26), (222, 180, 70), (214, 210, 196))
@@ -101,7 +107,7 @@ IRISES = ((38, 26, 20), (60, 30, 18), (150, 40, 26), (222, 180, 70), (214, 210, 
 
 @lru_cache(maxsize=4096)
 def species(seed: int, index: int) -> Species:
-    """Species number `index` of the world `seed`; it does not depend on how many others there are."""
+    """Species number `index` of the seed; it does not depend on the number of species."""
     genus, member = divmod(index, PER_GENUS)
     plan, plumage, accents = _genus(seed, genus)
     rng = np.random.default_rng([seed, 2, index])
@@ -149,7 +155,7 @@ def _genus(seed: int, genus: int) -> tuple[Plan, Plumage, tuple[str, ...]]:
 
 
 def _contrasting(plumage: Plumage, part: str, accents: list[str]) -> str:
-    """The first accent that shows against what the part looks like, or would be surrounded by, without the trait."""
+    """The first accent colour that stands out from the part itself, or from its surroundings, without the trait."""
     around = {"brow": plumage.crown, "stripe": plumage.crown, "malar": plumage.throat, "band": plumage.breast}
     around |= {"marks": plumage.breast, "ring": plumage.cheek, "eyeline": plumage.cheek, "nape": plumage.upper}
     around |= {"wing": plumage.coverts, "tail_tip": plumage.tail, "tail_sides": plumage.tail}
@@ -158,7 +164,7 @@ def _contrasting(plumage: Plumage, part: str, accents: list[str]) -> str:
 
 
 def _drift(plumage: Plumage, rng: np.random.Generator) -> Plumage:
-    """Slightly other hues of the large parts, and now and then other bare parts."""
+    """Small random changes of hue on the large parts, and sometimes another colour of legs or lower mandible."""
     tones = [FEATHERS[name] for name in ("olive", "rufous", "grey", "buff", "slate")]
 
     def moved(colour: Colour) -> Colour:

@@ -1,4 +1,4 @@
-"""The folded wing: flight feathers, then three rows of coverts over them, each feather with its pale edge."""
+"""The folded wing: flight feathers under three rows of coverts, each feather with a pale edge."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _JOINT = np.array([0.2, -0.05])
 
 
 def wing(sheet: Sheet, plumage: Plumage, plan: Plan, frame: Frame) -> None:
-    """Draw the near wing; `frame` has its origin in the shoulder joint."""
+    """Draw the near wing; the origin of `frame` is the shoulder joint."""
 
     def vane(
         root: Points, tip: Points, width: float, colours: tuple[Colour, Colour, Colour | None], point: float
@@ -43,7 +43,7 @@ def wing(sheet: Sheet, plumage: Plumage, plan: Plan, frame: Frame) -> None:
 
 
 def _shoulder(sheet: Sheet, plumage: Plumage, frame: Frame, deep: float) -> None:
-    """The small scales of the shoulder, and the long feathers of the back that fall over the wing."""
+    """Draw the small feathers of the shoulder, and the long feathers of the back that cover a part of the wing."""
     for t, row in ((0.0, 5), (0.5, 5), (1.0, 4)):
         start, stop = np.array([0.13 + 0.07 * t, 0.085 * deep]), np.array([0.03 + 0.07 * t, -0.16])
         for u in np.linspace(0.05, 0.95, row):
