@@ -153,7 +153,7 @@ def test_box_is_cut_after_turning_and_clamped(tmp_path: Path) -> None:
 def test_box_outside_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     halves().save(path)
-    with pytest.raises(ImageError, match=r"x\.png: box \(50, 0, 60, 10\) lies outside of the 40 x 20 image; correct"):
+    with pytest.raises(ImageError, match=r"x\.png: box \(50, 0, 60, 10\) lies outside the 40 x 20 image; correct"):
         decode(path, box=(50, 0, 60, 10))
 
 

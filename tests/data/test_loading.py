@@ -155,7 +155,7 @@ def test_a_batch_of_broken_images_goes_but_not_its_failures(make: Make, broken: 
 
 def test_nothing_but_broken_images(make: Make) -> None:
     samples = make(3, broken=(0, 1, 2))
-    with pytest.raises(ImageError, match=r"not one of 3 images can be decoded; the first is .*0\.png: not an image"):
+    with pytest.raises(ImageError, match=r"none of 3 images can be decoded; the first is .*0\.png: not an image"):
         list(eval_batches(samples, OPTIONS, 2))
 
 

@@ -65,7 +65,7 @@ def test_train_alone_is_a_split_and_a_class_may_be_called_train(tmp_path: Path) 
 def test_a_third_split_is_not_taken_for_a_class(tmp_path: Path, other: str) -> None:
     for name in ("train", "test", other):
         image(tmp_path / name / "a" / "1.jpg")
-    with pytest.raises(DataError, match=f"beside train there is {other}; leave train and test only"):
+    with pytest.raises(DataError, match=f"beside train there is {other}; keep only train and test"):
         Folder(root=tmp_path).load()
 
 
@@ -121,7 +121,7 @@ def test_empty_class(tmp_path: Path) -> None:
 @pytest.mark.parametrize("inside", ["1.jpg", ".hidden/1.jpg", "train/1.jpg"])
 def test_no_class(tmp_path: Path, inside: str) -> None:
     image(tmp_path / inside)
-    with pytest.raises(DataError, match="no class in it; make a sub-folder of images for every class"):
+    with pytest.raises(DataError, match="it contains no class; make a sub-folder of images for every class"):
         Folder(root=tmp_path).load()
 
 

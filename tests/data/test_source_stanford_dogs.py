@@ -77,26 +77,28 @@ def test_crop_to_the_first_dog(tree: Path) -> None:
 def test_annotation_that_cannot_be_read(tree: Path, text: str | None) -> None:
     path = tree / "Annotation" / TRAIN[0][0].removesuffix(".jpg")
     path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(DataError, match="n02088364_1: no readable bounding box; restore it"):
+    with pytest.raises(DataError, match="n02088364_1: no readable bounding box; restore the file"):
         StanfordDogs(root=tree, crop=True).load()
 
 
 @pytest.mark.parametrize("content", [b"", b"no list", b"MATLAB 5.0 MAT-file" + b"\xff" * 300])
 def test_list_that_is_damaged(tree: Path, content: bytes) -> None:
     (tree / "lists" / "test_list.mat").write_bytes(content)
-    with pytest.raises(DataError, match=r"test_list\.mat: no list of files and labels .*; restore it from lists\.tar"):
+    with pytest.raises(
+        DataError, match=r"test_list\.mat: not a list of files and labels .*; restore it from the published lists\.tar"
+    ):
         StanfordDogs(root=tree).load()
 
 
 def test_list_without_labels(tree: Path) -> None:
     savemat(tree / "lists" / "test_list.mat", {"file_list": np.zeros((1, 1))})
-    with pytest.raises(DataError, match=r"test_list\.mat: no list of files and labels"):
+    with pytest.raises(DataError, match=r"test_list\.mat: not a list of files and labels"):
         StanfordDogs(root=tree).load()
 
 
 def test_label_with_two_breeds(tree: Path) -> None:
     write_list(tree / "lists" / "test_list.mat", [(f"{BEAGLE}/n02088364_1.jpg", 1)])
-    with pytest.raises(DataError, match=f"label 1 is {CHIHUAHUA} and {BEAGLE}; restore the lists"):
+    with pytest.raises(DataError, match=f"label 1 is both {CHIHUAHUA} and {BEAGLE}; restore the published lists"):
         StanfordDogs(root=tree).load()
 
 
@@ -111,10 +113,12 @@ def test_what_is_missing(tree: Path) -> None:
     with pytest.raises(DataError, match=r"test_list\.mat: no such file; restore it"):
         StanfordDogs(root=tree).load()
     (tree / "lists" / "train_list.mat").unlink()
-    with pytest.raises(DataError, match=r"no train_list\.mat in it; give the folder of Stanford Dogs with its lists"):
+    with pytest.raises(
+        DataError, match=r"it does not contain train_list\.mat; give the folder of Stanford Dogs with its lists"
+    ):
         StanfordDogs(root=tree).load()
     (tree / "Images").rename(tree / "Elsewhere")
-    with pytest.raises(DataError, match="no Images in it; give the folder of Stanford Dogs"):
+    with pytest.raises(DataError, match="it does not contain Images; give the folder of Stanford Dogs"):
         StanfordDogs(root=tree).load()
 
 

@@ -98,16 +98,25 @@ def test_whole_floats_of_parquet_are_whole_numbers(tmp_path: Path) -> None:
         ({"path": ["1.jpg"], "klass": ["a"]}, "no column 'label' among path, klass; add or rename one"),
         ({"file": ["1.jpg"], "label": ["a"]}, "no column 'path' among file, label"),
         ({"path": [], "label": []}, "the table is empty; add a row for every image"),
-        ({"path": ["1.jpg", "2.jpg"], "label": ["a", None]}, "row 2: no label; name what the image shows"),
+        ({"path": ["1.jpg", "2.jpg"], "label": ["a", None]}, "row 2: no label; give the class of the image"),
         ({"path": ["1.jpg", "2.jpg"], "label": [1.0, float("nan")]}, "row 2: no label"),
-        ({"path": ["1.jpg", None], "label": ["a", "b"]}, "row 2: no path; name the image"),
-        ({"path": ["1.jpg", "../2.jpg"], "label": ["a", "b"]}, r"row 2: path '\.\./2\.jpg' leads out of .*; keep it"),
+        ({"path": ["1.jpg", None], "label": ["a", "b"]}, "row 2: no path; give the path of the image"),
+        (
+            {"path": ["1.jpg", "../2.jpg"], "label": ["a", "b"]},
+            r"row 2: path '\.\./2\.jpg' leads out of .*; use a path inside",
+        ),
         ({"path": ["a/../../2.jpg"], "label": ["a"]}, "row 1: path .* leads out of"),
         ({"path": ["/etc/passwd"], "label": ["a"]}, "row 1: path '/etc/passwd' leads out of"),
-        ({"path": ["1.jpg"], "label": ["a"], "split": ["dev"]}, "row 1: unknown split 'dev'; write train, validation,"),
+        (
+            {"path": ["1.jpg"], "label": ["a"], "split": ["dev"]},
+            "row 1: unknown split 'dev'; write one of train, validation,",
+        ),
         ({"path": ["1.jpg"], "label": ["a"], "split": [None]}, "row 1: unknown split ''"),
         ({"path": ["1.jpg"], "label": ["a"], "is_query": ["maybe"]}, "row 1: is_query is 'maybe'; write true or false"),
-        ({"path": ["1.jpg"], "label": ["a"], "x_1": [1]}, "a box needs the columns x_1, y_1, x_2, y_2; add those"),
+        (
+            {"path": ["1.jpg"], "label": ["a"], "x_1": [1]},
+            "a box needs the columns x_1, y_1, x_2, y_2; add the missing",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_table(load: Load, columns: dict[str, list[Any]], message: str) -> None:
@@ -132,7 +141,7 @@ def test_bad_box(load: Load, wrong: dict[str, Any]) -> None:
         ("x.csv", b'path,label\n"1.jpg,1\n', "cannot be read"),
         ("x.csv", b"", "no column 'path'"),
         ("x.parquet", b"PAR1 not really", "cannot be read"),
-        ("x.xlsx", b"", "neither .csv nor .parquet; save the table as one of them"),
+        ("x.xlsx", b"", "neither .csv nor .parquet; save the table in one of these"),
     ],
 )
 def test_no_table(tmp_path: Path, name: str, content: bytes, message: str) -> None:

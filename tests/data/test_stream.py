@@ -112,7 +112,10 @@ def test_sessions_are_disjoint_and_complete(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"initial": 11, "step": 1}, "initial = 11 and unseen = 0 need 11 classes, there are 10; lower them"),
+        (
+            {"initial": 11, "step": 1},
+            "initial = 11 and unseen = 0 need 11 classes, there are 10; choose smaller numbers",
+        ),
         ({"initial": 8, "step": 1, "unseen": 3}, "need 11 classes, there are 10"),
         ({"initial": ["a", "b"], "step": 1, "unseen": 9}, "need 9 classes, there are 8 that are not named"),
         ({"initial": ["a", "bb"], "step": 1}, r"class 'bb' does not exist. Did you mean 'b'\?"),
@@ -152,7 +155,7 @@ def test_class_without_training_images() -> None:
 
 
 def test_unseen_class_without_test_images() -> None:
-    with pytest.raises(DataError, match="class 'j' is kept unseen but has no test image"):
+    with pytest.raises(DataError, match="the unseen class 'j' has no test image"):
         split(dataset(*"abcdefghij", test=0), options(initial=4, step=2, unseen=1))
 
 

@@ -146,7 +146,7 @@ def test_what_cannot_be_decoded_is_reported_as_without(embedder: Embedder, tmp_p
         assert torch.equal(found.indices, plain.indices)
         assert len(found.images) == 4
     only = [[(1, 0), (4, 0)]]
-    with pytest.raises(ImageError, match="not one of 2 images can be decoded"):
+    with pytest.raises(ImageError, match="none of 2 images can be decoded"):
         list(batches(kept.of(train(of)), only))
     strict = IMAGES.model_copy(update={"on_error": "raise"})
     with pytest.raises(ImageError, match=r"1\.png: not an image"):

@@ -1,4 +1,4 @@
-"""Image files to RGB: what may be decoded, and how it is prepared. Does not import torch."""
+"""Decoding of image files to RGB, and the options of preprocessing. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from scrubjay.config import Config
 from scrubjay.errors import ImageError
 
-# No format that needs another program to render it (EPS, WMF) or is no image by itself.
+# Formats that need another program to render them (EPS, WMF), or hold no image of their own, are left out.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -36,24 +36,24 @@ class ImageOptions(Config):
     """How images are decoded, resized and augmented. The defaults are the paper's recipe."""
 
     size: int = Field(224, ge=8)
-    """Side of the square that the network sees, in pixels."""
+    """Side of the square crop that is fed to the network, in pixels."""
     resize: int = Field(256, ge=8)
-    """Short side of an image before it is cropped, in pixels."""
+    """Length of an image's short side before it is cropped, in pixels."""
     scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.16, 1.0)
-    """Smallest and largest share of the image's area that a random crop takes."""
+    """Smallest and largest area of a random crop, as a share of the image's area."""
     flip: float = Field(0.5, ge=0, le=1)
     """Probability of a horizontal flip in training."""
     views: int | None = Field(None, ge=1)
-    """How many different crops an image has in training; none: every one is new. With a number of them the
-    activations of a frozen first part of the network (`network.frozen`) are computed once and kept."""
+    """Number of different random crops of an image in training; by default every crop is new. With a limit, the
+    activations of a frozen first part of the network (`network.frozen`) can be cached."""
     max_pixels: int = Field(_MAX_PIXELS, gt=0, le=_PILLOW_REFUSES)
     """Images with more pixels than this are refused before they are decoded."""
     on_error: Literal["skip", "raise"] = "skip"
-    """An image that cannot be decoded is left out and reported, or stops the run."""
+    """What to do about an image that cannot be decoded: skip and report it, or stop the run."""
     cache_mb: int = Field(2048, ge=0)
-    """Memory for decoded and resized images, in MiB; what does not fit is decoded again every time."""
+    """Memory for decoded and resized images, in MiB; images that do not fit are decoded every time they are used."""
     workers: int = Field(0, ge=0)
-    """Processes that decode; 0 decodes in the calling process."""
+    """Number of processes that decode images; with 0 the calling process decodes them."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -67,24 +67,24 @@ class ImageOptions(Config):
 def decode(
     path: Path, *, max_pixels: int = _MAX_PIXELS, box: Box | None = None, short_side: int | None = None
 ) -> Image.Image:
-    """The image in a file, upright, in mode RGB; of an animation, its first frame.
+    """Decode an image file to mode RGB, upright; the first frame of an animation.
 
     EXIF orientation is applied; palette, CMYK and grey images become RGB; 16-bit grey is scaled, not clipped;
-    transparency is laid on white.
+    transparent pixels are composited onto white.
 
     Args:
         path: the file.
-        max_pixels: width x height that the header may announce.
-        box: crop in pixels of the upright image (left, top, right, bottom); what lies outside is cut off.
-        short_side: the image will be shrunk to this short side: a JPEG several times larger may be decoded smaller,
-            never below twice this side. Ignored with a `box`.
+        max_pixels: largest width x height that the file's header may state.
+        box: crop in pixels of the upright image (left, top, right, bottom); it is clipped to the image.
+        short_side: length to which the caller will shrink the short side. A JPEG several times larger may be decoded
+            at a reduced size, never below twice this length. Ignored with a `box`.
 
     Raises:
-        ImageError: the file is missing, no image, damaged, truncated or too large, or the box lies outside of it.
+        ImageError: the file is missing, not an image, damaged, truncated or too large, or the box lies outside it.
     """
-    if not os.path.isfile(path):  # unlike Path.is_file, false for whatever the system refuses to look at
+    if not os.path.isfile(path):  # unlike Path.is_file, False where the system denies access
         raise ImageError(f"{path}: no such file; restore it or take it off the list.")
-    # Pillow warns of damaged metadata and large images: the first is no concern of the pixels, the second is refused.
+    # Pillow warns of damaged metadata, which does not affect the pixels, and of large images, which are refused below.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -95,7 +95,7 @@ def decode(
             raise ImageError(f"{path}: not an image; save it again as JPEG or PNG.") from None
         except Image.DecompressionBombError:
             raise ImageError(f"{path}: more than {_PILLOW_REFUSES} pixels; shrink it.") from None
-        except Exception as error:  # on a damaged file Pillow's decoders raise whatever they stumble over
+        except Exception as error:  # on a damaged file Pillow's decoders raise errors of any type
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ImageError(f"{path}: cannot be decoded ({reason}); save it again as JPEG or PNG.") from None
 
@@ -108,10 +108,10 @@ def _read(path: Path, max_pixels: int, box: Box | None, short_side: int | None) 
         if short_side is not None and box is None:
             image.draft(None, (2 * short_side, 2 * short_side))
         image.load()
-        turn = _turn(image)
+        transposition = _to_upright(image)
         decoded = _rgb(image)
-    if turn is not None:
-        decoded = decoded.transpose(turn)
+    if transposition is not None:
+        decoded = decoded.transpose(transposition)
     return decoded if box is None else _cropped(decoded, box, path)
 
 
@@ -121,10 +121,10 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
+def _to_upright(image: Image.Image) -> Image.Transpose | None:
     try:
         return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged metadata leaves the pixels as they are
+    except Exception:  # damaged metadata: the pixels are used unrotated
         return None
 
 
@@ -138,7 +138,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Grey values of 16 bits, or floats of 0 to 1, over that range; over a larger one where values exceed it."""
+    """16-bit grey values, or floats in 0 … 1, scaled to 8 bits; values beyond that range raise the white point."""
     import numpy as np
 
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
@@ -150,6 +150,6 @@ def _cropped(decoded: Image.Image, box: Box, path: Path) -> Image.Image:
     left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], decoded.width), min(box[3], decoded.height)
     if left >= right or top >= bottom:
         raise ImageError(
-            f"{path}: box {box} lies outside of the {decoded.width} x {decoded.height} image; correct or remove it."
+            f"{path}: box {box} lies outside the {decoded.width} x {decoded.height} image; correct or remove it."
         )
     return decoded.crop((left, top, right, bottom))

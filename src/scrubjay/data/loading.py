@@ -1,7 +1,7 @@
-"""Samples to batches: decoded once, kept in memory while there is room, cropped anew for every use.
+"""Loading of samples in batches: images are decoded once, cached in memory while there is room, and cropped per use.
 
-Augmentation is a function of (image, seed) alone, so what a batch holds depends neither on the number of workers
-nor on what was loaded before it.
+Augmentation is a function of (image, seed) alone, so the contents of a batch depend neither on the number of workers
+nor on earlier batches.
 """
 
 from __future__ import annotations
@@ -23,19 +23,23 @@ from scrubjay.progress import track
 from scrubjay.types import Batch, Sample
 
 Key = int | tuple[int, int]
+"""Index of a sample for its centre crop, or (index, seed) for a random crop."""
 
 
 class Cache:
-    """Decoded and resized images, uint8, in memory. It fills up and then stays: epochs come round in random order.
+    """Decoded and resized images, uint8, in memory. Nothing is evicted: epochs visit images in random order.
 
     One cache may serve several `ImageLoader`s, so that the test images of a stream are decoded once for all sessions.
-    It is for one run: a file that changes on disk is not read again. Workers start from what their parent's holds
-    where processes are forked, and share the budget; what they add lives as long as they do.
+    It is meant for one run: a file that changes on disk is not read again. Forked workers start with the contents of
+    their parent's cache and share its budget; images that they add are lost when they end.
+
+    Attributes:
+        room: free bytes.
     """
 
     def __init__(self, megabytes: int) -> None:
         self.room = megabytes * 2**20
-        self._kept: dict[tuple[str, Box | None, int], Tensor] = {}
+        self._cached: dict[tuple[str, Box | None, int], Tensor] = {}
 
     def get(self, sample: Sample, options: ImageOptions) -> Tensor:
         """The resized image of a sample: uint8 (3, H, W).
@@ -44,17 +48,17 @@ class Cache:
             ImageError: it cannot be decoded.
         """
         key = (str(sample.path), sample.box, options.resize)
-        found = self._kept.get(key)
-        if found is None:
-            found = _resized(sample, options)
-            if found.nbytes <= self.room:
-                self.room -= found.nbytes
-                self._kept[key] = found
-        return found
+        pixels = self._cached.get(key)
+        if pixels is None:
+            pixels = _resized(sample, options)
+            if pixels.nbytes <= self.room:
+                self.room -= pixels.nbytes
+                self._cached[key] = pixels
+        return pixels
 
     def __getstate__(self) -> dict[str, object]:
-        """Empty, with all of its room: images are cheaper to decode than to send to a spawned worker."""
-        return {"room": self.room + sum(kept.nbytes for kept in self._kept.values()), "_kept": {}}
+        """An empty cache of the same size: decoding an image is cheaper than sending it to a spawned worker."""
+        return {"room": self.room + sum(pixels.nbytes for pixels in self._cached.values()), "_cached": {}}
 
 
 def _resized(sample: Sample, options: ImageOptions) -> Tensor:
@@ -68,14 +72,14 @@ def _resized(sample: Sample, options: ImageOptions) -> Tensor:
 class ImageLoader(Dataset[Tensor]):
     """Samples as tensors: uint8 (3, size, size), RGB, not normalised.
 
-    In training the key of an image is (index, seed): a random crop and flip that follow from the seed. In evaluation
-    it is the index: the square in the middle.
+    In training the key of an image is (index, seed), which gives a random crop and flip determined by the seed. In
+    evaluation the key is the index, which gives the centre crop.
 
     Args:
         samples: the images; batches carry their labels and their positions in this sequence.
-        options: how they are prepared.
+        options: how images are decoded, resized and cropped.
         train: whether crops are random.
-        cache: shared with other `ImageLoader`s; by default one of their own, of `options.cache_mb`.
+        cache: a cache shared with other loaders; by default a new one of `options.cache_mb`.
     """
 
     def __init__(
@@ -87,13 +91,13 @@ class ImageLoader(Dataset[Tensor]):
         self.cache = Cache(options.cache_mb) if cache is None else cache
 
     def of(self, samples: Sequence[Sample], train: bool) -> Self:
-        """Other samples, loaded in the same way and with the same cache."""
-        other = copy.copy(self)
-        other.samples, other.train = samples, train
-        return other
+        """A loader of other samples with the same options and the same cache."""
+        loader = copy.copy(self)
+        loader.samples, loader.train = samples, train
+        return loader
 
     def check(self, index: int) -> None:
-        """Make sure that an image can be had, and keep it where there is room.
+        """Make sure that an image can be decoded, and cache it if there is room.
 
         Raises:
             ImageError: it cannot be decoded.
@@ -101,7 +105,7 @@ class ImageLoader(Dataset[Tensor]):
         self.cache.get(self.samples[index], self.options)
 
     def view(self, key: tuple[int, int]) -> int:
-        """The seed of a crop: that of the key, or of one of the `options.views` that the image has."""
+        """The seed of a crop: that of the key, or with `options.views` one of that many seeds of the image."""
         index, seed = key
         if self.options.views is None:
             return seed
@@ -123,7 +127,7 @@ class ImageLoader(Dataset[Tensor]):
         return centre_crop(self.cache.get(self.samples[key], self.options), self.options.size)
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        """One batch, without the images that cannot be decoded; these are among its failures."""
+        """One batch of the images that can be decoded; the others are listed among its failures."""
         images, indices, failures = [], [], []
         for key in keys:
             index = key[0] if isinstance(key, tuple) else key
@@ -143,10 +147,13 @@ class ImageLoader(Dataset[Tensor]):
 
 
 def readable(loader: ImageLoader) -> tuple[list[Sample], tuple[tuple[str, str], ...]]:
-    """The samples that can be decoded, which then are in the cache, and the others: path and reason.
+    """Decode all samples, and cache them while there is room.
+
+    Returns:
+        The samples that can be decoded; and path and reason of those that cannot.
 
     Raises:
-        ImageError: one cannot be, and `on_error` is "raise".
+        ImageError: an image cannot be decoded and `on_error` is "raise".
     """
     good, failures = [], []
     for index, sample in enumerate(track(loader.samples, "read images", len(loader.samples))):
@@ -163,11 +170,11 @@ def readable(loader: ImageLoader) -> tuple[list[Sample], tuple[tuple[str, str], 
 def batches(loader: ImageLoader, index_batches: Iterable[Sequence[Key]]) -> Iterator[Batch]:
     """The batches with the given keys, in their order.
 
-    `index_batches` is read lazily: give the batches of all epochs at once, and workers keep their memory between
-    epochs. A batch of which nothing could be decoded is left out and its failures go to a neighbour.
+    `index_batches` is read lazily: pass the batches of all epochs at once, so that workers keep their caches between
+    epochs. A batch in which no image can be decoded is left out; its failures are listed in a neighbouring batch.
 
     Raises:
-        ImageError: an image cannot be decoded and `on_error` is "raise", or not one of all could be.
+        ImageError: an image cannot be decoded and `on_error` is "raise", or no image at all can be decoded.
     """
     options = loader.options
     decoding = DataLoader(
@@ -176,7 +183,7 @@ def batches(loader: ImageLoader, index_batches: Iterable[Sequence[Key]]) -> Iter
         num_workers=options.workers,
         collate_fn=_as_is,
         worker_init_fn=_share_memory,
-        generator=torch.Generator(),  # else the loader draws from the global state, and resuming is not exact
+        generator=torch.Generator(),  # else it draws from the global generator, and a resumed run is not exact
     )
     return _without_empty(_checked(decoding, options))
 
@@ -184,12 +191,12 @@ def batches(loader: ImageLoader, index_batches: Iterable[Sequence[Key]]) -> Iter
 def eval_batches(
     samples: Sequence[Sample], options: ImageOptions, batch_size: int, cache: Cache | None = None
 ) -> Iterator[Batch]:
-    """All samples in order, centre crops, `batch_size` at a time; see `batches`. Nothing is kept without a `cache`."""
+    """Centre crops of all samples in order, `batch_size` at a time; see `batches`. By default no image is cached."""
     return in_order(ImageLoader(samples, options, train=False, cache=Cache(0) if cache is None else cache), batch_size)
 
 
 def in_order(loader: ImageLoader, batch_size: int) -> Iterator[Batch]:
-    """All images in order, `batch_size` at a time; for images that are not for training, whose key is the index."""
+    """Centre crops of a loader's images in order, `batch_size` at a time; see `batches`."""
     size = len(loader)
     starts = range(0, size, batch_size)
     return batches(loader, [range(start, min(start + batch_size, size)) for start in starts])
@@ -212,15 +219,16 @@ def _checked(loader: Iterable[Batch], options: ImageOptions) -> Iterator[Batch]:
 
 
 def _without_empty(loaded: Iterable[Batch]) -> Iterator[Batch]:
-    held: Batch | None = None
-    lost: tuple[tuple[str, str], ...] = ()
+    """Leave out batches without an image, and pass their failures on to the next batch, or the last one."""
+    previous: Batch | None = None  # held back, since the failures of empty batches at the end belong to it
+    pending: tuple[tuple[str, str], ...] = ()
     for batch in loaded:
-        lost += batch.failures
+        pending += batch.failures
         if len(batch.labels):
-            if held is not None:
-                yield held
-            held, lost = replace(batch, failures=lost), ()
-    if held is not None:
-        yield replace(held, failures=held.failures + lost)
-    elif lost:
-        raise ImageError(f"not one of {len(lost)} images can be decoded; the first is {': '.join(lost[0])}")
+            if previous is not None:
+                yield previous
+            previous, pending = replace(batch, failures=pending), ()
+    if previous is not None:
+        yield replace(previous, failures=previous.failures + pending)
+    elif pending:
+        raise ImageError(f"none of {len(pending)} images can be decoded; the first is {': '.join(pending[0])}")

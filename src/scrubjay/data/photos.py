@@ -1,4 +1,4 @@
-"""What a user names, a folder, a table or an image, to samples."""
+"""Samples from a path that a user gives: a folder, a table or a single image."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ TABLES = frozenset({".csv", ".parquet"})
 
 
 def read_photos(path: Path, test_share: float = 0.0) -> Dataset:
-    """The samples of a folder with a sub-folder a class, or of a CSV or Parquet table.
+    """The samples of a folder with one sub-folder per class, or of a CSV or Parquet table.
 
     Args:
-        path: of the folder or table.
-        test_share: share of the images of a folder that are tested on; a table says it itself.
+        path: the folder or table.
+        test_share: share of a folder's images that become test images; a table has a column for that.
 
     Raises:
-        DataError: neither is there, or it is not as needed.
+        DataError: the path does not exist, or the layout of the folder or table is not the expected one.
     """
-    if os.path.isdir(path):  # unlike Path.is_dir, false for whatever the system refuses to look at
+    if os.path.isdir(path):  # unlike Path.is_dir, False where the system denies access
         return Folder(root=path.absolute(), test_share=test_share).load()
     if not os.path.exists(path):
         raise DataError(f"{path}: no such file or folder; check the path.")
@@ -34,10 +34,10 @@ def read_photos(path: Path, test_share: float = 0.0) -> Dataset:
 
 
 def labelled(path: Path) -> list[tuple[Sample, str | None]]:
-    """The samples of a folder or table with the names of their classes; a single image has none.
+    """The samples of a folder or table with the names of their classes; the class of a single image is None.
 
     Raises:
-        DataError: nothing is there, or it is not as needed.
+        DataError: the path does not exist, or the layout of the folder or table is not the expected one.
     """
     if os.path.isfile(path) and path.suffix.lower() not in TABLES:
         return [(Sample(path.absolute(), 0), None)]
@@ -46,7 +46,7 @@ def labelled(path: Path) -> list[tuple[Sample, str | None]]:
 
 
 def content_hash(sample: Sample) -> str:
-    """32 hexadecimal digits for the bytes of an image and the box it is cropped to.
+    """Hash of an image file's bytes and of the box it is cropped to: 32 hexadecimal digits.
 
     Raises:
         ImageError: the file cannot be read.
@@ -57,7 +57,7 @@ def content_hash(sample: Sample) -> str:
         with sample.path.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
     except OSError as error:
-        raise ImageError(f"{sample.path}: cannot be read ({error.strerror}); mend its permissions.") from None
+        raise ImageError(f"{sample.path}: cannot be read ({error.strerror}); check its permissions.") from None
     if sample.box is not None:
         digest.update(repr(sample.box).encode())
     return digest.hexdigest()

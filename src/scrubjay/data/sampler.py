@@ -1,4 +1,4 @@
-"""P x K batches: P classes with K images each, so that every image finds a positive and negatives."""
+"""P x K batches: P classes with K images each, so that every image has positives and negatives in its batch."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Group = NDArray[np.int64]
 
 
 class PKSampler:
-    """Deals an epoch: every image at least once, in batches of P classes with K images each.
+    """Plans epochs: every image at least once, in batches of P classes with K images each.
 
-    The images of a class are shuffled and cut into groups of K. The last group is filled up with other images of
-    the class, a class with fewer than K images with repeats: their augmentation seeds differ, so they are K views.
-    A batch takes groups of P different classes, those with most groups left first, so that classes run out together.
-    When fewer than P classes have groups left the batches are smaller; when only one has, its batches are filled up
-    with groups of other classes, served once more. Only where there is one class alone do batches hold one class.
+    The images of a class are shuffled and cut into groups of K. The last group is completed with other images of the
+    class, and a class with fewer than K images with repeats, whose augmentation seeds differ. A batch takes groups of
+    P different classes, those with most remaining groups first, so that classes run out at about the same time. When
+    fewer than P classes have groups left, batches are smaller; when only one has, its batches are completed with
+    further groups of other classes. Batches hold a single class only if there is no other.
 
     Args:
-        labels: of the images, any integers.
+        labels: labels of the images, any integers.
         classes_per_batch: P, at least 2.
         images_per_class: K, at least 1.
-        seed: not negative.
+        seed: seed of the shuffles, not negative.
 
     Raises:
         ConfigError: P, K or the seed is out of range.
-        DataError: there is no image.
+        DataError: `labels` is empty.
     """
 
     def __init__(self, labels: Sequence[int], classes_per_batch: int, images_per_class: int, seed: int) -> None:
@@ -47,10 +47,10 @@ class PKSampler:
         self._members = [np.flatnonzero(array == label) for label in np.unique(array)]
 
     def epoch(self, number: int) -> list[list[tuple[int, int]]]:
-        """The batches of an epoch, a pure function of its number (not negative) and of what the sampler was made from.
+        """The batches of an epoch: a pure function of its number (not negative) and the sampler's arguments.
 
         Returns:
-            Batches of (index of the image, augmentation seed of 63 bits), images of one class side by side.
+            Batches of (index of the image, augmentation seed of 63 bits); the images of a class are adjacent.
         """
         rng = np.random.default_rng([self.seed, number])
         batches = self._deal([self._groups(members, rng) for members in self._members], rng)
@@ -64,20 +64,20 @@ class PKSampler:
         order = rng.permutation(members)
         missing = -len(order) % size
         others = rng.permutation(order[: len(order) - len(order) % size])
-        # With fewer than K images there are no others: the class goes round again.
+        # A class with fewer than K images has no others: its images are repeated.
         filler = others[:missing] if len(others) else np.resize(order, missing)
         return list(np.concatenate([order, filler]).reshape(-1, size))
 
-    def _deal(self, left: list[list[Group]], rng: np.random.Generator) -> list[list[Group]]:
+    def _deal(self, remaining: list[list[Group]], rng: np.random.Generator) -> list[list[Group]]:
         batches = []
-        counts = np.array([len(groups) for groups in left])
+        counts = np.array([len(groups) for groups in remaining])
         while counts.any():
-            by_need = np.lexsort((rng.random(len(counts)), -counts))
-            chosen = by_need[: min(self.classes_per_batch, np.count_nonzero(counts))]
-            batch = [left[label].pop() for label in chosen]
+            by_count = np.lexsort((rng.random(len(counts)), -counts))
+            chosen = by_count[: min(self.classes_per_batch, np.count_nonzero(counts))]
+            batch = [remaining[label].pop() for label in chosen]
             counts[chosen] -= 1
             if len(chosen) == 1:
-                spare = by_need[1 : self.classes_per_batch]
-                batch += [self._groups(self._members[label], rng)[0] for label in spare]
+                others = by_count[1 : self.classes_per_batch]
+                batch += [self._groups(self._members[label], rng)[0] for label in others]
             batches.append(batch)
         return batches

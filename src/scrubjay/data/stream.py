@@ -1,4 +1,4 @@
-"""A dataset as a sequence of sessions with disjoint classes, and the hash of what was learned from."""
+"""A dataset as a sequence of sessions with disjoint classes, and the hash of a session's data."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class StreamOptions(Config):
-    """How classes are dealt to sessions. Where names are given, numbers deal the classes that were not named."""
+    """How classes are assigned to sessions. Classes that are named are taken out before others are counted."""
 
     initial: Annotated[int, Field(ge=2)] | Names
-    """Number of classes of the initial session, or their names."""
+    """Number of classes in the initial session, or their names."""
     step: Annotated[int, Field(ge=1)] | tuple[Names, ...]
-    """Number of classes of every increment (the last may have fewer), or the names of each one's."""
+    """Number of classes in every increment (the last may have fewer), or a list of class names for each increment."""
     sessions: int | None = Field(None, ge=0)
-    """How many increments at most; by default, as many as there are classes for."""
+    """Maximum number of increments; by default all classes are learned."""
     order: Literal["label", "shuffle"] = "label"
-    """Classes come in the order of the dataset, or shuffled by `seed`."""
+    """Order in which classes are learned: that of the dataset, or shuffled with `seed`."""
     seed: int = Field(0, ge=0)
-    """Of the shuffle."""
+    """Seed of the shuffle."""
     unseen: int = Field(0, ge=0)
-    """Number of classes kept aside at the end: never learned, their test images are for zero-shot evaluation."""
+    """Number of classes at the end of the order that are never learned; their test images serve zero-shot
+    evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ class Stream:
     """Sessions in order of learning.
 
     Attributes:
-        name: of the dataset.
-        classes: names by label: in the order of learning, the unseen ones last.
+        name: name of the dataset.
+        classes: class names by label: in the order of learning, the unseen ones last.
         sessions: the initial session and the increments; their classes are disjoint.
         unseen: test images of the classes that are never learned.
     """
@@ -55,11 +56,11 @@ class Stream:
 
 
 def split(dataset: Dataset, options: StreamOptions) -> Stream:
-    """Deal the classes of a dataset to sessions; classes that no session and `unseen` take are left out.
+    """Assign the classes of a dataset to sessions; classes in no session and not in `unseen` are left out.
 
     Raises:
-        DataError: more classes are asked for than there are, a named class does not exist or is named twice, a class
-            to learn has no training image or one kept unseen no test image, or the initial session has one class.
+        DataError: the options ask for more classes than exist, a named class does not exist or is named twice, a class
+            to learn has no training image, an unseen class has no test image, or the initial session has one class.
     """
     groups, unseen = _dealt(dataset.classes, options)
     classes = (*(name for group in groups for name in group), *unseen)
@@ -71,26 +72,27 @@ def split(dataset: Dataset, options: StreamOptions) -> Stream:
         first += len(group)
     for name in unseen:
         if not _test(samples[name]):
-            raise DataError(f"{dataset.name}: class {name!r} is kept unseen but has no test image; add some.")
+            raise DataError(f"{dataset.name}: the unseen class {name!r} has no test image; add some.")
     zero_shot = tuple(sample for name in unseen for sample in _test(samples[name]))
     return Stream(dataset.name, classes, tuple(sessions), zero_shot)
 
 
 def extend(known: Sequence[str], dataset: Dataset, index: int) -> Session:
-    """The next session of an open-ended stream: all classes of a dataset, none of which is known.
+    """The next session of an open-ended stream: all classes of a dataset, which must all be new.
 
     Args:
         known: names of the classes learned so far, in the order of learning.
-        dataset: the new classes.
-        index: of the new session; 0 for the initial one.
+        dataset: the new classes with their images.
+        index: index of the new session; 0 for the initial one.
 
     Raises:
-        DataError: a class was already learned or has no training image, or there is one class where none is known.
+        DataError: a class was already learned or has no training image, or the initial session has fewer than two
+            classes.
     """
     for name in dataset.classes:
         if name in known:
             raise DataError(
-                f"{dataset.name}: class {name!r} is already learned; rename it, or leave it out: its images "
+                f"{dataset.name}: class {name!r} is already learned; rename it, or leave it out here: its images "
                 "can be added to the gallery without learning."
             )
     samples = _by_class(dataset, (*known, *dataset.classes))
@@ -98,9 +100,9 @@ def extend(known: Sequence[str], dataset: Dataset, index: int) -> Session:
 
 
 def data_hash(samples: Iterable[Sample], root: Path) -> str:
-    """Hash of what samples are, whatever their order: path below `root`, label, split, box and content of the file.
+    """Hash of samples in any order: path relative to `root`, label, split, box, and content of the file.
 
-    A file that cannot be read counts as missing.
+    A file that cannot be read is hashed as missing. Returns 32 hexadecimal digits.
     """
     entries = sorted(
         f"{_relative(sample.path, root)}\0{sample.label}\0{sample.split}\0{sample.box}\0{_content(sample.path)}"
@@ -110,7 +112,7 @@ def data_hash(samples: Iterable[Sample], root: Path) -> str:
 
 
 def _dealt(classes: Sequence[str], options: StreamOptions) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
-    """Names of each session, and of the unseen classes."""
+    """Class names of each session, and of the unseen classes."""
     named = [] if isinstance(options.initial, int) else list(options.initial)
     if not isinstance(options.step, int):
         named += [name for group in options.step for name in group]
@@ -123,7 +125,7 @@ def _dealt(classes: Sequence[str], options: StreamOptions) -> tuple[list[tuple[s
     if number + options.unseen > len(free):
         raise DataError(
             f"initial = {number} and unseen = {options.unseen} need {number + options.unseen} classes, "
-            f"there are {len(free)}" + (" that are not named" if named else "") + "; lower them."
+            f"there are {len(free)}" + (" that are not named" if named else "") + "; choose smaller numbers."
         )
     rest, unseen = free[number : len(free) - options.unseen], free[len(free) - options.unseen :]
     initial = tuple(free[:number]) if isinstance(options.initial, int) else options.initial
@@ -149,7 +151,7 @@ def _check_named(named: list[str], classes: Sequence[str]) -> None:
 
 
 def _by_class(dataset: Dataset, classes: Sequence[str]) -> dict[str, list[Sample]]:
-    """Samples of each class, with the labels that the classes have by their order."""
+    """Samples of each class, relabelled by the position of their class in `classes`."""
     label = {name: number for number, name in enumerate(classes)}
     samples: dict[str, list[Sample]] = {name: [] for name in classes}
     for sample in dataset.samples:
@@ -165,13 +167,13 @@ def _session(
     if first_label == 0 and len(classes) < 2:
         raise DataError(f"{name}: the initial session has {len(classes)} class ({', '.join(classes)}); it needs two.")
     if not classes:
-        raise DataError(f"{name}: no class to learn; add a folder of images for one.")
-    for learned in classes:
-        if all(sample.split == "test" for sample in samples[learned]):
-            raise DataError(f"{name}: class {learned!r} has no training image; add some or leave it out.")
-    mine = [sample for learned in classes for sample in samples[learned]]
-    train = tuple(sample for sample in mine if sample.split == "train")
-    return Session(index, classes, first_label, train, tuple(_test(mine)))
+        raise DataError(f"{name}: no class to learn; add a folder of images for each new class.")
+    for new_class in classes:
+        if all(sample.split == "test" for sample in samples[new_class]):
+            raise DataError(f"{name}: class {new_class!r} has no training image; add some or leave it out.")
+    all_samples = [sample for new_class in classes for sample in samples[new_class]]
+    train = tuple(sample for sample in all_samples if sample.split == "train")
+    return Session(index, classes, first_label, train, tuple(_test(all_samples)))
 
 
 def _test(samples: list[Sample]) -> list[Sample]:

@@ -41,7 +41,7 @@ def profile(plan: Plan) -> Points:
 
 
 def marks(sheet: Sheet, plumage: Plumage, head: Frame, radius: float) -> None:
-    """Draw bib, collar, cheek, cap, crown stripe, eye line, brow and whisker; `radius` is that of the head in pixels."""
+    """Draw bib, collar, cheek, cap, crown stripe, eye line, brow and whisker; `radius` of the head is in pixels."""
 
     def band(points: list[Point], widths: tuple[float, ...], colour: Colour | None) -> None:
         if colour is not None:

@@ -1,4 +1,4 @@
-"""Sources of images: one file each. A source is a set of options with a `load`."""
+"""Sources of images: one file per source. A source is a set of options with a method `load`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from scrubjay.types import Dataset
 
 
 class Source(Config):
-    """Where images and their classes come from. Its fields are its options."""
+    """A data set to load images and classes from. Its fields are its options."""
 
     @abstractmethod
     def load(self) -> Dataset:
         """List the samples; no image is decoded.
 
         Raises:
-            DataError: the layout on disk is not the one expected; the message names what is missing.
+            DataError: the layout on disk is not the expected one; the message names the missing part.
         """
 
 
@@ -25,6 +25,6 @@ def source(name: str) -> type[Source]:
     """The source in the file `name`.
 
     Raises:
-        ConfigError: there is none; the known ones are listed.
+        ConfigError: there is no such source; the known names are listed.
     """
     return plugins.load("data.sources", name, Source)

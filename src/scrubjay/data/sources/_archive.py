@@ -1,4 +1,4 @@
-"""Archives of images, unpacked once into the user's cache folder."""
+"""Image archives, which are unpacked once into the user's cache folder."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EO
 
 
 def unpacked(archive: Path) -> Path:
-    """The folder with the content of a .zip or .tar.* file; unpacked when that was not yet done.
+    """The folder with the contents of a .zip or .tar.* file, which is unpacked on the first call.
 
-    Links and devices in it are left out. A half-unpacked folder is never seen: it gets its name when it is complete.
+    Links and devices are left out. The folder is renamed into place when it is complete, so a partial one is never
+    used.
 
     Raises:
-        DataError: the file is no archive, is damaged, or has an entry that leads out of it.
-        StorageError: there is no room in the cache folder, or it cannot be written.
+        DataError: the file is not an archive, is damaged, or has an entry whose path leads out of the folder.
+        StorageError: the cache folder is full or cannot be written.
     """
     archive = archive.absolute()
     target = _cache() / f"{archive.name}-{_identity(archive)}"
@@ -37,14 +38,17 @@ def unpacked(archive: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
     except OSError as error:
-        raise StorageError(f"{target.parent}: cannot be written ({error.strerror}); set XDG_CACHE_HOME.") from None
+        raise StorageError(
+            f"{target.parent}: cannot be written ({error.strerror}); set XDG_CACHE_HOME to another folder."
+        ) from None
     try:
         _unpack(archive, partial)
         partial.replace(target)
     except OSError as error:
-        if not target.is_dir():  # another process may have been first
+        if not target.is_dir():  # else another process has unpacked it meanwhile
             raise StorageError(
-                f"{target}: cannot be written ({error.strerror}); make room or set XDG_CACHE_HOME."
+                f"{target}: cannot be written ({error.strerror}); free some space, or set XDG_CACHE_HOME to another "
+                "folder."
             ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -69,8 +73,8 @@ def _unpack(archive: Path, target: Path) -> None:
                 shutil.copyfileobj(content, file)
     except (*_DAMAGED, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's; decompressors raise it without a number
-        raise DataError(f"{archive}: damaged archive ({error}); fetch it again.") from None
+            raise  # an error of the disk; decompressors raise OSError without a number
+        raise DataError(f"{archive}: damaged archive ({error}); download it again.") from None
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -87,15 +91,19 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     yield member.name, content
             _check_end(tarred)
     else:
-        raise DataError(f"{archive}: neither a folder nor a .zip or .tar archive; give one.")
+        raise DataError(f"{archive}: neither a folder nor a .zip or .tar archive; give the path of one.")
 
 
 def _check_end(tarred: tarfile.TarFile) -> None:
-    """A damaged or cut header ends the list of members silently, and a checksum of the whole comes last."""
+    """Read the archive to its end, and raise if it ends early.
+
+    tarfile takes a damaged or truncated header for the end of the archive, and a compressed file's checksum is only
+    verified at the end.
+    """
     file = tarred.fileobj
     assert file is not None
     file.seek(tarred.offset)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("cut off or overwritten")
+        raise tarfile.ReadError("truncated or overwritten")
     while file.read(2**20):
         pass

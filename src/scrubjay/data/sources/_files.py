@@ -1,4 +1,4 @@
-"""What the sources share in reading folders and lists; every problem is a DataError."""
+"""Reading of folders and lists, shared by the sources; every problem is raised as a DataError."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SUFFIXES = frozenset(
 
 
 def folder(path: Path) -> Path:
-    """The absolute path of a folder that exists.
+    """The absolute path of an existing folder.
 
     Raises:
-        DataError: it does not.
+        DataError: the folder does not exist.
     """
     absolute = Path(os.path.abspath(path.expanduser()))
     if not absolute.is_dir():
@@ -27,57 +27,67 @@ def folder(path: Path) -> Path:
 
 
 def containing(root: Path, name: str, layout: str) -> Path:
-    """The folder with the file `name`: `root`, or the only such folder at most two levels below it.
+    """The folder that holds the file `name`: `root`, or the only such folder at most two levels below it.
+
+    Args:
+        root: where to look.
+        name: name of the file or folder to look for.
+        layout: name of the data set, for the message.
 
     Raises:
-        DataError: there is none, or several.
+        DataError: no such folder exists, or several do.
     """
     root = folder(root)
     for pattern in (name, f"*/{name}", f"*/*/{name}"):
-        found = sorted(root.glob(pattern))
-        if len(found) > 1:
-            raise DataError(f"{root}: {name} is in {len(found)} folders; give one of them: {found[0].parent}.")
-        if found:
-            return found[0].parent
-    raise DataError(f"{root}: no {name} in it; give the folder of {layout}.")
+        matches = sorted(root.glob(pattern))
+        if len(matches) > 1:
+            raise DataError(f"{root}: {name} is in {len(matches)} folders; give one of them: {matches[0].parent}.")
+        if matches:
+            return matches[0].parent
+    raise DataError(f"{root}: it does not contain {name}; give the folder of {layout}.")
 
 
 def inside(root: Path, relative: str, where: str) -> Path:
-    """`root / relative`, which must not leave `root`; `where` names the entry.
+    """`root / relative`, if that lies inside `root`.
+
+    Args:
+        root: absolute path of the folder.
+        relative: path of the entry.
+        where: file and line of the entry, for the message.
 
     Raises:
-        DataError: it leaves it.
+        DataError: the path leads out of `root`.
     """
     path = Path(os.path.normpath(root / relative))
     if not path.is_relative_to(root):
-        raise DataError(f"{where}: path {relative!r} leads out of {root}; keep it inside.")
+        raise DataError(f"{where}: path {relative!r} leads out of {root}; use a path inside it.")
     return path
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a text that are not empty, each with a name for it: file and number.
+    """The non-empty lines of a text file, each after its position ("file, line number") for error messages.
 
     Raises:
-        DataError: the file is missing or no text.
+        DataError: the file is missing, cannot be read, or is not text in UTF-8.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; restore it from the published data set.") from None
     except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text in UTF-8; restore it from the published data set.") from None
+        raise DataError(f"{path}: not text in UTF-8; restore it from the published data set.") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions.") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from None
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             yield f"{path}, line {number}", line.strip()
 
 
 def subfolders(path: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden ones.
+    """Names of the visible sub-folders of a folder, sorted.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the folder cannot be read.
     """
     try:
         return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
@@ -86,20 +96,20 @@ def subfolders(path: Path) -> list[str]:
 
 
 def images_below(path: Path) -> list[Path]:
-    """All image files under a folder, sorted. Hidden files and folders are left out, links are followed once.
+    """All image files below a folder, sorted. Hidden files and folders are left out, links are followed once.
 
     Raises:
         DataError: a folder cannot be read.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     visited: set[str] = set()
     for parent, folders, files in os.walk(path, onerror=_unreadable, followlinks=True):
         real = os.path.realpath(parent)
         folders[:] = [] if real in visited else [name for name in folders if not name.startswith(".")]
         if real not in visited:
-            found += [Path(parent, name) for name in files if _is_image(name)]
+            images += [Path(parent, name) for name in files if _is_image(name)]
         visited.add(real)
-    return sorted(found)
+    return sorted(images)
 
 
 def _is_image(name: str) -> bool:
@@ -107,4 +117,4 @@ def _is_image(name: str) -> bool:
 
 
 def _unreadable(error: OSError) -> NoReturn:
-    raise DataError(f"{error.filename}: cannot be read ({error.strerror}); mend its permissions.")
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions.")

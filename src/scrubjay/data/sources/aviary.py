@@ -1,7 +1,7 @@
-"""Field-guide birds drawn by scrubjay itself: any number of look-alike species, nothing to download.
+"""Generated field-guide birds: any number of similar species, drawn by scrubjay, with nothing to download.
 
-Species come in genera that share body and palette, and differ in fine details: cap, brow, eye ring, bill, wing bars,
-streaks, hues. Images of one species differ in pose, scale, background, light, leaves in front, blur.
+All species of a genus share body and palette, and differ in fine details: cap, brow, eye ring, bill, wing bars,
+streaks, hues. Images of one species differ in pose, scale, background, light, leaves in front, and blur.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ def _cache() -> Path:
 
 
 class Aviary(Source):
-    """Options of the drawn birds. The same options give the same images, and more species never change the first."""
+    """The drawn birds. The same options give the same images, and a larger `species` keeps the first ones."""
 
     root: Path = Field(default_factory=_cache)
-    """Folder that the images are drawn into, once; the default is the user's cache."""
+    """Folder for the images, which are drawn once; the default is the user's cache folder."""
     species: int = Field(60, ge=1)
     """Number of species, which are the classes."""
     train: int = Field(20, ge=1, le=1000)
-    """Images of each species to learn from."""
+    """Number of training images of each species."""
     test: int = Field(10, ge=0, le=1000)
-    """Images of each species to evaluate on."""
+    """Number of test images of each species."""
     size: int = Field(128, ge=32, le=1024)
-    """Side of the images, in pixels."""
+    """Side of the square images, in pixels."""
     seed: int = Field(0, ge=0)
-    """Which world: another seed has other species."""
+    """Seed of the species: another seed gives other species."""
 
     def load(self) -> Dataset:
-        """Draw what is missing, and list the samples.
+        """Draw missing images, and list the samples.
 
         Raises:
             DataError: `root` is a file.
@@ -52,9 +52,11 @@ class Aviary(Source):
         try:
             album.complete()
         except (NotADirectoryError, FileExistsError):
-            raise DataError(f"{root}: not a folder; give the aviary a folder as its root.") from None
+            raise DataError(f"{root}: not a folder; give a folder as the root of the aviary.") from None
         except OSError as error:
-            raise StorageError(f"{root}: cannot be written: {error.strerror}; give the aviary another root.") from None
+            raise StorageError(
+                f"{root}: cannot be written: {error.strerror}; give another root to the aviary."
+            ) from None
         classes = tuple(aviary.name(self.seed, index) for index in range(self.species))
         samples = (
             Sample(album.place(split, bird, number), label, split)

@@ -1,4 +1,4 @@
-"""CUB-200-2011 (Wah et al., 2011): 200 bird species; the official split or lists such as the 60/40 ones."""
+"""CUB-200-2011 (Wah et al., 2011): 200 bird species, with the official split or lists such as the 60/40 ones."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from scrubjay.types import Dataset, Sample
 class Cub200(Source):
     """The published folder `CUB_200_2011` with `images.txt`, `image_class_labels.txt`, `train_test_split.txt`, ….
 
-    With `lists`, two texts with a line "path label" for every image, as are published for the split that learns from
-    60 % of each class: paths are those of `images.txt`, also with `images/` before them. Their labels, which some
-    number from 0 and some from 1, are not used: `image_class_labels.txt` has them. Images on neither list are left
+    `lists` names two text files with a line "path label" for every image, as published for the split that trains on
+    60 % of each class. Paths are those of `images.txt`, with or without `images/` before them. The labels are ignored,
+    since some lists count from 0 and others from 1; `image_class_labels.txt` is used. Images on neither list are left
     out.
     """
 
     root: Path
-    """The folder `CUB_200_2011`, or one with it inside."""
+    """The folder `CUB_200_2011`, or a folder that contains it."""
     lists: tuple[Path, Path] | None = None
-    """Lists of the images to learn from and to test on; by default, the official split."""
+    """List of the training images and list of the test images; by default the official split."""
     crop: bool = False
-    """Crop to the published bounding boxes."""
+    """Whether images are cropped to the published bounding boxes."""
 
     def load(self) -> Dataset:
         root = containing(self.root, "images.txt", "CUB-200-2011")
@@ -38,7 +38,9 @@ class Cub200(Source):
         samples = []
         for image, split in listed:
             if image not in paths or numbers.get(image) not in label or (self.crop and image not in boxes):
-                raise DataError(f"{root}: image {image} is not in all lists; restore them from the published archive.")
+                raise DataError(
+                    f"{root}: image {image} is missing in one of the lists; restore them from the published archive."
+                )
             path = inside(root / "images", paths[image], f"{root / 'images.txt'}, image {image}")
             samples.append(Sample(path, label[numbers[image]], split, boxes.get(image)))
         return Dataset("cub200", root, tuple(classes.values()), tuple(samples))
@@ -48,7 +50,7 @@ Split = Literal["train", "test"]
 
 
 def _column(path: Path) -> dict[str, str]:
-    """The lines "number value" of a text."""
+    """Values by number, from the lines "number value" of a text file."""
     column = {}
     for where, line in lines(path):
         number, _, value = line.partition(" ")
@@ -82,8 +84,8 @@ def _listed(lists: tuple[Path, Path], paths: dict[str, str]) -> Iterator[tuple[s
         for where, line in lines(path.expanduser()):
             name = line.rsplit(maxsplit=1)[0].removeprefix("images/")
             if name not in images:
-                raise DataError(f'{where}: {name!r} is not in images.txt; write "path label" with a path of it.')
+                raise DataError(f'{where}: {name!r} is not in images.txt; write "path label" with a path from there.')
             if name in seen:
-                raise DataError(f"{where}: {name!r} is also in {seen[name]}; list an image once.")
+                raise DataError(f"{where}: {name!r} is also in {seen[name]}; list every image once.")
             seen[name] = where
             yield images[name], split

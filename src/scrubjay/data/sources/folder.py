@@ -1,4 +1,4 @@
-"""A folder with a sub-folder of images for every class, or with train and test folders of such."""
+"""A folder of images with one sub-folder per class, or with folders `train` and `test` of such sub-folders."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ Split = Literal["train", "test"]
 
 
 class Folder(Source):
-    """`root/<class>/…` or `root/{train,test}/<class>/…`; images may lie in folders of any depth inside a class."""
+    """`root/<class>/…` or `root/{train,test}/<class>/…`; the folder of a class may have sub-folders of any depth."""
 
     root: Path
-    """The folder."""
+    """The folder that holds the folders of the classes, or `train` and `test`."""
     test_share: float = Field(0.0, ge=0, lt=1)
-    """Share of the images that are tested on where there is no test folder; follows from each image's path."""
+    """Share of the images that become test images where there is no folder `test`. It is chosen by a hash of each
+    image's path, so that adding images moves no other."""
 
     def load(self) -> Dataset:
         root = folder(self.root)
-        found = self._split_layout(root)
-        if found is None:
-            found = self._flat_layout(root)
-        if not found:
-            raise DataError(f"{root}: no class in it; make a sub-folder of images for every class.")
-        for name, images in found.items():
+        images_by_class = self._split_layout(root)
+        if images_by_class is None:
+            images_by_class = self._flat_layout(root)
+        if not images_by_class:
+            raise DataError(f"{root}: it contains no class; make a sub-folder of images for every class.")
+        for name, images in images_by_class.items():
             if not images:
                 raise DataError(f"{root}: class {name!r} has no image; add some or remove its folder.")
         samples = (
-            Sample(path, label, split) for label, images in enumerate(found.values()) for path, split in images.items()
+            Sample(path, label, split)
+            for label, images in enumerate(images_by_class.values())
+            for path, split in images.items()
         )
-        return Dataset(root.name, root, tuple(found), tuple(samples))
+        return Dataset(root.name, root, tuple(images_by_class), tuple(samples))
 
     def _flat_layout(self, root: Path) -> dict[str, dict[Path, Split]]:
         return {name: _divided(images_below(root / name), root, self.test_share) for name in subfolders(root)}
@@ -47,7 +50,7 @@ class Folder(Source):
         if not names or not names <= {"train", "test"}:
             if "train" in names and names & {"test", "val", "valid", "validation"}:
                 others = ", ".join(sorted(names - {"train", "test"}))
-                raise DataError(f"{root}: beside train there is {others}; leave train and test only.")
+                raise DataError(f"{root}: beside train there is {others}; keep only train and test.")
             return None
         splits: tuple[Split, ...] = ("train", "test")
         below = {split: subfolders(root / split) if split in names else [] for split in splits}
@@ -60,7 +63,7 @@ class Folder(Source):
 
 
 def _divided(images: list[Path], root: Path, test_share: float) -> dict[Path, Split]:
-    """Images whose hash is low are tested on, so that adding some moves no other; one is always left to train."""
+    """Images with a low hash become test images, so that adding some moves no other; at least one is for training."""
     ranks = {path: _rank(path.relative_to(root)) for path in images}
     last = max(ranks, key=ranks.__getitem__, default=None)
     return {path: "test" if rank < test_share and path != last else "train" for path, rank in ranks.items()}

@@ -1,4 +1,4 @@
-"""Grocery Store (Klasson et al., WACV 2019): 81 fine-grained products, photographed in shops."""
+"""Grocery Store Dataset (Klasson et al., WACV 2019): 81 fine-grained products, photographed in shops."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Grocery(Source):
     """The published lists `train.txt`, `val.txt` and `test.txt` with their fine labels, named by `classes.csv`."""
 
     root: Path | None = None
-    """Folder or archive (.zip, .tar.*) of the data set; by default what SCRUBJAY_GROCERY names."""
+    """Folder or archive (.zip, .tar.*) of the data set; by default the value of the variable SCRUBJAY_GROCERY."""
     val: Literal["train", "ignore"] = "train"
-    """The published validation images are learned from too, or left out."""
+    """Use of the published validation images: as training images, or not at all."""
 
     def load(self) -> Dataset:
         root = self._root()
@@ -65,5 +65,7 @@ def _samples(root: Path, part: str, split: Literal["train", "test"], names: list
             raise DataError(f"{where}: expected path, fine label, coarse label; restore the published file.")
         label = int(labels[0])
         if label >= len(names):
-            raise DataError(f"{where}: label {label} is not in classes.csv, which has {len(names)}; restore it.")
+            raise DataError(
+                f"{where}: label {label} is not one of the {len(names)} in classes.csv; restore the published file."
+            )
         yield Sample(inside(root, path.strip(), where), label, split)

@@ -1,4 +1,4 @@
-"""Stanford Dogs (Khosla et al., 2011): 120 breeds, with the published split."""
+"""Stanford Dogs (Khosla et al., 2011): 120 dog breeds, with the published split."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ Split = Literal["train", "test"]
 class StanfordDogs(Source):
     """The published archives unpacked into one folder: `Images`, the lists (`train_list.mat`, …), and `Annotation`.
 
-    The lists lie in `lists` or beside `Images`. Classes are named by their folders, such as `n02085620-Chihuahua`.
+    The lists are in the folder `lists` or beside `Images`. Class names are the names of the folders, such as
+    `n02085620-Chihuahua`.
     """
 
     root: Path
-    """The folder with `Images`."""
+    """The folder that contains `Images`."""
     crop: bool = False
-    """Crop to the first dog's box in `Annotation`."""
+    """Whether images are cropped to the first dog's bounding box in `Annotation`."""
 
     def load(self) -> Dataset:
         root = containing(self.root, "Images", "Stanford Dogs")
@@ -34,7 +35,9 @@ class StanfordDogs(Source):
         names: dict[int, str] = {}
         for _, file, number in entries:
             if names.setdefault(number, _breed(file)) != _breed(file):
-                raise DataError(f"{lists}: label {number} is {names[number]} and {_breed(file)}; restore the lists.")
+                raise DataError(
+                    f"{lists}: label {number} is both {names[number]} and {_breed(file)}; restore the published lists."
+                )
         label = {number: index for index, number in enumerate(sorted(names))}
         samples = (
             Sample(inside(root / "Images", file, str(lists)), label[number], split, self._box(root, file))
@@ -47,15 +50,14 @@ class StanfordDogs(Source):
             return None
         path = inside(root / "Annotation", file.rpartition(".")[0], file)
         try:
-            found = ElementTree.parse(path).find(".//bndbox")
-            corners = (
-                [int(found.findtext(side, "")) for side in ("xmin", "ymin", "xmax", "ymax")]
-                if found is not None
-                else []
-            )
-            left, top, right, bottom = corners
+            box = ElementTree.parse(path).find(".//bndbox")
+            if box is None:
+                raise ValueError("no bounding box")
+            left, top, right, bottom = (int(box.findtext(side, "")) for side in ("xmin", "ymin", "xmax", "ymax"))
         except (OSError, ElementTree.ParseError, ValueError):
-            raise DataError(f"{path}: no readable bounding box; restore it from the archive, or do not crop.") from None
+            raise DataError(
+                f"{path}: no readable bounding box; restore the file from the archive, or set crop = false."
+            ) from None
         return left, top, right, bottom
 
 
@@ -64,7 +66,7 @@ def _breed(file: str) -> str:
 
 
 def _entries(path: Path) -> Iterator[tuple[str, int]]:
-    """Path below `Images` and label of every image of a list; the file holds them as a column of cells."""
+    """Path below `Images` and label of every image in a list, a MATLAB file of two columns."""
     from scipy.io import loadmat
 
     try:
@@ -74,7 +76,9 @@ def _entries(path: Path) -> Iterator[tuple[str, int]]:
         entries = [(str(file.item()), int(label)) for file, label in zip(files, labels, strict=True)]
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; restore it from the published lists.tar.") from None
-    except Exception as error:  # on a damaged file scipy raises whatever it stumbles over
+    except Exception as error:  # on a damaged file scipy raises errors of any type
         reason = " ".join(str(error).split())
-        raise DataError(f"{path}: no list of files and labels ({reason}); restore it from lists.tar.") from None
+        raise DataError(
+            f"{path}: not a list of files and labels ({reason}); restore it from the published lists.tar."
+        ) from None
     yield from entries

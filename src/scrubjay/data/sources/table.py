@@ -1,4 +1,4 @@
-"""A CSV or Parquet table of paths and labels; its other columns are those of open-metric-learning."""
+"""A CSV or Parquet table of image paths and labels, with the optional columns of open-metric-learning."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Row = dict[str, str]
 class Table(Source):
     """Columns `path` and `label`; optional `split`, `is_query`, `is_gallery` and the box `x_1`, `y_1`, `x_2`, `y_2`.
 
-    Paths are relative to the folder of the table and stay inside of it. `split` is train, validation or test; without
-    the column all images are learned from. An empty flag is true, an empty box the whole image. Labels that are all
-    whole numbers are ordered as numbers, others as text. Errors count the rows from 1, below the header.
+    Paths are relative to the table's folder and must not leave it. `split` is train, validation or test; without that
+    column all images are training images. An empty flag means true, an empty box the whole image. Labels are ordered
+    as numbers if all are whole numbers, else as text. Error messages count rows from 1, without the header.
     """
 
     path: Path
-    """The table: `.csv` or `.parquet`."""
+    """Path of the table, a `.csv` or `.parquet` file."""
 
     def load(self) -> Dataset:
         root = folder(self.path.parent)
@@ -38,7 +38,7 @@ class Table(Source):
         if missing:
             raise DataError(f"{self.path}: no column {missing[0]!r} among {', '.join(columns)}; add or rename one.")
         if set(_CORNERS) & set(columns) and not set(_CORNERS) <= set(columns):
-            raise DataError(f"{self.path}: a box needs the columns {', '.join(_CORNERS)}; add those that are missing.")
+            raise DataError(f"{self.path}: a box needs the columns {', '.join(_CORNERS)}; add the missing ones.")
         if not rows:
             raise DataError(f"{self.path}: the table is empty; add a row for every image.")
         wheres = [f"{self.path}, row {number}" for number in range(1, len(rows) + 1)]
@@ -49,15 +49,15 @@ class Table(Source):
 
 
 def _read(path: Path) -> tuple[list[str], list[Row]]:
-    """Names of the columns, and rows of texts: "" where there is no value."""
+    """Names of the columns, and the rows as texts: "" for a missing value."""
     readers = {".csv": _read_csv, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
-        raise DataError(f"{path}: neither .csv nor .parquet; save the table as one of them.")
+        raise DataError(f"{path}: neither .csv nor .parquet; save the table in one of these formats.")
     try:
         columns, rows = readers[path.suffix.lower()](path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; give the path of a table.") from None
-    except (OSError, ValueError, csv.Error) as error:  # pyarrow's errors are among these
+    except (OSError, ValueError, csv.Error) as error:  # pyarrow's errors are subclasses of these
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read ({reason}); save it again as CSV in UTF-8 or as Parquet.") from None
     return columns, [{name: _text(row.get(name)) for name in columns} for row in rows]
@@ -77,7 +77,7 @@ def _read_parquet(path: Path) -> tuple[list[str], Iterable[dict[str, Any]]]:
 
 
 def _text(value: object) -> str:
-    """A cell as CSV would hold it; tables with missing values turn whole numbers into floats, which is undone."""
+    """A cell as text. Whole floats become integers again, since a column with missing values is read as floats."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -88,7 +88,7 @@ def _text(value: object) -> str:
 
 def _label(row: Row, where: str) -> str:
     if not row["label"]:
-        raise DataError(f"{where}: no label; name what the image shows or remove the row.")
+        raise DataError(f"{where}: no label; give the class of the image or remove the row.")
     return row["label"]
 
 
@@ -102,10 +102,10 @@ def _classes(labels: Iterable[str]) -> tuple[str, ...]:
 
 def _sample(root: Path, row: Row, label: int, where: str) -> Sample:
     if not row["path"]:
-        raise DataError(f"{where}: no path; name the image or remove the row.")
+        raise DataError(f"{where}: no path; give the path of the image or remove the row.")
     split = row.get("split", "train")
     if split not in _SPLITS:
-        raise DataError(f"{where}: unknown split {split!r}; write {', '.join(_SPLITS)}.")
+        raise DataError(f"{where}: unknown split {split!r}; write one of {', '.join(_SPLITS)}.")
     return Sample(
         inside(root, row["path"], where),
         label,
