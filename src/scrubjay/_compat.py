@@ -1,8 +1,8 @@
-"""The only module that knows that torchvision may be built for another torch.
+"""Import of torchvision, timm and torchmetrics, also where torchvision was built for another torch.
 
 A torchvision wheel built for CUDA beside a CPU build of torch fails on import, because two of its operators are
-not there. Declaring their schemas first makes everything but those two operators work. On a normal install nothing
-is declared. Everything that needs torchvision, timm or torchmetrics imports it from here.
+missing. Declaring their schemas first makes everything but these two operators work. On a normal install nothing is
+declared. All code that needs torchvision, timm or torchmetrics imports it with `load`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,6 @@ def _torchvision() -> ModuleType:
 
 
 def load(module: str) -> ModuleType:
-    """Import `module` ("timm", "torchvision.transforms.v2", …) after making sure that torchvision imports."""
+    """Import `module` ("timm", "torchvision.transforms.v2", …) after making sure that torchvision can be imported."""
     _torchvision()
     return importlib.import_module(module)

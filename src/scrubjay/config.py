@@ -1,4 +1,4 @@
-"""Options: frozen values, unknown keys refused by name, TOML files with `--set key=value` on top."""
+"""Options as frozen pydantic models: unknown keys are refused by name; `--set key=value` overrides TOML files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from scrubjay.errors import ConfigError
 
 
 class Config(BaseModel):
-    """Base of all options. Construct with `parse` when the values come from a user."""
+    """Base class of all options. Use `parse` for values that come from a user."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str = "options") -> Self:
-        """Validate `values`.
+        """Validate `values`; `where` names their origin in messages.
 
         Raises:
             ConfigError: a key is unknown (the known ones are listed) or a value is out of range.
@@ -35,7 +35,7 @@ class Config(BaseModel):
 
 
 def explain(cls: type[BaseModel], error: ValidationError, where: str) -> str:
-    """One line for the first problem of a validation: the key, the value, and what would be right."""
+    """A one-line message on the first problem of a validation: the key, the value, and the allowed values."""
     problem = error.errors(include_url=False)[0]
     # pydantic names the branches of a union in the path of a key: constrained-int, tuple[…], function-…
     key = ".".join(str(part) for part in problem["loc"] if re.fullmatch(r"\w+", str(part)))
@@ -83,20 +83,22 @@ def read_json(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing or is not JSON.
     """
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON ({error}); give the folder that holds it.") from None
-    return found
+        raise ConfigError(
+            f"{path}: cannot be read as JSON ({error}); check the path, or restore the file from a copy."
+        ) from None
+    return content
 
 
 def override(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
-    """A copy of `values` with every `dotted.key=value` set; the value is read as TOML, else taken as text.
+    """A copy of `values` with every setting `dotted.key=value` applied; a value that is not TOML is taken as text.
 
     >>> override({"training": {"epochs": 4}}, ["training.epochs=8", "method.name=mmd"])
     {'training': {'epochs': 8}, 'method': {'name': 'mmd'}}
 
     Raises:
-        ConfigError: a setting has no `=`, or goes through a value that is no table.
+        ConfigError: a setting has no `=`, or a part of its key is a value and not a table.
     """
     result = copy.deepcopy(dict(values))
     for setting in settings:
@@ -120,18 +122,18 @@ def _value(text: str) -> Any:
         return text
 
 
-def difference(theirs: Mapping[str, Any], mine: Mapping[str, Any], prefix: str = "") -> str | None:
-    """The first option that differs between two resolved configurations, with both values; None when they are equal.
+def difference(stored: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> str | None:
+    """The first option that differs between two resolved configurations, with both values; None if they are equal.
 
     >>> difference({"training": {"epochs": 4}}, {"training": {"epochs": 8}})
     'training.epochs (4, now 8)'
     """
-    for key in sorted({*theirs, *mine}):
-        one, other = theirs.get(key), mine.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            deeper = difference(one, other, f"{prefix}{key}.")
-            if deeper is not None:
-                return deeper
-        elif one != other:
-            return f"{prefix}{key} ({one!r}, now {other!r})"
+    for key in sorted({*stored, *given}):
+        before, now = stored.get(key), given.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            nested = difference(before, now, f"{prefix}{key}.")
+            if nested is not None:
+                return nested
+        elif before != now:
+            return f"{prefix}{key} ({before!r}, now {now!r})"
     return None

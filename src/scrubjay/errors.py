@@ -1,21 +1,21 @@
-"""The one tree of errors. Each message names the value and the cure.
+"""All errors of the library. Each message names the offending value and says what to do.
 
 ::
 
-    ScrubjayError                 exit code 1: ours, or the machine's
+    ScrubjayError                 exit code 1: an error of the program or the machine
     ├── StorageError              the disk is full, a file cannot be written
     ├── CheckpointError           saved weights are damaged or do not fit
-    └── UserError                 exit code 2: the caller can mend it
+    └── UserError                 exit code 2: the caller can correct it
         ├── ConfigError           an option is unknown or out of range
-        ├── DataError             a folder, table, class or stream is not as needed
-        │   └── ImageError        a file is no image, or one we refuse to decode
-        ├── SpaceError            vectors of two embedding spaces were to be compared
-        └── CatalogueError        a catalogue is missing, empty, or busy
+        ├── DataError             a folder, table, class or stream is not as required
+        │   └── ImageError        a file is not an image, or is refused
+        ├── SpaceError            vectors of different embedding spaces cannot be compared
+        └── CatalogueError        a catalogue is missing, empty, or in use
 """
 
 
 class ScrubjayError(Exception):
-    """Root of the tree; `exit_code` is what the command line returns for it."""
+    """Base class of all errors; `exit_code` is the exit code of the command line."""
 
     exit_code = 1
 
@@ -25,11 +25,11 @@ class StorageError(ScrubjayError):
 
 
 class CheckpointError(ScrubjayError):
-    """Saved weights are damaged, incomplete, or of another network."""
+    """Saved weights are damaged, incomplete, or belong to another network."""
 
 
 class UserError(ScrubjayError):
-    """A mistake that the caller can mend."""
+    """A mistake that the caller can correct."""
 
     exit_code = 2
 
@@ -39,15 +39,15 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A folder, table, class or stream is not as needed."""
+    """A folder, table, class or stream is not as required."""
 
 
 class ImageError(DataError):
-    """A file is no image, is truncated, or is larger than the limit."""
+    """A file is not an image, is truncated, or is larger than the limit."""
 
 
 class SpaceError(UserError):
-    """Vectors of two embedding spaces were to be compared."""
+    """Vectors of different embedding spaces cannot be compared."""
 
 
 class CatalogueError(UserError):

@@ -1,8 +1,8 @@
-"""Roles and their implementations: the name in a config is the name of a file. There is no registry to edit.
+"""Implementations by name: the name in a config is the name of a file, so there is no registry to edit.
 
-A role is a package (`methods`, `data.sources`, `stores`, `losses.metric`); every module in it is one implementation,
-except those whose name begins with an underscore. A module holds exactly one public subclass of the base class that the
-package's `__init__` defines; a metric loss, which needs no state, is a function with the name of its module.
+A role is a package (`methods`, `data.sources`, `stores`, `bridges`, `losses.metric`); every public module in it is one
+implementation. A module defines exactly one public subclass of the base class of its role; a metric loss, which has no
+state, is a function with the name of its module.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scrubjay.errors import ConfigError
 
 
 def names(role: str) -> list[str]:
-    """Names of all implementations of a role, sorted, without importing them.
+    """Names of all implementations of a role, sorted; none is imported.
 
     >>> "folder" in names("data.sources")
     True
@@ -29,31 +29,38 @@ def names(role: str) -> list[str]:
 
 
 def summaries(role: str) -> dict[str, str]:
-    """First line of each implementation's module docstring, read without importing it."""
+    """First line of each implementation's module docstring, by name; none is imported."""
     return {name: text.partition("\n")[0] for name, text in documentation(role).items()}
 
 
 def documentation(role: str) -> dict[str, str]:
-    """Each implementation's module docstring, read without importing it."""
+    """Each implementation's module docstring, by name; none is imported."""
     package = importlib.resources.files("scrubjay").joinpath(*role.split("."))
-    found = {}
+    docstrings = {}
     for name in names(role):
         source = package.joinpath(f"{name}.py").read_text(encoding="utf-8")
-        found[name] = ast.get_docstring(ast.parse(source)) or ""
-    return found
+        docstrings[name] = ast.get_docstring(ast.parse(source)) or ""
+    return docstrings
 
 
 def load(role: str, name: str, base: type[Any]) -> type[Any]:
-    """The class in the file `name` of a role.
+    """Import the implementation `name` of a role and return its class.
+
+    Args:
+        role: name of the package below `scrubjay`.
+        name: name of the module.
+        base: base class of the role.
 
     Raises:
-        ConfigError: there is no such file; the known names are listed.
+        ConfigError: there is no implementation of this name; the known names are listed.
     """
     if name not in names(role):
-        what = role.rpartition(".")[2].removesuffix("s")
-        raise ConfigError(f"unknown {what} {name!r}.{closest(name, names(role))} Known: {', '.join(names(role))}.")
+        singular = role.rpartition(".")[2].removesuffix("s")
+        raise ConfigError(
+            f"unknown {singular} {name!r}.{closest(name, names(role))} Known: {', '.join(names(role))}."
+        )
     module = importlib.import_module(f"scrubjay.{role}.{name}")
-    (found,) = (
+    (implementation,) = (
         value
         for value in vars(module).values()
         if isinstance(value, type)
@@ -61,7 +68,7 @@ def load(role: str, name: str, base: type[Any]) -> type[Any]:
         and value.__module__ == module.__name__
         and not value.__name__.startswith("_")
     )
-    return found
+    return implementation
 
 
 def load_function(role: str, name: str) -> Callable[..., Any]:

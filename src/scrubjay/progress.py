@@ -1,4 +1,4 @@
-"""Live progress: the library says what it works through; only a caller that asks for it sees a bar."""
+"""Progress of long loops: the library reports it with `track`, and only a caller that opens `live` shows it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _shown: ContextVar[Progress | None] = ContextVar("_shown", default=None)
 
 @contextmanager
 def live(console: Console) -> Iterator[None]:
-    """Inside of the block, everything that is tracked shows on `console`; outside, tracking is silent."""
+    """Show the progress of every tracked loop on `console` inside the block; outside, tracking is silent."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -30,7 +30,7 @@ def live(console: Console) -> Iterator[None]:
 
 
 def track(items: Iterable[T], description: str, total: int, done: int = 0) -> Iterator[T]:
-    """The items, counted from `done` to `total` on the live display when there is one."""
+    """Yield the items, and count them from `done` to `total` on the live display, if there is one."""
     progress = _shown.get()
     if progress is None:
         yield from items

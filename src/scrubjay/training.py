@@ -1,7 +1,7 @@
-"""The only loop: batches, loss, backward, step, log; interrupted and resumed exactly.
+"""The training loop: batches, loss, backward, step, log. It can be interrupted and resumed exactly.
 
-What a batch holds is a function of (seed, session, epoch, position), never of what ran before, so that a run that is
-cut and goes on has the same weights, to the bit on a CPU, as one that was not.
+The contents of a batch are a function of (seed, session, epoch, position) and of nothing that ran before, so a run
+that is interrupted and resumed ends with the same weights (on a CPU to the bit) as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -34,52 +34,52 @@ from scrubjay.types import Sample, Session
 logger = logging.getLogger(__name__)
 
 
-SHOWN = 64
-"""Images in a batch of the pass that `Method.end` may make."""
+END_BATCH = 64
+"""Batch size of the pass over a session's images in `Method.end`."""
 
 
 class TrainingOptions(Config):
-    """How a session is learned."""
+    """How a session is trained."""
 
     epochs: int = Field(10, ge=0)
-    """Passes over the images of the initial session."""
+    """Epochs of the initial session."""
     increment_epochs: int | None = Field(None, ge=0)
-    """Passes over the images of every later session; none: as many as in the initial one."""
+    """Epochs of every later session; by default as many as the initial session has."""
     classes_per_batch: int = Field(16, ge=2)
-    """P: classes in a batch."""
+    """P: number of classes in a batch."""
     images_per_class: int = Field(5, ge=1, validation_alias=AliasChoices("images_per_class", "pictures_per_class"))
-    """K: images of each."""
+    """K: number of images of each class in a batch."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
-    """Update rule; sgd has momentum 0.9."""
+    """Optimizer; sgd uses momentum 0.9."""
     lr: float = Field(3e-4, gt=0)
     """Learning rate of the backbone."""
     head_lr: float = Field(1e-3, gt=0)
-    """Learning rate of projection, head and the method's own parts."""
+    """Learning rate of the projection, the head and the method's own modules."""
     increment_lr: float = Field(0.3, gt=0)
-    """Factor on both rates in every later session."""
+    """Factor on both learning rates in every session after the initial one."""
     weight_decay: float = Field(5e-4, ge=0)
-    """Weight decay."""
+    """Weight decay of all trained parameters."""
     warmup: int = Field(0, ge=0)
-    """Steps in which the rates rise linearly to their full value."""
+    """Number of steps in which the learning rates rise linearly to their full value."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """Whether the rates fall to zero over a session."""
+    """Learning rate schedule of a session after the warm-up: constant, or a half cosine to zero."""
     freeze_batchnorm: Literal["never", "after_first", "always"] = "after_first"
-    """When BatchNorm keeps its statistics and parameters."""
+    """Sessions in which the statistics and parameters of BatchNorm layers are frozen."""
     precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision."""
+    """Mixed precision; with "no" everything is float32."""
     device: Literal["auto", "cpu"] = "auto"
-    """The accelerator where there is one, or the CPU."""
+    """Device to train on: an accelerator if there is one, or always the CPU."""
     checkpoint_every: int = Field(200, ge=1)
-    """Steps between two checkpoints inside of a session."""
+    """Steps between two checkpoints within a session."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What learning a session left besides the weights.
+    """Result of learning a session, besides the weights.
 
     Attributes:
-        curves: every term of the objective and every one of the method's figures by name, a value a step.
-        images: images shown, with repeats, by this process.
+        curves: by name, each term of the objective and each of the method's figures: one value per step.
+        images: number of images trained on by this process, counting repeats.
         failures: images that could not be decoded: path and reason.
     """
 
@@ -97,47 +97,49 @@ def learn(
     checkpoint: Path | None = None,
     key: str = "",
 ) -> Learned:
-    """Learn one session: `method.begin`, the steps, `method.end`.
+    """Learn one session: `method.begin`, the training steps, `method.end`.
 
     Args:
-        method: holds the network as the previous session left it.
-        session: what is new.
-        loader: what to learn from: of `session.train`, or of all sessions for a method that needs old images.
-        options: how.
-        seed: of everything random.
-        checkpoint: file to save to now and then and on Ctrl-C, and to go on from when it is there.
-        key: names the work; a checkpoint of other work is refused.
+        method: the method with the network of the previous session.
+        session: the new classes and their images.
+        loader: loader of the training images: those of `session.train`, or of all sessions for a method that needs
+            old images.
+        options: how to train.
+        seed: seed of everything random.
+        checkpoint: file in which the state is saved regularly and on Ctrl-C; if it exists, training resumes from it.
+        key: identifies this work; a checkpoint with another key is refused.
 
     Raises:
-        UserError: the checkpoint is of other work.
-        CheckpointError: the checkpoint is damaged, or of another network.
+        UserError: the checkpoint belongs to other work.
+        CheckpointError: the checkpoint is damaged, or belongs to another network.
+        DataError: no image of some class can be decoded.
         ScrubjayError: the loss is not finite.
-        KeyboardInterrupt: after the state was saved.
+        KeyboardInterrupt: on Ctrl-C, after the state was saved.
     """
     torch.manual_seed(_derived(seed, session.index))
     frozen = options.freeze_batchnorm == "always" or (options.freeze_batchnorm == "after_first" and session.index > 0)
     method.network.freeze_batchnorm(frozen)
     method.begin(session)
-    samples, failures = readable(loader)  # so that a plan of batches is never short of an image
+    samples, failures = readable(loader)  # so that every image in the plan of batches can be decoded
     _check_classes(loader, samples)
     curves: dict[str, list[float]] = {}
     images = 0
     if any(parameter.requires_grad for parameter in method.parameters()):
-        whole = loader.of(samples, train=True)
-        fit = _Fit(method, whole, options, _derived(seed, session.index), key, session)
+        decodable = loader.of(samples, train=True)
+        fit = _Fit(method, decodable, options, _derived(seed, session.index), key, session)
         curves, images = fit.run(checkpoint)
     _end(method, session, loader.of(samples, train=False))
     return Learned(curves, images, failures)
 
 
 def adopt(method: Method, session: Session, loader: ImageLoader, seed: int) -> None:
-    """Take a session that was learned elsewhere for one's own: `method.begin` and `method.end`, and no step.
+    """Take over a session that was trained elsewhere: `method.begin` and `method.end` without training steps.
 
     Args:
-        method: holds the network as it was after the session.
-        session: what was learned.
-        loader: what it was learned from.
-        seed: of everything random.
+        method: the method with the network as it is after the session.
+        session: the session that was learned.
+        loader: loader of the images that it was learned from.
+        seed: seed of everything random.
     """
     torch.manual_seed(_derived(seed, session.index))
     method.begin(session)
@@ -145,16 +147,19 @@ def adopt(method: Method, session: Session, loader: ImageLoader, seed: int) -> N
     _end(method, session, loader.of(samples, train=False))
 
 
-def _end(method: Method, session: Session, shown: ImageLoader) -> None:
+def _end(method: Method, session: Session, loader: ImageLoader) -> None:
     device = next(method.parameters()).device
     method.eval()
-    method.end(session, lambda: (batch.to(device) for batch in in_order(shown, SHOWN)))
+    method.end(session, lambda: (batch.to(device) for batch in in_order(loader, END_BATCH)))
 
 
 def rate(step: int, steps: int, options: TrainingOptions) -> float:
-    """Factor on the learning rates at a step, counted from 0.
+    """Factor on the learning rates at a step: linear warm-up, then constant or a half cosine from 1 to 0.
 
-    Linear warm-up, then constant or a half cosine from 1 to 0.
+    Args:
+        step: number of the step, from 0.
+        steps: number of steps of the session.
+        options: the schedule.
     """
     if step < options.warmup:
         return (step + 1) / options.warmup
@@ -164,7 +169,7 @@ def rate(step: int, steps: int, options: TrainingOptions) -> float:
 
 
 class _Fit:
-    """One session's steps, with all the state that a checkpoint holds."""
+    """The training steps of one session, with all the state that a checkpoint saves."""
 
     def __init__(
         self, method: Method, loader: ImageLoader, options: TrainingOptions, seed: int, key: str, session: Session
@@ -175,7 +180,7 @@ class _Fit:
         later = session.index > 0 and options.increment_epochs is not None
         epochs = options.increment_epochs if later else options.epochs
         self.plan = [batch for epoch in range(epochs or 0) for batch in sampler.epoch(epoch)]
-        # Accelerate keeps one state a process; two runs in it may ask for two precisions.
+        # Accelerate keeps one global state per process, but two runs in a process may differ in precision.
         AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(mixed_precision=options.precision, cpu=options.device == "cpu")
         self.model, self.optimizer = self.accelerator.prepare(method, _optimizer(method, options))
@@ -189,9 +194,9 @@ class _Fit:
             self._load(checkpoint)
         start, images = self.step, 0
         self.model.train()
-        todo = batches(self.loader, self.plan[start:])
+        remaining = batches(self.loader, self.plan[start:])
         with _noticing_interrupts() as interrupted:
-            for batch in track(todo, f"learn session {self.session.index + 1}", len(self.plan), start):
+            for batch in track(remaining, f"learn session {self.session.index + 1}", len(self.plan), start):
                 for group, full in zip(self.optimizer.param_groups, self.rates, strict=True):
                     group["lr"] = full * rate(self.step, len(self.plan), self.options)
                 self.method.progress = self.step / len(self.plan)
@@ -210,10 +215,10 @@ class _Fit:
         return self.curves, images
 
     def _log(self, values: dict[str, float]) -> None:
-        wrong = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
-        if wrong:
+        not_finite = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+        if not_finite:
             raise ScrubjayError(
-                f"session {self.session.index + 1}, step {self.step}: {', '.join(wrong)} is not finite: "
+                f"session {self.session.index + 1}, step {self.step}: {', '.join(not_finite)} is not finite: "
                 f"lower training.lr ({self.options.lr}) or the weight of that term."
             )
         for name, value in values.items():
@@ -228,11 +233,11 @@ class _Fit:
         logger.info("saved session %d at step %d of %d", self.session.index + 1, self.step, len(self.plan))
 
     def _load(self, path: Path) -> None:
-        tensors, info = load_tensors(path, "delete it, and the session starts again")
+        tensors, info = load_tensors(path, "delete it to start the session from its beginning")
         if info.get("key") != self.key:
             raise UserError(
-                f"{path}: holds interrupted work on other data or with other options: give those again to finish it, "
-                "or delete the file to drop it."
+                f"{path}: holds interrupted work on other data or with other options: run it with those to finish it, "
+                "or delete the file to discard it."
             )
         load_into(self.method, _under("method.", tensors), path)
         state: dict[int, dict[str, Any]] = {}
@@ -260,16 +265,18 @@ def _optimizer(method: Method, options: TrainingOptions) -> torch.optim.Optimize
     return rule(filled, weight_decay=options.weight_decay)
 
 
-def _check_classes(loader: ImageLoader, good: Sequence[Sample]) -> None:
-    lost = {sample.label for sample in loader.samples} - {sample.label for sample in good}
+def _check_classes(loader: ImageLoader, decodable: Sequence[Sample]) -> None:
+    lost = {sample.label for sample in loader.samples} - {sample.label for sample in decodable}
     if lost:
         example = next(sample.path for sample in loader.samples if sample.label in lost)
-        raise DataError(f"no image of the class of {example} can be decoded; mend the images or leave it out.")
+        raise DataError(
+            f"no image of the class of {example} can be decoded; replace the images, or leave the class out."
+        )
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside of the block torch's CPU generator starts from `seed`; afterwards it is where it was."""
+    """Seed torch's CPU generator inside the block; afterwards its earlier state is restored."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -281,7 +288,7 @@ def _derived(seed: int, index: int) -> int:
 
 @contextmanager
 def _noticing_interrupts() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event instead of stopping a step half way; a second one stops at once."""
+    """Inside the block Ctrl-C sets the event, so that the current step is finished; a second Ctrl-C interrupts it."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

@@ -1,4 +1,4 @@
-"""Frozen values that cross floors. Importing this module does not import torch."""
+"""Immutable values that packages exchange. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image on disk and what it shows.
+    """One labelled image on disk.
 
     Attributes:
         path: the image file.
         label: index into the `classes` of the dataset or stream that holds the sample.
-        split: "train" images are learned from; "test" images are only ever evaluated on.
+        split: "train" images are trained on; no network is ever trained on "test" images. In an experiment test images
+            are only evaluated on. In a catalogue they also choose the bridge between two generations and, as probe
+            images, fit the calibrations and then measure the promotion gate, so its figures are not those of images
+            that no choice has depended on.
         box: crop in pixels after EXIF rotation: left, top, right, bottom; None for the whole image.
-        query: may be a query when the test images are searched among themselves.
-        gallery: may be in the gallery when the test images are searched among themselves.
+        query: whether it may be a query when the test images are searched among themselves.
+        gallery: whether it may be in the gallery when the test images are searched among themselves.
     """
 
     path: Path
@@ -36,7 +39,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What a source delivers: names of classes in label order, and samples that point into them."""
+    """The content of a source: class names in label order, and samples whose labels are indices into them."""
 
     name: str
     root: Path
@@ -46,17 +49,17 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One batch of new classes to learn.
+    """A batch of new classes to learn.
 
     Labels follow the order of learning: the classes of session t have the labels
-    `first_label … first_label + len(classes) − 1`, which are the rows of the head.
+    `first_label … first_label + len(classes) − 1`, which are also their rows in the head.
 
     Attributes:
-        index: 0 for the initial session.
-        classes: names of the classes that are new in this session.
-        first_label: label of the first of them; also the number of classes learned before.
-        train: images to learn from, of the new classes only.
-        test: images to evaluate on, of the new classes only.
+        index: number of the session; 0 for the initial one.
+        classes: names of the new classes.
+        first_label: label of the first new class; also the number of classes learned before.
+        train: training images of the new classes.
+        test: test images of the new classes.
     """
 
     index: int
@@ -73,12 +76,13 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images as the network takes them.
+    """A batch of images, as the network takes them.
 
     Attributes:
-        images: uint8 (B, 3, H, W), RGB, not normalised: the embedder normalises.
+        images: uint8 (B, 3, H, W), RGB, not normalised (the embedder normalises); or the activations of the embedder's
+            frozen part, float32 (B, C, h, w).
         labels: int64 (B,).
-        indices: int64 (B,), the positions of the images in the list of samples that was loaded.
+        indices: int64 (B,), positions of the images in the list of samples that was loaded.
         failures: images of this batch that could not be decoded: path and reason.
     """
 
@@ -99,13 +103,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Vectors of one embedding space, with the labels of what they show.
+    """Vectors of one embedding space with their labels.
 
     Attributes:
         vectors: float32 (N, d), unit rows.
         labels: int64 (N,).
-        fingerprint: of the space; vectors of two fingerprints must not be compared.
-        indices: int64 (N,), positions in the list of samples that was embedded (undecodable images are missing).
+        fingerprint: fingerprint of the space; vectors with different fingerprints must not be compared.
+        indices: int64 (N,), positions in the list of samples that was embedded; undecodable images are missing.
         failures: images that could not be decoded: path and reason.
     """
 
@@ -117,7 +121,7 @@ class Embeddings:
 
 
 class Losses(dict[str, "Tensor"]):
-    """The terms of an objective by name, already weighted: what a loop sums, differentiates and logs."""
+    """The weighted terms of an objective by name; the training loop logs them and differentiates their sum."""
 
     @property
     def total(self) -> Tensor:
@@ -128,16 +132,16 @@ class Losses(dict[str, "Tensor"]):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search.
+    """One result of a search.
 
     Attributes:
-        id: of the item in the gallery.
-        uri: where its image is, or was.
+        id: id of the item in the gallery.
+        uri: location of its image when it was added.
         label: name of its class, or None.
         score: cosine similarity to the query, −1 … 1, in the space of `generation`.
-        generation: the generation whose vectors were compared.
-        metadata: what was stored with the item.
-        match: calibrated probability that item and query are of one class; None where nothing was calibrated.
+        generation: name of the generation whose vectors were compared.
+        metadata: metadata of the item.
+        match: calibrated probability that item and query belong to the same class; None without a calibration.
     """
 
     id: str

@@ -137,7 +137,7 @@ def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(typer.Exit) as stopped, working(again):
             raise KeyboardInterrupt
         assert stopped.value.exit_code == 130
-        assert capsys.readouterr().err == f"interrupted: what is done is saved; give {again} again to go on.\n"
+        assert capsys.readouterr().err == f"interrupted: finished work is saved; run {again} again to continue.\n"
 
 
 def test_what_the_system_refuses_is_one_line(call: Call, shop: Path, tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_ctrl_c_and_the_same_command_again(shop: Path, tmp_path: Path, call: Cal
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=GUARD)
     assert process.returncode == 130, err
-    assert "give the same command again" in err
+    assert "run the same command again" in err
     assert "Traceback" not in err
     assert "interrupted" in call("status", "shop")[1]
     assert call("learn", "shop", "summer")[0] == 0

@@ -224,7 +224,7 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path, content: bytes, rea
     assert "\n" not in message
 
 
-def test_random_damage_is_an_image_error_or_a_image(tmp_path: Path) -> None:
+def test_random_damage_gives_an_image_error_or_an_image(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     outcomes, suffixes = set(), ("png", "gif", "tif", "webp", "bmp", "jpg")
     for suffix in suffixes:

@@ -81,7 +81,7 @@ def test_test_share_follows_from_the_path_alone(tmp_path: Path) -> None:
     assert [s for p, s in one.items() if p.startswith("a/")] != [s for p, s in one.items() if p.startswith("b/")]
 
 
-def test_a_class_keeps_a_image_to_learn_from(tmp_path: Path) -> None:
+def test_a_class_keeps_an_image_to_learn_from(tmp_path: Path) -> None:
     for name in "abcdef":
         image(tmp_path / name / "1.jpg")
         image(tmp_path / name / "2.jpg")

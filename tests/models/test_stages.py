@@ -98,7 +98,7 @@ def test_a_stage_that_is_frozen_in_part_is_trained() -> None:
 def test_a_wholly_frozen_backbone_is_refused() -> None:
     net = network(frozen="layer4")
     with pytest.raises(
-        ConfigError, match=r"network.frozen = 'layer4' freezes all stages of 'test_resnet'.*freeze less"
+        ConfigError, match=r"network.frozen = 'layer4' freezes all stages of 'test_resnet'.*freeze fewer"
     ):
         trained_stages(net.embedder)
 
@@ -125,7 +125,7 @@ def test_a_stage_that_delivers_no_map_is_named() -> None:
     net = network()
     net.embedder.backbone.layer4.register_forward_hook(lambda *args: (args[-1], args[-1]))
     with (
-        pytest.raises(ConfigError, match="stage 'layer4' delivers no map"),
+        pytest.raises(ConfigError, match="the output of stage 'layer4' has none of the shapes"),
         watching(net.embedder, ("layer4",)),
     ):
         net(torch.rand(2, 3, 32, 32))

@@ -1,4 +1,4 @@
-"""What a terminal shows: plain lines, warnings, live progress, and the one line of a mistake."""
+"""Output to the terminal: plain lines, warnings, live progress, and one-line error messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ errors = Console(stderr=True)
 
 
 def fail(problem: str, code: int) -> NoReturn:
-    """One line, and the end."""
+    """Print the problem as one line on stderr, and exit with `code`."""
     errors.print(
         f"scrubjay: {' '.join(problem.splitlines())}", style="red", markup=False, highlight=False, soft_wrap=True
     )
@@ -23,30 +23,30 @@ def fail(problem: str, code: int) -> NoReturn:
 
 
 @contextmanager
-def working(again: str = "the same command") -> Iterator[None]:
-    """Live progress; Ctrl-C says what to give to go on."""
+def working(resume_with: str = "the same command") -> Iterator[None]:
+    """Show live progress inside the block; on Ctrl-C say how to resume, and exit with code 130."""
     from scrubjay import progress
 
     try:
         with progress.live(errors) if errors.is_terminal else nullcontext():
             yield
     except KeyboardInterrupt:
-        warn(f"interrupted: what is done is saved; give {again} again to go on.")
+        warn(f"interrupted: finished work is saved; run {resume_with} again to continue.")
         raise typer.Exit(130) from None
 
 
 def say(text: str) -> None:
-    """Plain text, never wrapped in the middle of a path."""
+    """Print plain text, without wrapping, so that paths stay in one piece."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
-    """A line on stderr."""
+    """Print a line on stderr, in yellow on a terminal."""
     errors.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def report_failures(failures: Any) -> None:
-    """Name images that were left out."""
+    """Print path and reason of up to ten images that were left out, and the number of the others."""
     for path, reason in list(failures)[:10]:
         warn(f"left out {path}: {reason}")
     if len(failures) > 10:

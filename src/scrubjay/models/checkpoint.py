@@ -1,4 +1,4 @@
-"""Weights on disk: one safetensors file with its description as JSON in the header. Never pickle."""
+"""Weights on disk: a safetensors file with a JSON description in its header. Pickle is never used."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ from scrubjay.io.atomic import write_file
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """Write named tensors and a JSON-able description, whole or not at all."""
+    """Write named tensors and a JSON-serialisable description, atomically.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written.
+    """
     plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     write_file(path, save(plain, metadata={"info": json.dumps(dict(info))}))
 
 
 def load_tensors(path: Path, cure: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The named tensors and the description of a file.
+    """The named tensors and the description in a file.
 
     Args:
         path: the file.
-        cure: what the user can do when it is damaged, for the message.
+        cure: what the user can do if the file is damaged, for the message.
 
     Raises:
-        CheckpointError: the file is missing, cut short or damaged.
+        CheckpointError: the file is missing, truncated or damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -40,10 +44,10 @@ def load_tensors(path: Path, cure: str) -> tuple[dict[str, Tensor], dict[str, An
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Give a module the tensors that were read from `path`.
+    """Load tensors that were read from `path` into a module.
 
     Raises:
-        CheckpointError: names or shapes are of another network.
+        CheckpointError: names or shapes of the tensors do not fit the module.
     """
     try:
         module.load_state_dict(tensors)

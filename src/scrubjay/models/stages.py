@@ -1,4 +1,4 @@
-"""Maps of a backbone's stages, taken down in the pass that embeds."""
+"""Feature maps at the ends of a backbone's stages, recorded during the forward pass."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from scrubjay.models.embedder import Embedder
 
 
 def trained_stages(embedder: Embedder) -> tuple[str, ...]:
-    """Names of the modules of the backbone that end a stage, in order; those of a frozen first part are left out.
+    """Names of the backbone's modules at the ends of its stages, in order, without the stages of the frozen part.
 
     Raises:
-        ConfigError: timm names no stages of this backbone, or all of them are frozen.
+        ConfigError: timm lists no stages of this backbone, or all of them are frozen.
     """
     backbone, name = embedder.backbone, embedder.kind.split(" ")[0]
     modules = dict(backbone.named_modules())
@@ -25,28 +25,29 @@ def trained_stages(embedder: Embedder) -> tuple[str, ...]:
     stages = [entry["module"] for entry in listed if entry.get("module") in modules]
     if not stages:
         raise ConfigError(
-            f"backbone {name!r} does not say which modules end its stages (timm's feature_info), so that no maps can "
-            f"be compared: take one that does, such as {backbones.DEFAULT}, or a method on embeddings, such as l2."
+            f"backbone {name!r} does not say which modules end its stages (timm's feature_info), so no feature maps "
+            f"can be compared: use one that does, such as {backbones.DEFAULT}, or a method on embeddings, such as l2."
         )
     frozen = set() if embedder.stem is None else {id(layer) for layer in embedder.stem.layers}
     trained = tuple(dict.fromkeys(stage for stage in stages if id(modules[stage]) not in frozen))
     if not trained:
         last = "" if embedder.stem is None else embedder.stem.last
         raise ConfigError(
-            f"network.frozen = {last!r} freezes all stages of {name!r} ({', '.join(stages)}), so that their maps never "
-            "change: freeze less, or take a method on embeddings, such as l2."
+            f"network.frozen = {last!r} freezes all stages of {name!r} ({', '.join(stages)}), so their feature maps "
+            "never change: freeze fewer modules, or use a method on embeddings, such as l2."
         )
     return trained
 
 
 @contextmanager
 def watching(embedder: Embedder, stages: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Takes down the maps (B, C, H, W) of these stages in a forward pass inside of the block.
+    """Record the feature maps (B, C, H, W) of these stages in the forward pass inside the block.
 
-    The tokens of a transformer are a map of N × 1 positions; class tokens and the like are left out, as in pooling.
+    The tokens of a transformer are a map of N × 1 positions; prefix tokens such as the class token are left out, as in
+    pooling.
 
     Raises:
-        ConfigError: a stage was not run, or delivered no map.
+        ConfigError: a stage was not run, or its output is not a feature map.
     """
     maps: dict[str, Tensor] = {}
 
@@ -65,7 +66,7 @@ def watching(embedder: Embedder, stages: Sequence[str]) -> Iterator[dict[str, Te
     missing = [stage for stage in stages if stage not in maps]
     if missing:
         raise ConfigError(
-            f"backbone {embedder.kind.split(' ')[0]!r} does not run its stage {missing[0]!r}; take another."
+            f"backbone {embedder.kind.split(' ')[0]!r} does not run its stage {missing[0]!r}; use another backbone."
         )
 
 
@@ -77,6 +78,6 @@ def _as_map(output: object, embedder: Embedder, stage: str) -> Tensor:
         last = str(getattr(embedder.backbone, "output_fmt", "NCHW")).endswith("NHWC")
         return output.permute(0, 3, 1, 2) if last else output
     raise ConfigError(
-        f"backbone {embedder.kind.split(' ')[0]!r}: stage {stage!r} delivers no map of one of the shapes (B, C, H, W), "
-        f"(B, H, W, C) and (B, N, C): take another backbone, such as {backbones.DEFAULT}."
+        f"backbone {embedder.kind.split(' ')[0]!r}: the output of stage {stage!r} has none of the shapes (B, C, H, W), "
+        f"(B, H, W, C) and (B, N, C): use another backbone, such as {backbones.DEFAULT}."
     )
