@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossed import Crossed, ImageLoader, crossed
-from scrubjay.bridges import Bridge, Choice, Judged, choose, compose, fit
+from scrubjay.bridges import Bridge, Choice, PairedEmbeddings, choose, compose, fit
 from scrubjay.config import read_json
 from scrubjay.evaluation.retrieval import evaluate_query_gallery
 from scrubjay.experiments import run as experiment
@@ -45,9 +45,11 @@ Score = tuple[float, float]
 """recall@1 and mAP@R."""
 
 
-def seen(loader: ImageLoader, source: NDArray[np.float32], target: NDArray[np.float32], rows: NDArray) -> Judged:
+def seen(
+    loader: ImageLoader, source: NDArray[np.float32], target: NDArray[np.float32], rows: NDArray
+) -> PairedEmbeddings:
     """Some images as two networks see them."""
-    return Judged(source[rows], target[rows], loader.labels[rows])
+    return PairedEmbeddings(source[rows], target[rows], loader.labels[rows])
 
 
 def chosen(run: Crossed, session: int, items: int) -> Choice:

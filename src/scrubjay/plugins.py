@@ -56,9 +56,7 @@ def load(role: str, name: str, base: type[Any]) -> type[Any]:
     """
     if name not in names(role):
         singular = role.rpartition(".")[2].removesuffix("s")
-        raise ConfigError(
-            f"unknown {singular} {name!r}.{closest(name, names(role))} Known: {', '.join(names(role))}."
-        )
+        raise ConfigError(f"unknown {singular} {name!r}.{closest(name, names(role))} Known: {', '.join(names(role))}.")
     module = importlib.import_module(f"scrubjay.{role}.{name}")
     (implementation,) = (
         value

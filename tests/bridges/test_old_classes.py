@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from scrubjay.bridges import Bridge, Judged, choose
-from scrubjay.bridges._paired import found, reciprocal_ranks
+from scrubjay.bridges import Bridge, PairedEmbeddings, choose
+from scrubjay.bridges._paired import reciprocal_ranks, retrieval_scores
 from tiny import retrieval_by_loops
 
 DIM = 12
@@ -25,17 +25,17 @@ class World:
         self.rng, self.means = rng, rng.standard_normal((40, dim))
         self.A = np.eye(dim) + change * rng.standard_normal((dim, dim)) / dim**0.5
 
-    def seen(self, classes: range, each: int) -> Judged:
+    def seen(self, classes: range, each: int) -> PairedEmbeddings:
         labels = np.repeat(np.array(classes, dtype=np.int64), each)
         target = unit(self.means[labels] + 0.5 * self.rng.standard_normal((len(labels), self.means.shape[1])))
-        return Judged(unit(target @ self.A.T), target, labels)
+        return PairedEmbeddings(unit(target @ self.A.T), target, labels)
 
-    def nothing(self) -> Judged:
+    def nothing(self) -> PairedEmbeddings:
         return self.seen(range(0), 0)
 
 
-def map_at_r(bridge: Bridge, asked: Judged, gallery: Judged) -> float:
-    return found(bridge(asked.source), asked, gallery)["map_at_r"]
+def map_at_r(bridge: Bridge, asked: PairedEmbeddings, gallery: PairedEmbeddings) -> float:
+    return retrieval_scores(bridge(asked.source), asked, gallery)["map_at_r"]
 
 
 IDENTITY = Bridge("identity")
@@ -47,7 +47,7 @@ def test_figures_by_loops() -> None:
     carried = unit(world.rng.standard_normal((20, DIM)))
     queries = [(carried[i], int(judged.labels[i]), i) for i in range(20)]
     items = [(judged.target[i], int(judged.labels[i]), i) for i in range(20)]
-    figures, loops = found(carried, judged), retrieval_by_loops(queries, items)
+    figures, loops = retrieval_scores(carried, judged), retrieval_by_loops(queries, items)
     assert figures["map_at_r"] == pytest.approx(loops["map_at_r"])
     assert figures["recall@1"] == pytest.approx(loops["recall@1"])
     assert figures["cosine"] == pytest.approx(float(np.mean([carried[i] @ judged.target[i] for i in range(20)])))
@@ -72,7 +72,7 @@ def test_a_change_of_the_new_classes_alone_is_not_put_on_the_old_ones() -> None:
     new = world.seen(range(20, 30), 10)
     target = unit(new.target + 2 * world.rng.standard_normal((10, DIM)).repeat(10, axis=0))
     asked, gallery = world.seen(range(20), 5), world.seen(range(20), 10)
-    bridge = choose(Judged(new.source, target, new.labels), world.nothing()).bridge
+    bridge = choose(PairedEmbeddings(new.source, target, new.labels), world.nothing()).bridge
     assert map_at_r(bridge, asked, gallery) > map_at_r(IDENTITY, asked, gallery) - 0.02
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import tiny
-from scrubjay.bridges import Bridge, Choice, Judged, choose, fit
+from scrubjay.bridges import Bridge, Choice, PairedEmbeddings, choose, fit
 from scrubjay.errors import DataError
 
 D = 8
@@ -24,25 +24,25 @@ def unit(vectors: NDArray[np.floating]) -> Vectors:
 
 def world(
     W: NDArray[np.floating], *, classes: int = 6, each: int = 6, noise: float = 0.05, seed: int = 0, first: int = 0
-) -> Judged:
+) -> PairedEmbeddings:
     """Images of the classes from `first` on by two networks; the second sees what W makes of what the first sees."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(first, first + classes), each)
     centres = np.random.default_rng(99).standard_normal((100, D))
     source = unit(centres[labels] + 0.4 * rng.standard_normal((len(labels), D)))
     target = unit(source @ W.T + noise * rng.standard_normal((len(labels), W.shape[0])))
-    return Judged(source, target, labels.astype(np.int64))
+    return PairedEmbeddings(source, target, labels.astype(np.int64))
 
 
 def rotation(seed: int = 3) -> NDArray[np.float64]:
     return np.linalg.qr(np.random.default_rng(seed).standard_normal((D, D)))[0]
 
 
-def none_of(images: Judged) -> Judged:
+def none_of(images: PairedEmbeddings) -> PairedEmbeddings:
     return images.where(np.zeros(len(images.labels), dtype=bool))
 
 
-def map_at_r(carried: Vectors, asked: Judged, gallery: Judged) -> float:
+def map_at_r(carried: Vectors, asked: PairedEmbeddings, gallery: PairedEmbeddings) -> float:
     found = [
         (vector, int(label), row)
         for row, (vector, label) in enumerate(zip(gallery.target, gallery.labels, strict=True))
@@ -51,7 +51,7 @@ def map_at_r(carried: Vectors, asked: Judged, gallery: Judged) -> float:
     return tiny.retrieval_by_loops(queries, found)["map_at_r"]
 
 
-def cosine(bridge: Bridge, images: Judged) -> float:
+def cosine(bridge: Bridge, images: PairedEmbeddings) -> float:
     return float((bridge(images.source).astype(np.float64) * images.target).sum(1).mean())
 
 
@@ -71,7 +71,7 @@ def test_what_wrecks_old_classes_is_not_chosen() -> None:
     """Two new classes change places; a map that does that to all images of their plane harms the others."""
     old = world(np.eye(D), noise=0.02, seed=5, first=20)
     swapped = world(np.eye(D), classes=2, noise=0.02)
-    new = Judged(swapped.source, np.concatenate([swapped.target[6:], swapped.target[:6]]), swapped.labels)
+    new = PairedEmbeddings(swapped.source, np.concatenate([swapped.target[6:], swapped.target[:6]]), swapped.labels)
     assert cosine(fit("ridge", new.source, new.target), old) < 0.9
     assert choose(new, none_of(new), sample=old).bridge.kind == "identity"
 

@@ -12,7 +12,7 @@ import pytest
 
 import tiny
 from scrubjay import bridges as maps
-from scrubjay.bridges import Judged, choose
+from scrubjay.bridges import PairedEmbeddings, choose
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.stream import data_hash
 from scrubjay.errors import CheckpointError, ConfigError, UserError
@@ -141,7 +141,7 @@ def test_a_bridge_leads_from_every_generation_to_its_parent(finished: Path, phot
         view = embed(lineage.network(lineage.get(f"g{t - 1}")).embedder, stream.sessions[t].train, IMAGES)
         measured = Measured.load(finished / "measured" / f"g{t}.safetensors")
         own = measured.gallery.labels >= stream.sessions[t].first_label
-        pairs = Judged(measured.gallery.vectors[own], view.vectors, view.labels)
+        pairs = PairedEmbeddings(measured.gallery.vectors[own], view.vectors, view.labels)
         choice = choose(pairs, pairs.where(np.zeros(len(pairs.labels), dtype=bool)))
         assert result["bridges"][t]["kind"] == choice.bridge.kind
         stored = maps.load(finished / "measured" / f"g{t}.bridge.safetensors")["to_parent"]

@@ -1,4 +1,4 @@
-"""Bridges on disk, and those that a method has learned."""
+"""Bridges on disk, and the bridge that a method learned with the network."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from scrubjay.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CURE = "take it from a copy of the catalogue, or learn the generation again"
+_CURE = "restore it from a copy of the catalogue, or learn the generation again"
 _LEARNED = ("weight", "bias", "hidden.weight", "hidden.bias", "out.weight", "out.bias")
 
 
 def save(path: Path, bridges: Mapping[str, Bridge]) -> None:
-    """Write bridges by name, whole or not at all.
+    """Write bridges by name to one file, atomically.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written.
@@ -49,20 +49,20 @@ def load(path: Path) -> dict[str, Bridge]:
     for key, value in tensors.items():
         name, _, rest = key.partition("/")
         if name not in parts:
-            raise CheckpointError(f"{path}: tensor {key!r} is of no bridge that its header lists: {_CURE}.")
+            raise CheckpointError(f"{path}: tensor {key!r} belongs to no bridge listed in the file's header: {_CURE}.")
         parts[name][rest] = value.numpy()
     return {name: Bridge(kind, parts[name]) for name, kind in kinds.items()}
 
 
 def learned(tensors: Mapping[str, Tensor]) -> Bridge | None:
-    """The map from the new space to the old one that method `projection` has learned with the network.
+    """The map from the new space to the old one that the method `projection` learned with the network.
 
     Args:
-        tensors: of the method's state; those named `bridge.*` count.
+        tensors: the method's state; only tensors named `bridge.*` are used.
 
     Returns:
-        Linear, affine, a rotation, or an MLP beside the identity; None where the method has learned none.
+        A linear or affine map, a rotation, or an MLP added to the identity; None if the method learned no bridge.
     """
-    own = {key.removeprefix("bridge."): value for key, value in tensors.items() if key.startswith("bridge.")}
-    kept = {key: own[key].detach().float().cpu().numpy() for key in _LEARNED if key in own}
-    return Bridge("projection", kept) if kept else None
+    state = {key.removeprefix("bridge."): value for key, value in tensors.items() if key.startswith("bridge.")}
+    arrays = {key: state[key].detach().float().cpu().numpy() for key in _LEARNED if key in state}
+    return Bridge("projection", arrays) if arrays else None

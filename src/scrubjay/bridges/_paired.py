@@ -1,4 +1,4 @@
-"""Images that two networks have seen, and what carried vectors find among them."""
+"""Images embedded by two networks, and the retrieval figures of vectors that a bridge has mapped."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from scrubjay.bridges._bridge import unit
 from scrubjay.bridges._fitter import Vectors
 from scrubjay.evaluation.ranks import relevant_ranks
 
-ASKED = 1000
-"""Images of a group that are searched for, at most."""
+MAX_QUERIES = 1000
+"""Largest number of images of a group that serve as queries."""
 
 Figures = dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """The same images seen by two networks.
+class PairedEmbeddings:
+    """The same images embedded by two networks.
 
     Attributes:
-        source: float32 (N, d), unit rows.
-        target: float32 (N, d'), unit rows.
+        source: float32 (N, d), unit rows, embeddings by the network that a bridge maps from.
+        target: float32 (N, d'), unit rows, embeddings by the network that it maps to.
         labels: int64 (N,).
     """
 
@@ -31,51 +31,51 @@ class Judged:
     target: Vectors
     labels: NDArray[np.int64]
 
-    def reversed(self) -> Judged:
-        """The way back: source and target swapped."""
-        return Judged(self.target, self.source, self.labels)
+    def reversed(self) -> PairedEmbeddings:
+        """Source and target swapped, for a bridge in the other direction."""
+        return PairedEmbeddings(self.target, self.source, self.labels)
 
-    def where(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Judged:
-        """Some of the images."""
-        return Judged(self.source[rows], self.target[rows], self.labels[rows])
+    def where(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> PairedEmbeddings:
+        """The images selected by a mask or by indices."""
+        return PairedEmbeddings(self.source[rows], self.target[rows], self.labels[rows])
 
-    def some(self, number: int) -> Judged:
-        """At most so many of them, as many of each class as its share."""
+    def some(self, number: int) -> PairedEmbeddings:
+        """At most `number` of the images, with each class in proportion to its size."""
         by_class = np.argsort(self.labels, kind="stable")
-        return self if len(by_class) <= number else self.where(by_class[_spread(len(by_class), number)])
+        return self if len(by_class) <= number else self.where(by_class[_evenly_spaced(len(by_class), number)])
 
 
-def joined(one: Judged, other: Judged) -> Judged:
-    """Both; labels of the second are not those of the first."""
-    first = int(one.labels.max(initial=-1)) + 1 - int(other.labels.min(initial=0))
-    return Judged(
-        np.concatenate([one.source, other.source]),
-        np.concatenate([one.target, other.target]),
-        np.concatenate([one.labels, other.labels + first]),
+def joined(first: PairedEmbeddings, second: PairedEmbeddings) -> PairedEmbeddings:
+    """All images of both; the labels of the second are shifted, so that they share none with the first."""
+    shift = int(first.labels.max(initial=-1)) + 1 - int(second.labels.min(initial=0))
+    return PairedEmbeddings(
+        np.concatenate([first.source, second.source]),
+        np.concatenate([first.target, second.target]),
+        np.concatenate([first.labels, second.labels + shift]),
     )
 
 
-def found(carried: Vectors, asked: Judged, gallery: Judged | None = None) -> Figures:
-    """What carried vectors find by class.
+def retrieval_scores(mapped: Vectors, images: PairedEmbeddings, gallery: PairedEmbeddings | None = None) -> Figures:
+    """Retrieval by class with mapped vectors as queries.
 
     Args:
-        carried: float32 (N, d') unit rows, where a bridge puts the images.
-        asked: the images.
-        gallery: where they are searched, as the target network sees it; default: among all others of `asked`.
+        mapped: float32 (N, d') unit rows, the source vectors of `images` after a bridge.
+        images: the query images.
+        gallery: the images that are searched, by their target vectors; by default all other images of `images`.
 
     Returns:
-        `map_at_r`, `recall@1`, and `cosine`, the mean to where the target network sees the image; nothing where no
-        image has another of its class.
+        `map_at_r`, `recall@1`, and `cosine`, the mean cosine of an image's mapped vector to its target vector. Empty
+        if no query has a relevant image.
     """
-    rows = _spread(len(carried), min(ASKED, len(carried)))
-    others = asked if gallery is None else gallery
-    if not len(rows) or not len(others.labels):
+    rows = _evenly_spaced(len(mapped), min(MAX_QUERIES, len(mapped)))
+    searched = images if gallery is None else gallery
+    if not len(rows) or not len(searched.labels):
         return {}
     blocks = relevant_ranks(
-        unit(carried[rows]),
-        asked.labels[rows],
-        unit(others.target),
-        others.labels,
+        unit(mapped[rows]),
+        images.labels[rows],
+        unit(searched.target),
+        searched.labels,
         own=rows if gallery is None else None,
     )
     precisions, firsts = [], []
@@ -86,24 +86,24 @@ def found(carried: Vectors, asked: Judged, gallery: Judged | None = None) -> Fig
             firsts.append(ranks[0] == 1)
     if not precisions:
         return {}
-    cosine = np.einsum("ij,ij->i", carried.astype(np.float64), asked.target).mean()
+    cosine = np.einsum("ij,ij->i", mapped.astype(np.float64), images.target).mean()
     return {"map_at_r": float(np.mean(precisions)), "recall@1": float(np.mean(firsts)), "cosine": float(cosine)}
 
 
-def reciprocal_ranks(carried: Vectors, target: Vectors, gallery: Vectors) -> NDArray[np.float64]:
-    """1 / the rank at which each carried vector finds its own image: float64 (N,).
+def reciprocal_ranks(mapped: Vectors, target: Vectors, gallery: Vectors) -> NDArray[np.float64]:
+    """Reciprocal of the rank at which each mapped vector retrieves its own image: float64 (N,).
 
     Args:
-        carried: float32 (N, d') unit rows.
-        target: float32 (N, d'), where the target network sees the images.
-        gallery: float32 (G, d'), the vectors that are searched, those of `target` among them.
+        mapped: float32 (N, d') unit rows.
+        target: float32 (N, d'), embeddings of the same images by the target network.
+        gallery: float32 (G, d'), the vectors that are searched, including those of `target`.
     """
-    scores = carried.astype(np.float64) @ gallery.astype(np.float64).T
-    own = np.einsum("ij,ij->i", carried.astype(np.float64), target)
-    better = (scores > own[:, None] + 1e-9).sum(1)  # an image is not better than itself by rounding
-    ranks: NDArray[np.float64] = 1.0 / (1 + better)
-    return ranks
+    scores = mapped.astype(np.float64) @ gallery.astype(np.float64).T
+    own = np.einsum("ij,ij->i", mapped.astype(np.float64), target)
+    better = (scores > own[:, None] + 1e-9).sum(1)  # rounding must not rank an image above itself
+    reciprocal: NDArray[np.float64] = 1.0 / (1 + better)
+    return reciprocal
 
 
-def _spread(length: int, number: int) -> NDArray[np.int64]:
+def _evenly_spaced(length: int, number: int) -> NDArray[np.int64]:
     return np.linspace(0, length - 1, number).round().astype(np.int64)

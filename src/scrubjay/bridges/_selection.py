@@ -1,21 +1,25 @@
-"""Which bridge is best is measured on what it is for: old classes, of which the session has no image.
+"""Selection of the best bridge for old classes, of which the session has no training image.
 
-mAP@R of the session's own classes does not tell. The new network has drawn them together, the old one has not, and
-whatever leaves its vectors as they are, or only turns them, finds more of a class than the old network itself would;
-for old classes it is the other way round. What tells is whether an image, carried by a bridge that was fitted without
-its class, finds *itself* among all images as the target network sees them: its reciprocal rank, which is high when
-the map carries over to classes that it has not seen. `benchmarks/bridges.py` shows both beside what old classes get.
+mAP@R on the session's own classes is no criterion: the new network was trained to cluster them, the old one was not,
+so a map that leaves the new vectors unchanged, or only rotates them, retrieves these classes better than the old
+network itself would. For old classes it is the other way round. The criterion is whether a map generalises to classes
+it was not fitted to: each image is mapped by a bridge that was fitted without its class, and retrieves *itself* among
+the target network's embeddings of all images; its reciprocal rank is averaged. `benchmarks/bridges.py` shows both
+measures beside the figures of old classes.
 
-* Each kind at each strength is fitted to all classes but those of one part, which it then carries; three parts in turn.
-  Items of the gallery that both networks could embed are fitted and judged with the session's images.
-* A bridge that gets less mAP@R than the identity on the images held out, or on those of the gallery, is out.
-* Where no item of the gallery was seen, only what stays near the identity is taken (`Kind.blind`): new classes, which
-  were trained, move further than old ones, and a map that is right for them may carry old ones away, the more so over
-  several generations. This does not hold between strangers, where most images do not find themselves without a map.
-* Of the rest the highest mean reciprocal rank wins, over the session's images and the gallery's, each group counting
-  the same. What is less by no more than `TIE` is as good, and of those that are as good the simplest is taken, and the
-  one drawn most strongly to the identity: where all images find themselves without a bridge, there is none.
-* A bridge from elsewhere has seen all classes. It is compared with that winner on images that neither was fitted to.
+* Cross-validation over classes: each kind at each strength is fitted to the classes outside one of three folds, and
+  maps the images of that fold. Items of the gallery that both networks could embed are fitted and evaluated with the
+  session's images.
+* A bridge with a lower mAP@R than the identity on the held-out images, or on the gallery's items, is excluded.
+* Without items of the gallery only strongly regularised bridges are admitted
+  (`BridgeFitter.min_strength_without_gallery`): new classes, which were trained, move further than old ones, and a map
+  that fits them may displace old classes, the more so over several generations. This rule does not apply to unrelated
+  networks, between which most images do not retrieve themselves without a map.
+* Among the remaining bridges the highest mean reciprocal rank wins; the session's images and the gallery's items have
+  equal weight. Bridges within `TIE` of the highest are ties, which go to the simplest kind and the strongest
+  regularisation: where all images retrieve themselves without a bridge, the identity is selected.
+* A bridge that was learned elsewhere, on all classes, is compared with the winner on images to which neither was
+  fitted.
 """
 
 from __future__ import annotations
@@ -27,31 +31,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrubjay.bridges._bridge import Bridge
-from scrubjay.bridges._fitter import Vectors, fit_all, kind_of
-from scrubjay.bridges._paired import ASKED, Figures, Judged, found, joined, reciprocal_ranks
+from scrubjay.bridges._fitter import Vectors, fit_all, fitter
+from scrubjay.bridges._paired import MAX_QUERIES, Figures, PairedEmbeddings, joined, reciprocal_ranks, retrieval_scores
 from scrubjay.errors import DataError
 from scrubjay.plugins import names
 
 FOLDS = 3
-"""Parts of the classes that are left out in turn."""
+"""Folds of the classes in the cross-validation."""
 TIE = 0.005
-"""A difference of mean reciprocal ranks that is none: one image in a hundred that comes second instead of first."""
+"""Largest difference of mean reciprocal ranks that counts as a tie: one image in a hundred at rank 2 instead of 1."""
 
-STRANGERS = 0.5
-"""Mean reciprocal rank without a bridge, up to which two networks have nothing in common."""
+UNRELATED = 0.5
+"""Two networks count as unrelated if the mean reciprocal rank without a bridge is not above this."""
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What was chosen, and why.
+    """The selected bridge, and the figures of all kinds.
 
     Attributes:
-        bridge: the best.
-        figures: kind → of its best strength `map_at_r`, `recall@1` and `cosine` (to where the target network sees the
-            image) of images held out among those fitted to; `left_out_…`: of images whose class the bridge was
-            fitted without, among all, with `left_out_mrr`, the mean reciprocal rank of the image itself;
-            `sample_…`: of the gallery's items among themselves, likewise left out; `strength`. Where nothing was held
-            out, the plain names are the figures of the classes left out.
+        bridge: the selected bridge.
+        figures: for each kind at its best strength: `strength`; `map_at_r`, `recall@1` and `cosine` (of the mapped
+            vector to the target network's vector) of held-out images that search the images fitted to; `left_out_…`:
+            the same of images mapped without their class in the fit, which search all images, and `left_out_mrr`, the
+            mean reciprocal rank of the image itself; `sample_…`: the same of the gallery's items among themselves.
+            Without held-out images the names without prefix hold the `left_out_…` figures.
     """
 
     bridge: Bridge
@@ -60,13 +64,13 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """One kind at one strength: the bridge fitted to everything, and how it did.
+    """One kind of bridge at one strength.
 
     Attributes:
-        name: of the kind.
-        bridge: fitted to everything.
+        name: name of the kind.
+        bridge: the bridge fitted to all images.
         figures: see `Choice`.
-        score: mean reciprocal rank, of the images left out; 0 where there is but one class.
+        score: mean reciprocal rank in the cross-validation; 0 if there is only one class.
     """
 
     name: str
@@ -77,120 +81,134 @@ class _Candidate:
 
 @dataclass(frozen=True, eq=False)
 class _Images:
-    """What is fitted to and what judges.
+    """The images for fitting and for evaluating bridges.
 
     Attributes:
-        fitted: the session's images.
-        pool: those and the gallery's.
-        folded: of these, as many as are left out in turn.
-        own: bool (N,), which of `folded` are the session's.
-        held: the session's images that nothing is fitted to.
-        sample: the gallery's.
+        fitted: the session's training images.
+        pool: these and the gallery's items.
+        folded: the images of the cross-validation: at most `MAX_QUERIES` of each group.
+        own: bool (N,), which of `folded` are the session's images.
+        held: the session's held-out images, to which no bridge is fitted.
+        sample: the gallery's items, at most `MAX_QUERIES`.
     """
 
-    fitted: Judged
-    pool: Judged
-    folded: Judged
+    fitted: PairedEmbeddings
+    pool: PairedEmbeddings
+    folded: PairedEmbeddings
     own: NDArray[np.bool_]
-    held: Judged
-    sample: Judged
+    held: PairedEmbeddings
+    sample: PairedEmbeddings
 
 
 def choose(
-    fit: Judged, held: Judged, *, extra: Mapping[str, Bridge] | None = None, sample: Judged | None = None
+    fit: PairedEmbeddings,
+    held: PairedEmbeddings,
+    *,
+    extra: Mapping[str, Bridge] | None = None,
+    sample: PairedEmbeddings | None = None,
 ) -> Choice:
-    """Fit every kind of bridge, and take the one that is best for classes it was not fitted to.
+    """Fit every kind of bridge, and select the one that generalises best to classes it was not fitted to.
 
     Args:
-        fit: images of the new classes.
-        held: others of these classes; there may be none.
-        extra: bridges from elsewhere, by name.
-        sample: items of the gallery, with labels of their own: equal numbers in `fit` mean nothing.
+        fit: training images of the new classes.
+        held: held-out images of these classes; may be empty.
+        extra: bridges that were learned elsewhere, by name.
+        sample: items of the gallery; their labels are unrelated to those of `fit`.
 
     Raises:
         DataError: there is no image to fit to.
     """
     if not len(fit.labels):
-        raise DataError("bridges: no image to fit them to; give some that both networks have seen.")
+        raise DataError("bridges: no image to fit them to; give some that both networks have embedded.")
     images = _images(fit, held, sample)
     candidates = [candidate for name in _kinds(fit) for candidate in _candidates(name, images)]
-    plain = candidates[0].figures if candidates[0].name == "identity" else {}
-    related = candidates[0].name == "identity" and candidates[0].score > STRANGERS
-    blind = [each for each in candidates if each.figures["strength"] >= kind_of(each.name).blind]
-    best = {name: _best(_of(candidates, name), plain) for name in dict.fromkeys(each.name for each in candidates)}
-    winner = _best(blind if related and images.own.all() else candidates, plain)
+    identity = candidates[0].figures if candidates[0].name == "identity" else {}
+    related = candidates[0].name == "identity" and candidates[0].score > UNRELATED
+    admitted = candidates
+    if related and images.own.all():  # no item of the gallery
+        admitted = [
+            candidate
+            for candidate in candidates
+            if candidate.figures["strength"] >= fitter(candidate.name).min_strength_without_gallery
+        ]
+    kinds = dict.fromkeys(candidate.name for candidate in candidates)
+    best = {name: _best(_of(candidates, name), identity) for name in kinds}
+    winner = _best(admitted, identity)
     figures = {name: candidate.figures for name, candidate in best.items()} | {winner.name: winner.figures}
     bridge = winner.bridge
     for name, given in (extra or {}).items():
-        figures[name] = _unfitted(given, images)
-        if _allowed(figures[name], plain) and _beats(given, bridge, images):
+        figures[name] = _figures_of_given(given, images)
+        if _allowed(figures[name], identity) and _beats(given, bridge, images):
             bridge = given
     return Choice(bridge, figures)
 
 
-def _images(fit: Judged, held: Judged, sample: Judged | None) -> _Images:
+def _images(fit: PairedEmbeddings, held: PairedEmbeddings, sample: PairedEmbeddings | None) -> _Images:
     sample = fit.where(np.zeros(len(fit.labels), dtype=bool)) if sample is None else sample
-    own, others = fit.some(ASKED), sample.some(ASKED)
-    folded = joined(own, others)
-    return _Images(fit, joined(fit, sample), folded, np.arange(len(folded.labels)) < len(own.labels), held, others)
+    own, items = fit.some(MAX_QUERIES), sample.some(MAX_QUERIES)
+    folded = joined(own, items)
+    return _Images(fit, joined(fit, sample), folded, np.arange(len(folded.labels)) < len(own.labels), held, items)
 
 
-def _kinds(images: Judged) -> list[str]:
-    """Names of the kinds that can be fitted, the simplest first."""
-    same = images.source.shape[1] == images.target.shape[1]
-    kinds = {name: kind_of(name) for name in names("bridges")}
-    return sorted((name for name, kind in kinds.items() if same or kind.resizes), key=lambda name: kinds[name].rank)
+def _kinds(images: PairedEmbeddings) -> list[str]:
+    """Names of the kinds that can be fitted to these dimensions, the simplest first."""
+    same_dim = images.source.shape[1] == images.target.shape[1]
+    fitters = {name: fitter(name) for name in names("bridges")}
+    usable = (name for name, candidate in fitters.items() if same_dim or candidate.resizes)
+    return sorted(usable, key=lambda name: fitters[name].rank)
 
 
 def _candidates(name: str, images: _Images) -> list[_Candidate]:
-    """A kind at all its strengths, the strongest first."""
-    strengths = kind_of(name).strengths
+    """One kind at all its strengths, the strongest first."""
+    strengths = fitter(name).strengths
     bridges = fit_all(name, images.pool.source, images.pool.target, strengths)
-    carried = _left_out(name, strengths, images.folded)
+    mapped = _cross_validated(name, strengths, images.folded)
     return [
         _candidate(name, bridge, strength, vectors, images)
-        for bridge, strength, vectors in zip(bridges, strengths, carried, strict=True)
+        for bridge, strength, vectors in zip(bridges, strengths, mapped, strict=True)
     ]
 
 
-def _left_out(name: str, strengths: tuple[float, ...], images: Judged) -> list[Vectors]:
-    """Images, carried by bridges that were fitted without their classes; nothing where there is but one class."""
-    carried = [np.zeros_like(images.target) for _ in strengths]
-    parts = list(_folds(images.labels))
-    for rows in parts:
+def _cross_validated(name: str, strengths: tuple[float, ...], images: PairedEmbeddings) -> list[Vectors]:
+    """For each strength the images mapped by bridges fitted without their classes; empty if there is only one class."""
+    mapped = [np.zeros_like(images.target) for _ in strengths]
+    folds = list(_folds(images.labels))
+    for rows in folds:
         kept = images.where(~rows)
-        for vectors, bridge in zip(carried, fit_all(name, kept.source, kept.target, strengths), strict=True):
+        for vectors, bridge in zip(mapped, fit_all(name, kept.source, kept.target, strengths), strict=True):
             vectors[rows] = bridge(images.source[rows])
-    return carried if parts else [vectors[:0] for vectors in carried]
+    return mapped if folds else [vectors[:0] for vectors in mapped]
 
 
 def _folds(labels: NDArray[np.int64]) -> Iterator[NDArray[np.bool_]]:
-    """Which images are left out: each once, with all others of its class."""
-    known, place = np.unique(labels, return_inverse=True)
-    number = min(FOLDS, len(known))
-    for part in range(number if number > 1 else 0):
-        yield place % number == part
+    """Masks of the images left out in each fold: every class is left out once, as a whole."""
+    classes, position = np.unique(labels, return_inverse=True)
+    number = min(FOLDS, len(classes))
+    if number > 1:
+        for fold in range(number):
+            yield position % number == fold
 
 
-def _candidate(name: str, bridge: Bridge, strength: float, carried: Vectors, images: _Images) -> _Candidate:
-    """How one bridge did; `carried` (N, d') are the images left out, or none of them."""
+def _candidate(name: str, bridge: Bridge, strength: float, mapped: Vectors, images: _Images) -> _Candidate:
+    """Evaluate one bridge; `mapped` (N, d') are the images of the cross-validation, or empty."""
     figures: Figures = {"strength": strength}
     scores = []
     for prefix, rows in (("left_out_", images.own), ("sample_", ~images.own)):
-        if len(carried) and rows.any():
+        if len(mapped) and rows.any():
             target = images.folded.target
-            scores.append(float(reciprocal_ranks(carried[rows], target[rows], target).mean()))
-            figures |= _named(prefix, found(carried[rows], images.folded.where(rows)) | {"mrr": scores[-1]})
-    plain = {name.removeprefix("left_out_"): value for name, value in figures.items() if name.startswith("left_out_")}
-    plain.pop("mrr", None)
-    held = found(bridge(images.held.source), images.held, images.fitted)
-    return _Candidate(name, bridge, figures | (held or plain), float(np.mean(scores)) if scores else 0.0)
+            scores.append(float(reciprocal_ranks(mapped[rows], target[rows], target).mean()))
+            retrieved = retrieval_scores(mapped[rows], images.folded.where(rows))
+            figures |= _named(prefix, retrieved | {"mrr": scores[-1]})
+    left_out = {key.removeprefix("left_out_"): value for key, value in figures.items() if key.startswith("left_out_")}
+    left_out.pop("mrr", None)
+    held = retrieval_scores(bridge(images.held.source), images.held, images.fitted)
+    return _Candidate(name, bridge, figures | (held or left_out), float(np.mean(scores)) if scores else 0.0)
 
 
-def _unfitted(bridge: Bridge, images: _Images) -> Figures:
-    """Figures of a bridge from elsewhere."""
-    held = found(bridge(images.held.source), images.held, images.fitted)
-    return held | _named("sample_", found(bridge(images.sample.source), images.sample))
+def _figures_of_given(bridge: Bridge, images: _Images) -> Figures:
+    """Figures of a bridge that was learned elsewhere."""
+    held = retrieval_scores(bridge(images.held.source), images.held, images.fitted)
+    return held | _named("sample_", retrieval_scores(bridge(images.sample.source), images.sample))
 
 
 def _named(prefix: str, figures: Figures) -> Figures:
@@ -201,24 +219,26 @@ def _of(candidates: list[_Candidate], name: str) -> list[_Candidate]:
     return [candidate for candidate in candidates if candidate.name == name]
 
 
-def _best(candidates: list[_Candidate], plain: Figures) -> _Candidate:
-    """The first that is as good as the best of those that are allowed; where none is, of all."""
-    allowed = [each for each in candidates if _allowed(each.figures, plain)] or candidates
-    highest = max(each.score for each in allowed)
-    return next(each for each in allowed if each.score >= highest - TIE)
+def _best(candidates: list[_Candidate], identity: Figures) -> _Candidate:
+    """The first candidate within `TIE` of the best allowed one; if none is allowed, of the best of all."""
+    allowed = [candidate for candidate in candidates if _allowed(candidate.figures, identity)] or candidates
+    highest = max(candidate.score for candidate in allowed)
+    return next(candidate for candidate in allowed if candidate.score >= highest - TIE)
 
 
-def _allowed(figures: Figures, plain: Figures) -> bool:
-    """Whether a bridge is nowhere below the identity."""
-    judges = [name for name in ("map_at_r", "sample_map_at_r") if name in plain and name in figures]
-    return all(figures[name] >= plain[name] for name in judges)
+def _allowed(figures: Figures, identity: Figures) -> bool:
+    """Whether no mAP@R of a bridge is below that of the identity."""
+    compared = [name for name in ("map_at_r", "sample_map_at_r") if name in identity and name in figures]
+    return all(figures[name] >= identity[name] for name in compared)
 
 
-def _beats(given: Bridge, bridge: Bridge, images: _Images) -> bool:
-    """Whether a bridge from elsewhere is clearly better on the images held out."""
+def _beats(given: Bridge, selected: Bridge, images: _Images) -> bool:
+    """Whether a bridge learned elsewhere is better than the selected one on the held-out images by more than `TIE`."""
     held = images.held
     if not len(held.labels):
         return False
     gallery = np.concatenate([held.target, images.fitted.target])
-    theirs, ours = (reciprocal_ranks(each(held.source), held.target, gallery).mean() for each in (given, bridge))
-    return bool(theirs > ours + TIE)
+    rank_given, rank_selected = (
+        reciprocal_ranks(bridge(held.source), held.target, gallery).mean() for bridge in (given, selected)
+    )
+    return bool(rank_given > rank_selected + TIE)

@@ -1,19 +1,19 @@
-"""The vectors as they are: z → z. What every other bridge has to beat."""
+"""Identity: z → z, vectors are compared unchanged. The baseline for every other bridge."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scrubjay.bridges._fitter import Kind, Vectors
+from scrubjay.bridges._fitter import BridgeFitter, Vectors
 
 
-class Identity(Kind):
-    """Nothing is done."""
+class Identity(BridgeFitter):
+    """The map that changes nothing."""
 
     rank = 0
     resizes = False
-    blind = 0.0
+    min_strength_without_gallery = 0.0
 
     def fit(self, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[dict[str, Vectors]]:
-        """No tensors."""
+        """An empty set of tensors for each strength."""
         return [{} for _ in strengths]

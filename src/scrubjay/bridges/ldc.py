@@ -1,6 +1,6 @@
-"""The linear map by gradient descent from the identity on: z → A z (LDC, Gomez-Villa et al., ECCV 2024).
+"""Learnable drift compensation: z → A z, a linear map by gradient descent (LDC, Gomez-Villa et al., ECCV 2024).
 
-A = argmin (1/N) Σ_i ‖A s_i − t_i‖² by 20 epochs of Adam; to stop there keeps it near the identity.
+A = argmin (1/N) Σ_i ‖A s_i − t_i‖² by 20 epochs of Adam from the identity; early stopping keeps it near the identity.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from collections.abc import Sequence
 
 import torch
 
-from scrubjay.bridges._fitter import Kind, Vectors, cut, squared
+from scrubjay.bridges._fitter import BridgeFitter, Vectors, cut, padded
 from scrubjay.components.drift import linear_map
 
 
-class LearnableDriftCompensation(Kind):
-    """A matrix by Adam."""
+class LearnableDriftCompensation(BridgeFitter):
+    """A linear map fitted by Adam."""
 
     rank = 4
 
     def fit(self, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[dict[str, Vectors]]:
-        """`weight` (d', d); all strengths are one."""
-        wide, other = (torch.from_numpy(each) for each in squared(source, target))
-        weight = cut(linear_map(wide, other).numpy(), source, target)
+        """`weight` (d', d), the same for every strength."""
+        s, t = (torch.from_numpy(array) for array in padded(source, target))
+        weight = cut(linear_map(s, t).numpy(), source, target)
         return [{"weight": weight} for _ in strengths]

@@ -1,8 +1,8 @@
-"""A small network beside a linear map: z → W z + W₂ relu(W₁ z + b₁) + b₂ (after FCT, Ramanujan et al., CVPR 2022).
+"""MLP added to a linear map: z → W z + W₂ relu(W₁ z + b₁) + b₂ (after FCT, Ramanujan et al., CVPR 2022).
 
-FCT learns an MLP from old features and side information to new features; here the features alone are at hand, and the
-start is ours: W is the identity, or `ridge` where the spaces differ in dimension, and stays; W₂ and b₂ begin at zero.
-Adam lowers (1/N) Σ_i ‖normalise(·) − t_i‖² until a fifth of the images, which is kept aside, gains no more.
+FCT learns an MLP from old features and side information to new features. Here only the features are available, and the
+initialisation is ours: W is fixed, the identity or, where the spaces differ in dimension, the `ridge` map; W₂ and b₂
+start at zero. Adam minimises (1/N) Σ_i ‖normalise(·) − t_i‖² with early stopping on a held-out fifth of the images.
 """
 
 from __future__ import annotations
@@ -13,70 +13,78 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scrubjay.bridges._fitter import Kind, Vectors
+from scrubjay.bridges._fitter import BridgeFitter, Vectors
 from scrubjay.bridges.ridge import Ridge
 
 HIDDEN = 256
 EPOCHS = 60
 STEPS = 1000
-"""However many images there are."""
+"""Largest number of optimizer steps, however many images there are."""
 PATIENCE = 5
+"""Epochs without an improvement on the held-out images after which the fit stops."""
 BATCH = 64
 
 Weights = dict[str, Tensor]
 Pairs = tuple[Tensor, Tensor, Tensor]
-"""Source (N, d), W times it (N, d'), target (N, d')."""
+"""Source vectors (N, d), the same after W (N, d'), and target vectors (N, d')."""
 
 
-class MLP(Kind):
-    """A perceptron with one hidden layer, beside a linear map."""
+class MLP(BridgeFitter):
+    """A perceptron with one hidden layer, added to a fixed linear map."""
 
     rank = 5
 
     def fit(self, source: Vectors, target: Vectors, strengths: Sequence[float]) -> list[dict[str, Vectors]]:
-        """`hidden.weight` (h, d), `hidden.bias`, `out.weight` (d', h), `out.bias`; all strengths are one."""
+        """`hidden.weight` (h, d), `hidden.bias`, `out.weight` (d', h), `out.bias`, the same for every strength.
+
+        Where the spaces differ in dimension, also `weight` (d', d).
+        """
         resized = source.shape[1] != target.shape[1]
         base = Ridge().fit(source, target, (Ridge.default,))[0] if resized else {}
-        start = source @ base["weight"].T if resized else source
+        linear = source @ base["weight"].T if resized else source
         generator = torch.Generator().manual_seed(0)
         order = torch.randperm(len(source), generator=generator)
-        s, w, t = (torch.from_numpy(each)[order] for each in (source, start, target))
-        aside = len(s) // 5
+        s, w, t = (torch.from_numpy(array)[order] for array in (source, linear, target))
+        held_out = len(s) // 5
         weights = _initial(source.shape[1], target.shape[1], generator)
-        if aside:
-            weights = _learned(weights, (s[aside:], w[aside:], t[aside:]), (s[:aside], w[:aside], t[:aside]), generator)
+        if held_out:
+            fitted = s[held_out:], w[held_out:], t[held_out:]
+            weights = _trained(weights, fitted, (s[:held_out], w[:held_out], t[:held_out]), generator)
         return [{**base, **{name: value.numpy() for name, value in weights.items()}} for _ in strengths]
 
 
 def _initial(source: int, target: int, generator: torch.Generator) -> Weights:
-    """He's weights before the relu, zeros behind it."""
+    """He initialisation before the ReLU, zeros after it."""
     hidden = torch.randn(HIDDEN, source, generator=generator) * (2 / source) ** 0.5
     rest = {"hidden.bias": (HIDDEN,), "out.weight": (target, HIDDEN), "out.bias": (target,)}
     return {"hidden.weight": hidden, **{name: torch.zeros(shape) for name, shape in rest.items()}}
 
 
-def _learned(weights: Weights, used: Pairs, aside: Pairs, generator: torch.Generator) -> Weights:
-    """The weights that were best for the images kept aside; the first ones, when nothing is better."""
-    best, lowest, waited, steps = weights, _distance(weights, aside).item(), 0, 0
+def _trained(weights: Weights, fitted: Pairs, held_out: Pairs, generator: torch.Generator) -> Weights:
+    """The weights with the smallest distance on the held-out images; the initial ones if none is smaller."""
+    best, smallest, epochs_since, steps = weights, _distance(weights, held_out).item(), 0, 0
     weights = {name: value.clone().requires_grad_() for name, value in weights.items()}
     optimizer = torch.optim.Adam(weights.values(), lr=1e-3)
     for _ in range(EPOCHS):
-        for rows in torch.split(torch.randperm(len(used[0]), generator=generator), BATCH):
+        for rows in torch.split(torch.randperm(len(fitted[0]), generator=generator), BATCH):
             optimizer.zero_grad()
             with torch.enable_grad():
-                distance = _distance(weights, (used[0][rows], used[1][rows], used[2][rows]))
+                distance = _distance(weights, (fitted[0][rows], fitted[1][rows], fitted[2][rows]))
                 distance.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             steps += 1
-        now, waited = _distance({name: value.detach() for name, value in weights.items()}, aside).item(), waited + 1
-        if now < lowest:
-            best, lowest, waited = {name: value.detach().clone() for name, value in weights.items()}, now, 0
-        if waited == PATIENCE or steps >= STEPS:
+        current = _distance({name: value.detach() for name, value in weights.items()}, held_out).item()
+        epochs_since += 1
+        if current < smallest:
+            best = {name: value.detach().clone() for name, value in weights.items()}
+            smallest, epochs_since = current, 0
+        if epochs_since == PATIENCE or steps >= STEPS:
             break
     return best
 
 
 def _distance(weights: Weights, pairs: Pairs) -> Tensor:
+    """Mean squared distance of the mapped source vectors to the target vectors."""
     hidden = F.linear(pairs[0], weights["hidden.weight"], weights["hidden.bias"]).relu()
-    carried = F.normalize(pairs[1] + F.linear(hidden, weights["out.weight"], weights["out.bias"]), dim=1)
-    return (carried - pairs[2]).square().sum(1).mean()
+    mapped = F.normalize(pairs[1] + F.linear(hidden, weights["out.weight"], weights["out.bias"]), dim=1)
+    return (mapped - pairs[2]).square().sum(1).mean()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scrubjay.bridges import Bridge, Choice, Judged, choose, compose
+from scrubjay.bridges import Bridge, Choice, PairedEmbeddings, choose, compose
 from scrubjay.data.stream import Stream
 from scrubjay.evaluation.compatibility import compatibility_summary, negative_flip_rate
 from scrubjay.evaluation.retrieval import RetrievalScores, evaluate_query_gallery
@@ -89,7 +89,7 @@ def fit_bridge(measured: Measured, parent_view: Embeddings, stream: Stream, step
     first = len(gallery_samples(stream, step - 1))
     gallery = measured.gallery
     _, own_rows, parent_rows = np.intersect1d(gallery.indices - first, parent_view.indices, return_indices=True)
-    pairs = Judged(
+    pairs = PairedEmbeddings(
         gallery.vectors[own_rows], parent_view.vectors[parent_rows], gallery.labels[own_rows].astype(np.int64)
     )
     return choose(pairs, pairs.where(np.zeros(len(pairs.labels), dtype=bool)))

@@ -177,6 +177,7 @@ class _Run:
             return
         phase = Phase(generation.number, "bridge")
         parent = self.lineage.network(self.lineage.get(f"g{generation.number - 1}"))
+        parent.embedder.make_batch_invariant()  # the same bits whether or not activations are cached
         parent.to(next(network.parameters()).device)
         samples = self.stream.sessions[generation.number].train
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scrubjay.bridges import Judged
+from scrubjay.bridges import PairedEmbeddings
 from scrubjay.gallery.items import EMBEDDED, readable_items, sample_of
 from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
@@ -12,7 +12,7 @@ from scrubjay.models.embedding import Encoder
 from scrubjay.workspace.workspace import Workspace
 
 
-def gallery_pairs(workspace: Workspace, parent: Generation, encoder: Encoder) -> Judged | None:
+def gallery_pairs(workspace: Workspace, parent: Generation, encoder: Encoder) -> PairedEmbeddings | None:
     """Labelled items of the gallery whose images can still be read, embedded by a generation and by a younger network.
 
     Args:
@@ -35,7 +35,7 @@ def gallery_pairs(workspace: Workspace, parent: Generation, encoder: Encoder) ->
     embedded = encoder.embed([sample_of(item) for item in items])
     kept = [items[index] for index in embedded.indices]
     codes = {label: code for code, label in enumerate(dict.fromkeys(item.label for item in kept))}
-    return Judged(
+    return PairedEmbeddings(
         stored[[rows[item.id] for item in kept]],
         embedded.vectors,
         np.array([codes[item.label] for item in kept], dtype=np.int64),

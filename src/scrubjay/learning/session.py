@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scrubjay.bridges import Bridge, Judged, choose, learned
+from scrubjay.bridges import Bridge, PairedEmbeddings, choose, learned
 from scrubjay.data.loading import Cache, ImageLoader, readable
 from scrubjay.data.photos import read_photos
 from scrubjay.data.stream import data_hash, extend
@@ -199,8 +199,8 @@ def _balanced(samples: Sequence[Sample]) -> Sequence[Sample]:
     return [samples[position] for position in chosen]
 
 
-def _pairs(split: SplitEmbeddings, source: str, target: str) -> Judged:
-    return Judged(getattr(split, source), getattr(split, target), split.labels)
+def _pairs(split: SplitEmbeddings, source: str, target: str) -> PairedEmbeddings:
+    return PairedEmbeddings(getattr(split, source), getattr(split, target), split.labels)
 
 
 def _measure(embeddings: SessionEmbeddings, name: str) -> dict[str, Any] | None:
