@@ -112,7 +112,7 @@ def measure(rows: int, dim: int, folder: Path) -> None:
     table = bare(folder / "bare", rows, dim)
     store = open_store(url)
     assert isinstance(store, LanceStore)
-    known = index.remembered(store._embeddings("g0"))
+    known = index.read_index(store._embeddings("g0"))
     probes = known.probes if known else 1
     print(f"index: {known}")
 

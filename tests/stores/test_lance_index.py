@@ -54,15 +54,15 @@ def ids(answers: list[list[tuple[Item, float]]]) -> list[list[str]]:
 def test_a_small_space_gets_no_index(store: LanceStore) -> None:
     put(store, 0, unit(1000))
     store.maintain()
-    assert index.remembered(table(store)) is None
+    assert index.read_index(table(store)) is None
     assert not table(store).indexed()
 
 
 def test_an_index_is_measured_when_it_is_built(store: LanceStore) -> None:
     put(store, 0, unit(1500))
-    assert index.remembered(table(store)) is None
+    assert index.read_index(table(store)) is None
     store.maintain()
-    known = index.remembered(table(store))
+    known = index.read_index(table(store))
     assert known is not None
     assert (known.rows, known.measured) == (1500, 1500)
     assert 1 <= known.probes <= 1500 // 128
@@ -77,7 +77,7 @@ def test_an_index_is_built_again_when_the_space_has_doubled(store: LanceStore) -
     for first, count, rows, measured in ((1200, 60, 1200, 1200), (1260, 240, 1200, 1500), (1500, 1000, 2500, 2500)):
         put(store, first, unit(count, seed=first))
         store.maintain()
-        known = index.remembered(table(store))
+        known = index.read_index(table(store))
         assert known is not None
         assert (known.rows, known.measured) == (rows, measured)
 

@@ -1,4 +1,4 @@
-"""Stores of a gallery: one file each. Items are the source of truth; every embedding space has a table of its own."""
+"""Stores of a gallery: one file per store. Items are the source of truth; each embedding space has its own vectors."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from numpy.typing import ArrayLike, NDArray
 from scrubjay import plugins
 from scrubjay.errors import ConfigError, DataError, SpaceError
 
-NORM_TOLERANCE = 1e-3  # what rounding to half precision can do to a unit vector, and more
+NORM_TOLERANCE = 1e-3  # more than the error of a unit vector that was rounded to half precision
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What makes vectors comparable: the identity of an embedding space, and the generation it belongs to.
+    """Identity of an embedding space; only vectors of equal spaces are comparable.
 
     Attributes:
-        id: lower-case letters, digits, `-` and `_`; at most 64 of them.
-        dim: length of a vector.
+        id: name of the space: 1 to 64 lower-case letters, digits, `-` and `_`.
+        dim: dimension of the vectors.
         fingerprint: hash of weights, preprocessing, normalisation and dimension.
-        generation: "g0", "g1", …
+        generation: name of the generation that embeds into it: "g0", "g1", ….
     """
 
     id: str
@@ -38,7 +38,7 @@ class Space:
         if not re.fullmatch(r"[a-z0-9_-]{1,64}", self.id):
             raise ConfigError(f"space id {self.id!r}: use 1 to 64 lower-case letters, digits, '-' or '_'.")
         if self.dim < 1:
-            raise ConfigError(f"space {self.id!r}: dim = {self.dim}; give the length of its vectors, 1 or more.")
+            raise ConfigError(f"space {self.id!r}: dim = {self.dim}; give the dimension of its vectors, 1 or more.")
         if not self.fingerprint:
             raise ConfigError(f"space {self.id!r}: the fingerprint is empty; give the hash that identifies its model.")
         if not re.fullmatch(r"g\d+", self.generation, re.ASCII):
@@ -55,9 +55,9 @@ class Item:
     """One image of the gallery.
 
     Attributes:
-        id: chosen by the caller; a hash of the content makes adding the same image twice harmless.
-        uri: where the image is, or was.
-        content_hash: of the image's bytes; vectors of an older content no longer count.
+        id: chosen by the caller; with a hash of the content, adding the same image twice has no effect.
+        uri: location of the image when it was added.
+        content_hash: hash of the image's bytes; a vector of an older content is not current.
         label: name of its class, or None.
         metadata: text, numbers, true/false or None, by name.
     """
@@ -74,7 +74,9 @@ class Item:
         try:
             "".join((self.id, self.uri, self.content_hash, self.label or "")).encode()
         except UnicodeEncodeError:
-            raise DataError(f"item {self.uri!a}: a name is not valid Unicode; rename the file or label.") from None
+            raise DataError(
+                f"item {self.uri!a}: its file name or label is not valid Unicode; rename the file or label."
+            ) from None
         for key, value in self.metadata.items():
             if not (isinstance(key, str) and isinstance(value, str | int | float | bool | None)):
                 kind = type(value).__name__
@@ -90,34 +92,34 @@ class Item:
 class Store(ABC):
     """Items, and their vectors in any number of spaces.
 
-    A vector counts when its item exists and still has the content that was embedded; whatever else a crash, a
-    delete or a changed image leaves behind is never counted and never found. Ids are ordered by their UTF-8 bytes.
-    Every method raises `StorageError` when the disk is full or the stored data cannot be read.
+    A vector is current while its item exists with the content that was embedded. Only current vectors are counted and
+    found; others, which a crash, a deletion or a changed image may leave behind, are ignored. Ids are ordered by their
+    UTF-8 bytes. Every method raises `StorageError` when the disk is full or the stored data cannot be read.
     """
 
     @abstractmethod
     def __init__(self, url: str) -> None:
-        """Take the address; nothing is opened or written before the first use.
+        """Parse the address; nothing is opened or written before the first use.
 
         Raises:
-            ConfigError: the address is not one of this store.
+            ConfigError: the address is not valid for this store.
         """
 
     @abstractmethod
     def put_items(self, items: Iterable[Item]) -> None:
-        """Add items, or replace those of the same id, in one commit. Of equal ids the last one counts."""
+        """Add items, or replace those with the same id, in one commit. Of equal ids the last item is stored."""
 
     @abstractmethod
     def delete(self, ids: Iterable[str]) -> int:
-        """Remove items, and with them their vectors in every space, in one commit. Unknown ids are no error.
+        """Remove items and their vectors in every space, in one commit. Unknown ids are ignored.
 
         Returns:
-            How many items there were to remove.
+            Number of items that were removed.
         """
 
     @abstractmethod
     def items(self, ids: Sequence[str] | None = None) -> Iterator[Item]:
-        """All items in id order; or those of `ids` that exist, in the order asked."""
+        """All items in id order; or those of `ids` that exist, in the order given."""
 
     @abstractmethod
     def count(self) -> int:
@@ -125,15 +127,15 @@ class Store(ABC):
 
     @abstractmethod
     def create_space(self, space: Space) -> None:
-        """Make room for the vectors of `space`; does nothing when it exists.
+        """Register a space for vectors; has no effect if it exists.
 
         Raises:
-            SpaceError: another space has this id.
+            SpaceError: a different space has this id.
         """
 
     @abstractmethod
     def drop_space(self, space_id: str) -> None:
-        """Remove a space and all its vectors; the items stay. An unknown space is no error."""
+        """Remove a space and all its vectors; the items stay. An unknown space is ignored."""
 
     @abstractmethod
     def spaces(self) -> list[Space]:
@@ -141,7 +143,7 @@ class Store(ABC):
 
     @abstractmethod
     def put_embeddings(self, space: Space, ids: Sequence[str], vectors: ArrayLike) -> None:
-        """Write the vectors (N, d) of existing items in one commit; a vector that is there already is replaced.
+        """Write the vectors (N, d) of existing items in one commit; an existing vector is replaced.
 
         Raises:
             SpaceError: the space is unknown, has another fingerprint or another dimension.
@@ -150,34 +152,34 @@ class Store(ABC):
 
     @abstractmethod
     def coverage(self, space: Space) -> tuple[int, int]:
-        """Number of items with a vector in the space, and of those without; a space that is not there holds none.
+        """Number of items with and without a current vector in the space; an unknown space has no vectors.
 
         Raises:
-            SpaceError: another space has this id.
+            SpaceError: a different space has this id.
         """
 
     @abstractmethod
     def missing(self, space_id: str, limit: int | None = None) -> list[str]:
-        """Ids of items without a vector in the space, in id order: the cursor of work that can be resumed."""
+        """Ids of items without a current vector in the space, in id order: the remaining work of a backfill."""
 
     @abstractmethod
     def vectors(self, space_id: str, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
-        """Ids (in id order, or in the order asked) and vectors (N, d) of the items that have one in the space."""
+        """Ids (in id order, or in the order given) and current vectors (N, d) of the items that have one."""
 
     @abstractmethod
     def stored(self, space_id: str) -> Iterator[tuple[list[str], list[str], NDArray[np.float32]]]:
-        """Blocks of ids, content hashes and vectors (N, d) as they lie in the space, whether they count or not.
+        """All stored vectors, current or not, in blocks of ids, content hashes and vectors (N, d).
 
-        Vectors of items that are gone or have changed are among them: what a check of the whole store looks at.
+        This includes vectors of deleted or changed items, for a check of the whole store.
         """
 
     @abstractmethod
     def drop_embeddings(self, space_id: str, ids: Iterable[str]) -> int:
-        """Remove the vectors of these ids from a space; the items stay. Returns how many vectors there were."""
+        """Remove the vectors of these ids from a space; the items stay. Returns the number of removed vectors."""
 
     @abstractmethod
     def maintain(self) -> None:
-        """Upkeep that searches profit from: compact what writes have left, refresh indices. Safe at any time."""
+        """Maintenance that makes searches faster: compact storage and refresh indices. Safe at any time."""
 
     @abstractmethod
     def search(
@@ -191,18 +193,18 @@ class Store(ABC):
         without: Sequence[str] = (),
         exact: bool = False,
     ) -> list[list[tuple[Item, float]]]:
-        """The k nearest items of each query, best first, with their cosine; ties in id order.
+        """The k nearest items of each query with their cosines, best first; ties in id order.
 
-        There are fewer than k only when the space holds fewer that pass the filters.
+        A result has fewer than k items only if fewer pass the filters.
 
         Args:
-            space: of the queries; only vectors of this space are compared.
+            space: space of the queries; only its vectors are compared.
             queries: float (Q, d), unit rows.
             k: at least 1.
-            labels: consider items with one of these labels only.
-            where: consider items only whose metadata have all these values.
-            without: ids of spaces; leave out items that have a vector in one of them.
-            exact: look at every vector, even where an index could answer.
+            labels: search only items with one of these labels.
+            where: search only items whose metadata have all these values.
+            without: ids of spaces; items with a current vector in one of them are left out.
+            exact: compare every vector, even if there is an index.
 
         Raises:
             SpaceError: the space is unknown, has another fingerprint or another dimension.
@@ -211,42 +213,43 @@ class Store(ABC):
 
 
 def unknown_space(space_id: str, known: Iterable[Space]) -> SpaceError:
-    """The error for a space that a store does not have."""
+    """The error for a space that does not exist in a store."""
     names = ", ".join(f"{space.id!r} ({space.generation})" for space in known) or "none"
-    return SpaceError(f"no space {space_id!r} in this gallery; it has: {names}. Embed with one of those.")
+    return SpaceError(f"no space {space_id!r} in this gallery; its spaces are: {names}. Embed with one of these.")
 
 
 def same_space(space: Space, stored: Space) -> None:
-    """Refuse `space` unless it is the `stored` one.
+    """Make sure that `space` equals the `stored` one.
 
     Raises:
-        SpaceError: they differ; both generations are named.
+        SpaceError: they differ; the message names both generations.
     """
     if stored != space:
         raise SpaceError(
             f"vectors of {space.generation} ({space.fingerprint[:12]}, dim {space.dim}) cannot be compared "
             f"with those stored in space {stored.id!r}: {stored.generation} ({stored.fingerprint[:12]}, "
-            f"dim {stored.dim}); embed again with that {stored.generation}, or use a space of its own."
+            f"dim {stored.dim}); embed again with that {stored.generation}, or use a space with another id."
         )
 
 
 def checked(vectors: ArrayLike, space: Space) -> NDArray[np.float32]:
-    """`vectors` as float32 (N, d) in C order, if they can be vectors of `space`.
+    """`vectors` as float32 (N, d) in C order, after checking that they can be vectors of `space`.
 
     Raises:
-        SpaceError: not of shape (N, d).
+        SpaceError: the shape is not (N, d).
         DataError: a vector is not finite, or not of unit norm.
     """
     array = np.ascontiguousarray(vectors, dtype=np.float32)
     if array.ndim != 2 or array.shape[1] != space.dim:
         raise SpaceError(
-            f"vectors of shape {array.shape} are not of {space.generation}: it needs (N, {space.dim}); "
+            f"vectors of shape {array.shape} are not vectors of {space.generation}, which have shape (N, {space.dim}); "
             f"embed again with {space.generation}."
         )
     norms = np.linalg.norm(array, axis=1)
-    bad = np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE))  # negated, so that NaN is bad as well
-    if bad.size:
-        raise DataError(f"vector {bad[0]} has norm {norms[bad[0]]:.4g}, not 1; divide it by its norm, or embed again.")
+    wrong = np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE))  # negated, so that NaN is wrong as well
+    if wrong.size:
+        row = wrong[0]
+        raise DataError(f"vector {row} has norm {norms[row]:.4g}, not 1; divide it by its norm, or embed again.")
     return array
 
 
@@ -254,10 +257,10 @@ def open_store(url: str) -> Store:
     """The store at `url`, for instance `lancedb:///home/me/shop/gallery`. Nothing is opened before the first use.
 
     Raises:
-        ConfigError: no store has this scheme, or the address is not one of its own.
+        ConfigError: no store has this scheme, or the address is not valid for it.
     """
     scheme, separator, _ = url.partition("://")
     if not separator:
-        raise ConfigError(f"{url!r} is no address of a store; write it as lancedb:///path/of/the/folder.")
+        raise ConfigError(f"{url!r} is not the address of a store; write it as lancedb:///path/of/the/folder.")
     store: Store = plugins.load("stores", scheme, Store)(url)
     return store

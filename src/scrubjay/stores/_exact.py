@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by a full scan, with an order that does not depend on how the queries were batched."""
+"""Exact nearest neighbours by a full scan; the order of results does not depend on the batching of queries."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _SCORES_AT_ONCE = 1 << 24  # 64 MB of float32
 def nearest(
     vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-    """For each query the rows of its k nearest vectors and their cosines, best first; ties by row.
+    """For each query the rows of its k nearest vectors and their cosines, best first; ties in order of rows.
 
-    A matrix product in float32 finds the candidates, whose products are then summed again in float64, each row by
-    itself: the float32 product of one and the same pair differs in its last bits with the shape of the matrices. The
-    candidates are all rows within the rounding error of the k-th: a float32 dot product of unit vectors is off by at
-    most d·ε/2 (Higham, Accuracy and Stability of Numerical Algorithms, 2002, §3.1), two of them by d·ε; twice
-    that leaves room for norms that are not quite one.
+    A matrix product in float32 finds the candidates, whose scores are computed again in float64, each row by itself,
+    because the float32 product of the same pair may differ in its last bits with the shape of the matrices. The
+    candidates are all rows within the rounding error of the k-th: the error of a float32 dot product of unit vectors
+    is at most d·ε/2 (Higham, Accuracy and Stability of Numerical Algorithms, 2002, §3.1), that of a difference of two
+    d·ε; twice that allows for norms that are not exactly one.
 
     Args:
         vectors: float32 (N, d), unit rows.

@@ -1,4 +1,4 @@
-"""What a search may be asked to filter by."""
+"""Validation of the filters of a search."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from scrubjay.errors import DataError
 
 
-def wanted(where: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The metadata that items must have.
+def checked_filter(where: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The required metadata as a dict.
 
     Raises:
-        DataError: a value is none that metadata can have.
+        DataError: a value has a type that metadata cannot have, or is not finite.
     """
     for key, value in (where or {}).items():
         if not isinstance(value, str | int | float | bool | None) or (
@@ -23,10 +23,10 @@ def wanted(where: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(where or {})
 
 
-def unicode(texts: Iterable[str]) -> list[str]:
-    r"""Those that an item can have: none with half of a surrogate pair.
+def valid_unicode(texts: Iterable[str]) -> list[str]:
+    r"""The texts that are valid Unicode; a text with a lone surrogate cannot be stored, so no item has it.
 
-    >>> unicode(["a", "\ud800"])
+    >>> valid_unicode(["a", "\ud800"])
     ['a']
     """
     return [text for text in texts if text.encode(errors="replace").decode() == text]

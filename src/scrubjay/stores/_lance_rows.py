@@ -1,4 +1,4 @@
-"""How items, spaces and vectors are written as rows of LanceDB, and which rows count."""
+"""Items, spaces and vectors as rows of LanceDB tables, and which vectors are current."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ SPACES = pa.schema(
 
 
 def embeddings(dim: int) -> pa.Schema:
-    """The schema of the vectors of one space."""
+    """The schema of the table of a space's vectors."""
     vector = pa.field("vector", pa.list_(pa.float32(), dim), nullable=False)
     return pa.schema([KEY, pa.field("content_hash", TEXT, nullable=False), vector])
 
 
 def lists(vectors: NDArray[np.float32]) -> pa.Array:
-    """Vectors (N, d) as a column."""
+    """Vectors (N, d) as an Arrow column of fixed-size lists."""
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
 
 
 def array(rows: pa.Table | pa.RecordBatch) -> NDArray[np.float32]:
-    """The column of vectors as float32 (N, d)."""
+    """The column `vector` as float32 (N, d)."""
     column = rows["vector"]
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
@@ -57,22 +57,25 @@ def array(rows: pa.Table | pa.RecordBatch) -> NDArray[np.float32]:
 
 
 def row(item: Item) -> dict[str, Any]:
-    """An item as it is written."""
+    """The row of an item."""
     values = {name: getattr(item, name) for name in Item.__slots__}
     return {**values, "metadata": json.dumps(dict(item.metadata), sort_keys=True, allow_nan=False)}
 
 
 def item(row: Mapping[str, Any]) -> Item:
-    """An item as it was put."""
+    """The item of a row."""
     return Item(**{**row, "metadata": json.loads(row["metadata"])})
 
 
-def counting(items: pa.Table, rows: pa.Table) -> NDArray[np.bool_]:
-    """For each item whether one of these rows of a space is its vector, of its present content.
+def is_current(items: pa.Table, rows: pa.Table) -> NDArray[np.bool_]:
+    """For each item whether one of these rows of a space is its current vector.
 
     Args:
-        items: with the columns id and content_hash.
-        rows: likewise; ids are distinct.
+        items: a table with the columns id and content_hash.
+        rows: rows of a space with the same columns and distinct ids.
+
+    Returns:
+        bool (N,), one value for each item.
     """
     embedded = rows["content_hash"].take(pc.index_in(items["id"], value_set=rows["id"]))
     mask: NDArray[np.bool_] = pc.fill_null(pc.equal(embedded, items["content_hash"]), False).to_numpy()
@@ -80,10 +83,10 @@ def counting(items: pa.Table, rows: pa.Table) -> NDArray[np.bool_]:
 
 
 def having(metadata: pa.ChunkedArray, where: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """For each text of metadata whether it has all these values.
+    """For each item's metadata (JSON text) whether they have all these values.
 
-    Only texts that name the keys, and hold the values where those are text, are read as JSON: a number has more than
-    one way to be written.
+    Only texts that contain all keys, and the values that are text, are parsed: the others cannot match. Numbers are
+    compared after parsing only, since a number can be written in several ways.
     """
     mask = np.ones(len(metadata), dtype=bool)
     for key, value in where.items():
@@ -99,5 +102,5 @@ def _has(values: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    # Python's True equals 1; JSON's does not
+    # in Python True equals 1, in JSON it does not
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scrubjay.stores import Item
 from scrubjay.stores._exact import nearest
-from scrubjay.stores._lance_rows import ITEMS, TEXT, array, counting, having, item
+from scrubjay.stores._lance_rows import ITEMS, TEXT, array, having, is_current, item
 from scrubjay.stores._lance_table import Table
 
 Answer = list[tuple[Item, float]]
@@ -60,7 +60,7 @@ class Filters:
         for other in self.without:
             ids = None if all_of_them else items["id"].to_pylist()
             if ids is None or ids:
-                items = items.filter(pa.array(~counting(items, other.read(["id", "content_hash"], ids))))
+                items = items.filter(pa.array(~is_current(items, other.read(["id", "content_hash"], ids))))
         return items
 
 
@@ -103,7 +103,7 @@ def _ranked(
     for rows, query in zip(found, queries, strict=True):
         ordered = rows.sort_by("id")
         vectors = array(ordered)
-        counts = counting(ordered, passing)
+        counts = is_current(ordered, passing)
         ((best, scores),) = nearest(vectors[counts], query[None], k)
         last = min(vectors @ query, default=1.0)
         if len(best) < k or not last < scores[-1] - margin:
@@ -121,7 +121,7 @@ def by_scan(items: Table, table: Table, queries: NDArray[np.float32], k: int, fi
         blocks: Iterable[Any] = [_read(table, ["id", "content_hash", "vector"], passing["id"].to_pylist())]
     else:
         blocks = _whole(table, queries.shape[1])
-    found = scan(blocks, queries, k, lambda rows: counting(rows, passing))
+    found = scan(blocks, queries, k, lambda rows: is_current(rows, passing))
     rows = _read(items, ITEMS.names, list({name for answer in found for name, _ in answer}))
     there = {row["id"]: item(row) for row in rows.to_pylist()}
     return [[(there[name], score) for name, score in answer if name in there] for answer in found]

@@ -1,4 +1,4 @@
-"""One LanceDB table with its errors translated: the only place that calls the library."""
+"""LanceDB databases and tables with translated errors: the only module that calls the library."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ from numpy.typing import NDArray
 
 from scrubjay.errors import CatalogueError, ScrubjayError, StorageError
 
-# Declared as key in the schema: without it two writers that insert the same new id at once leave two rows.
+# Declared as the key in the schema: else two writers that insert the same new id at the same time leave two rows.
 KEY = pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key:position": "1"})
 _VECTORS, _IDS = "vector_idx", "id_idx"
-_REFINED = 4  # times as many as asked for are compared by their vectors: the index knows four bits a coordinate
+_REFINED = 4  # factor of candidates compared by their full vectors: the index has only four bits per coordinate
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Database:
-    """A folder of tables; made on the first use."""
+    """A folder of tables, created on first use."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         with translated(folder):
             import lancedb
 
-            # zero: every read looks for commits of other processes first
+            # zero: every read first looks for commits of other processes
             self._connection = lancedb.connect(folder, read_consistency_interval=timedelta(0))
 
     def make(self, name: str, schema: pa.Schema) -> Table:
-        """The table `name`, made when there is none, or when its making was interrupted."""
+        """The table `name`, created if it does not exist or if its creation was interrupted."""
         path = self.folder / f"{name}.lance"
         with translated(path):
             return Table(path, self._connection.create_table(name, schema=schema, exist_ok=True))
 
     def open(self, name: str) -> Table:
-        """The table `name`, which exists."""
+        """The existing table `name`."""
         path = self.folder / f"{name}.lance"
         with translated(path):
             return Table(path, self._connection.open_table(name))
 
     def drop(self, name: str) -> None:
-        """Remove the table `name` and its files, if there is one."""
+        """Remove the table `name` and its files, if it exists."""
         with translated(self.folder / f"{name}.lance"):
             self._connection.drop_table(name, ignore_missing=True)
 
 
 class Table:
-    """Rows under the key `id`. Every write is one commit: a crash leaves all of it or nothing."""
+    """A table of rows with the key `id`. Every write is one commit: after a crash all of it is stored, or nothing."""
 
     def __init__(self, path: Path, table: Any) -> None:
         self.path = path
         self._table = table
 
     def version(self) -> int:
-        """Number of the newest commit, of whichever process."""
+        """Number of the newest commit by any process."""
         with translated(self.path):
             return int(self._table.version)
 
@@ -78,24 +78,24 @@ class Table:
             return (query if ids is None else query.where(_among(ids))).to_arrow()
 
     def blocks(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-        """These columns of all rows of one moment, about so many at a time: never all in memory."""
+        """These columns of all rows of one version, in batches of about `rows`, so that not all are in memory."""
         with translated(self.path):
             yield from self._table.search().select(list(columns)).to_batches(rows)
 
     def sample(self, columns: Sequence[str], count: int, seed: int) -> pa.Table:
-        """These columns of so many rows, or of all when there are no more, picked by chance."""
+        """These columns of `count` random rows, or of all rows if there are fewer."""
         with translated(self.path):
-            there = self._table.count_rows()
-            picked = np.random.default_rng(seed).choice(there, min(count, there), replace=False)
+            total = self._table.count_rows()
+            picked = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
             return self._table.take_offsets(sorted(picked.tolist())).select(list(columns)).to_arrow()
 
     def neighbours(self, queries: NDArray[np.float32], limit: int, probes: int) -> list[pa.Table]:
-        """What the index finds for each query (Q, d): `limit` rows at most with all their columns, in no order.
+        """At most `limit` rows that the index finds for each query (Q, d), with their vectors, in no particular order.
 
-        Rows that the index has yet to take in are among them. Without an index every row is looked at.
+        Rows that are not in the index yet are searched too. Without an index every row is compared.
         """
         with translated(self.path):
-            # not a batch of one: it would come back without the number of its query
+            # a single query is passed as a vector: the result of a batch of one has no column query_index
             single = queries[0] if len(queries) == 1 else queries
             search = self._table.search(single).distance_type("dot").limit(limit)
             rows = (
@@ -114,7 +114,7 @@ class Table:
         return self._has(_VECTORS)
 
     def index_vectors(self, partitions: int) -> None:
-        """Build the index on the vectors, in place of the one there is."""
+        """Build the index on the vectors; it replaces an existing one."""
         with translated(self.path):
             from lancedb.index import IvfRq
 
@@ -122,44 +122,46 @@ class Table:
             self._table.create_index("vector", config=config, name=_VECTORS)
 
     def index_ids(self) -> None:
-        """Build the index on the ids when there is none; `compact` takes new rows into it."""
+        """Build the index on the ids if there is none; `compact` adds new rows to it."""
         if not self._has(_IDS):
             with translated(self.path):
                 from lancedb.index import BTree
 
                 self._table.create_index("id", config=BTree(), name=_IDS)
 
-    def remember(self, facts: Mapping[str, str]) -> None:
-        """Keep a few facts with the column of the vectors."""
+    def write_facts(self, facts: Mapping[str, str]) -> None:
+        """Store texts by name in the metadata of the column `vector`."""
         with translated(self.path):
             self._table.update_field_metadata({"path": "vector", "metadata": dict(facts)})
 
-    def remembered(self) -> dict[str, str]:
-        """The facts that are kept with the column of the vectors."""
+    def read_facts(self) -> dict[str, str]:
+        """The texts that `write_facts` stored."""
         with translated(self.path):
-            kept = self._table.schema.field("vector").metadata or {}
-            return {key.decode(): value.decode() for key, value in kept.items()}
+            metadata = self._table.schema.field("vector").metadata or {}
+            return {key.decode(): value.decode() for key, value in metadata.items()}
 
     def put(self, rows: pa.Table, replace: bool = True) -> None:
-        """Insert rows of distinct ids; a row with an id that is there already replaces it, or is left out."""
+        """Insert rows with distinct ids; existing rows with these ids are replaced, or kept if not `replace`."""
         with translated(self.path):
             merge = self._table.merge_insert("id").when_not_matched_insert_all()
-            (merge.when_matched_update_all() if replace else merge).execute(rows)
+            if replace:
+                merge = merge.when_matched_update_all()
+            merge.execute(rows)
 
     def compact(self) -> None:
-        """Write small fragments together and drop versions older than an hour, which no reader can hold any more."""
+        """Merge small fragments, and remove versions older than an hour, which no reader uses any more."""
         with translated(self.path):
             self._table.optimize(cleanup_older_than=timedelta(hours=1))
 
     def delete(self, ids: Iterable[str], contents: Iterable[str] | None = None) -> int:
-        """Remove the rows with these ids, and these content hashes; returns how many there were."""
+        """Remove the rows with these ids (and, if given, these content hashes); returns the number of removed rows."""
         only = "" if contents is None else f" AND {_among(contents, 'content_hash')}"
         with translated(self.path):
             return int(self._table.delete(_among(ids) + only).num_deleted_rows)
 
     def _has(self, index: str) -> bool:
         with translated(self.path):
-            return any(there.name == index for there in self._table.list_indices())
+            return any(existing.name == index for existing in self._table.list_indices())
 
 
 def _among(values: Iterable[str], column: str = "id") -> str:
@@ -169,7 +171,7 @@ def _among(values: Iterable[str], column: str = "id") -> str:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn what the library and the system raise about `path` into an error that names it and the cure."""
+    """Translate errors of the library and the system into ours, which name `path` and say what to do."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
@@ -181,12 +183,16 @@ def _translation(error: Exception, path: Path) -> ScrubjayError:
     number = re.search(r"\(os error (\d+)\)", text)  # how Rust writes an errno
     code = int(number[1]) if number else getattr(error, "errno", None)
     if code in _FULL:
-        return StorageError(f"{path}: {os.strerror(code)}; free some space and run it again: what was stored stays.")
+        return StorageError(
+            f"{path}: {os.strerror(code)}; free some space and run the command again: nothing stored was lost."
+        )
     if code in _FORBIDDEN:
-        return StorageError(f"{path}: {os.strerror(code)}; make the folder writable, or choose another.")
+        return StorageError(f"{path}: {os.strerror(code)}; make the folder writable, or choose another one.")
     if code in (errno.EEXIST, errno.ENOTDIR):
         return StorageError(f"{path}: {os.strerror(code)}; give the path of a folder.")
     if "commit conflict" in text:
-        return CatalogueError(f"{path}: another process writes to it all the time; run it again when that is done.")
+        return CatalogueError(
+            f"{path}: another process keeps writing to it; run the command again when that process has finished."
+        )
     reason = text.partition(", /")[0].removeprefix("lance error: ")[:200]
     return StorageError(f"{path} is damaged or cannot be read ({reason}); restore the gallery from a copy.")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scrubjay.stores import Item
 from scrubjay.stores._exact import nearest
-from scrubjay.stores._filters import unicode
+from scrubjay.stores._filters import valid_unicode
 from scrubjay.stores._postgresql_server import Connection, sql
 from scrubjay.stores._postgresql_vectors import decoded, page, written
 from scrubjay.stores._ranking import SPARE, ranked, settled
@@ -82,7 +82,7 @@ def passing(
 
 def storable(texts: Iterable[str]) -> list[str]:
     """Those that an item can have here: PostgreSQL has no NUL."""
-    return [text for text in unicode(texts) if "\0" not in text]
+    return [text for text in valid_unicode(texts) if "\0" not in text]
 
 
 def by_index(connection: Connection, rows: Passing, query: NDArray[np.float32], k: int) -> Answer | None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from scrubjay.errors import ConfigError
 from scrubjay.stores import Item, Space
-from scrubjay.stores._filters import unicode
+from scrubjay.stores._filters import valid_unicode
 from scrubjay.stores._qdrant_client import models
 
 FIELDS = ["id", "uri", "content_hash", "label", "metadata"]
@@ -78,7 +78,7 @@ def space(name: str, dim: int) -> Space:
     return Space(space_id, dim, fingerprint, generation)
 
 
-def counting(of: Space) -> models.Filter:
+def is_current(of: Space) -> models.Filter:
     """Points whose vector of this space counts."""
     current = models.FieldCondition(key=f"current_{of.id}", match=models.MatchValue(value=_YES))
     return models.Filter(must=[models.HasVectorCondition(has_vector=vector_name(of)), current])
@@ -93,12 +93,12 @@ def passing(
     of: Space, labels: Sequence[str] | None, where: Mapping[str, Any], without: Sequence[Space]
 ) -> models.Filter:
     """Points that a search of this space may find."""
-    must: list[Any] = [counting(of)]
+    must: list[Any] = [is_current(of)]
     if labels is not None:
-        must.append(models.FieldCondition(key="label", match=models.MatchAny(any=unicode(labels))))
+        must.append(models.FieldCondition(key="label", match=models.MatchAny(any=valid_unicode(labels))))
     for fact in facts(where):
         must.append(models.FieldCondition(key="facts", match=models.MatchValue(value=fact)))
-    return models.Filter(must=must, must_not=[counting(other) for other in without])
+    return models.Filter(must=must, must_not=[is_current(other) for other in without])
 
 
 def vectors_written(of: Space, rows: Mapping[str, NDArray[np.float32]], hashes: Mapping[str, str]) -> list[Any]:

@@ -19,8 +19,8 @@ from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_spa
 from scrubjay.stores import _lance_index as index
 from scrubjay.stores import _lance_rows as rows_
 from scrubjay.stores._exact import nearest
-from scrubjay.stores._filters import unicode, wanted
-from scrubjay.stores._lance_rows import ITEMS, SPACES, TEXT, counting
+from scrubjay.stores._filters import checked_filter, valid_unicode
+from scrubjay.stores._lance_rows import ITEMS, SPACES, TEXT, is_current
 from scrubjay.stores._lance_search import Answer, Filters, by_index, by_scan
 from scrubjay.stores._lance_table import Database, Table
 
@@ -71,7 +71,7 @@ class LanceStore(Store):
             self._items.put(pa.Table.from_pylist(list(rows.values()), schema=ITEMS))
 
     def delete(self, ids: Iterable[str]) -> int:
-        ids = set(unicode(ids))
+        ids = set(valid_unicode(ids))
         if not ids:
             return 0
         deleted = self._items.delete(ids)  # the commit: from here on no space finds them
@@ -80,7 +80,7 @@ class LanceStore(Store):
         return deleted
 
     def items(self, ids: Sequence[str] | None = None) -> Iterator[Item]:
-        ids = None if ids is None else unicode(ids)
+        ids = None if ids is None else valid_unicode(ids)
         if ids is not None and not ids:
             return
         rows = self._items.read(ITEMS.names, ids)
@@ -149,11 +149,11 @@ class LanceStore(Store):
     def vectors(self, space_id: str, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
         table = self._embeddings(space_id)
         if table.count() > index.EXACT_ROWS:
-            return self._read_vectors(table, None if ids is None else unicode(ids))
+            return self._read_vectors(table, None if ids is None else valid_unicode(ids))
         held = self._snapshot(table)
         if ids is None:
             return held.items["id"].to_pylist(), held.vectors.copy()
-        rows = pc.index_in(pa.array(unicode(ids), TEXT), value_set=held.items["id"]).drop_null()
+        rows = pc.index_in(pa.array(valid_unicode(ids), TEXT), value_set=held.items["id"]).drop_null()
         return held.items["id"].take(rows).to_pylist(), held.vectors[rows.to_numpy()]
 
     def stored(self, space_id: str) -> Iterator[tuple[list[str], list[str], NDArray[np.float32]]]:
@@ -162,7 +162,7 @@ class LanceStore(Store):
                 yield batch["id"].to_pylist(), batch["content_hash"].to_pylist(), rows_.array(batch)
 
     def drop_embeddings(self, space_id: str, ids: Iterable[str]) -> int:
-        table, ids = self._embeddings(space_id), set(unicode(ids))
+        table, ids = self._embeddings(space_id), set(valid_unicode(ids))
         return table.delete(ids) if ids else 0
 
     def maintain(self) -> None:
@@ -179,7 +179,7 @@ class LanceStore(Store):
     def _drop_stale(self, table: Table) -> None:
         """Remove vectors whose item is gone or has another content: no search counts them."""
         rows = table.read(_KEYS)
-        stale = rows.filter(pa.array(~counting(rows, self._items.read(_KEYS))))
+        stale = rows.filter(pa.array(~is_current(rows, self._items.read(_KEYS))))
         for batch in stale.to_batches(_BLOCK):
             # by its content too: a vector that was written meanwhile is not this one
             table.delete(batch["id"].to_pylist(), batch["content_hash"].to_pylist())
@@ -197,10 +197,10 @@ class LanceStore(Store):
     ) -> list[list[tuple[Item, float]]]:
         table = self._embeddings(space.id, expected=space)
         array, others = checked(queries, space), [self._embeddings(other) for other in without]
-        filters = Filters(None if labels is None else unicode(labels), wanted(where), others)
+        filters = Filters(None if labels is None else valid_unicode(labels), checked_filter(where), others)
         if table.count() <= index.EXACT_ROWS:
             return self._in_memory(table, array, k, filters)
-        known = None if exact else index.remembered(table)
+        known = None if exact else index.read_index(table)
         answers: list[Answer | None] = [None] * len(array)
         if known is not None:
             answers = by_index(self._items, table, array, k, filters, known.probes_for(k))
@@ -242,14 +242,14 @@ class LanceStore(Store):
         rows = table.read(columns)
         if self._items.version() != before:
             items = items.filter(pc.is_in(items["id"], value_set=self._items.read(["id"])["id"]))
-        return items, rows, counting(items, rows)
+        return items, rows, is_current(items, rows)
 
     def _read_vectors(self, table: Table, ids: list[str] | None) -> tuple[list[str], NDArray[np.float32]]:
         """Of a table that is not kept in memory: all that count in id order, or these in the order asked."""
         if ids is not None and not ids:
             return [], rows_.array(table.read(["vector"], [""]))
         rows = table.read([*_KEYS, "vector"], ids)
-        rows = rows.filter(pa.array(counting(rows, self._items.read(_KEYS, ids))))
+        rows = rows.filter(pa.array(is_current(rows, self._items.read(_KEYS, ids))))
         if ids is None:
             order = pc.sort_indices(rows["id"])
         else:

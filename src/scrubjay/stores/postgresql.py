@@ -19,7 +19,7 @@ from scrubjay.errors import ConfigError, DataError
 from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_space
 from scrubjay.stores import _postgresql_search as searching
 from scrubjay.stores import _postgresql_statements as statements
-from scrubjay.stores._filters import wanted
+from scrubjay.stores._filters import checked_filter
 from scrubjay.stores._postgresql_search import storable
 from scrubjay.stores._postgresql_server import Connection, Server, address, sql
 from scrubjay.stores._postgresql_vectors import decoded, encoded, page
@@ -200,7 +200,7 @@ class PostgresStore(Store):
             held = _held(connection, space.id, expected=space)
             array = checked(queries, space)
             others = [_held(connection, name).table for name in without]
-            rows = searching.passing(held.table, labels, wanted(where), others)
+            rows = searching.passing(held.table, labels, checked_filter(where), others)
             if exact or not held.indexed:
                 return _exactly(connection, rows, array, k)
             return [

@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from scrubjay.errors import DataError
 from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_space
 from scrubjay.stores import _qdrant_points as points
-from scrubjay.stores._filters import unicode, wanted
+from scrubjay.stores._filters import checked_filter, valid_unicode
 from scrubjay.stores._qdrant_client import QdrantClient, address, models, opened, translated
 from scrubjay.stores._ranking import SPARE, ranked, settled
 
@@ -72,14 +72,14 @@ class QdrantStore(Store):
 
     def delete(self, ids: Iterable[str]) -> int:
         deleted = 0
-        for block in _batches(unicode(ids), _BLOCK):
+        for block in _batches(valid_unicode(ids), _BLOCK):
             deleted += self._count(points.among(block))
             with translated(self.address):
                 self._client.delete(self._name, models.FilterSelector(filter=points.among(block)), wait=True)
         return deleted
 
     def items(self, ids: Sequence[str] | None = None) -> Iterator[Item]:
-        for block in _batches(self._ids(None) if ids is None else unicode(ids), _BLOCK):
+        for block in _batches(self._ids(None) if ids is None else valid_unicode(ids), _BLOCK):
             found = self._payloads(block)
             yield from (points.item(found[name]) for name in block if name in found)
 
@@ -127,18 +127,18 @@ class QdrantStore(Store):
         if space.id not in self._registered():
             return 0, self.count()
         self._space(space.id, expected=space)
-        held = self._count(points.counting(space))
+        held = self._count(points.is_current(space))
         return held, self.count() - held
 
     def missing(self, space_id: str, limit: int | None = None) -> list[str]:
-        return self._ids(models.Filter(must_not=[points.counting(self._space(space_id))]))[:limit]
+        return self._ids(models.Filter(must_not=[points.is_current(self._space(space_id))]))[:limit]
 
     def vectors(self, space_id: str, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
         space = self._space(space_id)
-        blocks = [None] if ids is None else [points.among(block) for block in _batches(unicode(ids), _BLOCK)]
+        blocks = [None] if ids is None else [points.among(block) for block in _batches(valid_unicode(ids), _BLOCK)]
         found = {}
         for among in blocks:
-            condition = points.counting(space)
+            condition = points.is_current(space)
             for record in self._scroll(models.Filter(must=[condition, *([among] if among else [])]), ["id"], space):
                 found[record.payload["id"]] = np.asarray(record.vector[points.vector_name(space)], np.float32)
         names = sorted(found, key=str.encode) if ids is None else [name for name in ids if name in found]
@@ -156,7 +156,7 @@ class QdrantStore(Store):
     def drop_embeddings(self, space_id: str, ids: Iterable[str]) -> int:
         space, dropped = self._space(space_id), 0
         has = models.HasVectorCondition(has_vector=points.vector_name(space))
-        for block in _batches(unicode(ids), _BLOCK):
+        for block in _batches(valid_unicode(ids), _BLOCK):
             condition = models.Filter(must=[has, points.among(block)])
             dropped += self._count(condition)
             with translated(self.address):
@@ -180,7 +180,7 @@ class QdrantStore(Store):
     ) -> list[list[tuple[Item, float]]]:
         self._space(space.id, expected=space)
         array = checked(queries, space)
-        condition = points.passing(space, labels, wanted(where), [self._space(name) for name in without])
+        condition = points.passing(space, labels, checked_filter(where), [self._space(name) for name in without])
         asked, exact = k + SPARE, exact or k > _MOST_BY_INDEX
         found = self._nearest(space, array, condition, asked, exact)
         short = [row for row, records in enumerate(found) if not exact and len(records) < k]
@@ -232,7 +232,7 @@ class QdrantStore(Store):
 
     def _payloads(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The payloads of those items that exist, by their ids."""
-        hashed = [points.point_id(name) for name in unicode(ids)]
+        hashed = [points.point_id(name) for name in valid_unicode(ids)]
         with translated(self.address):
             records = self._client.retrieve(self._name, hashed, with_payload=True) if hashed else []
         return {record.payload["id"]: record.payload for record in records if record.payload}
