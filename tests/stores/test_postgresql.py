@@ -139,7 +139,7 @@ def test_a_role_that_may_only_read(url: str, store: Store) -> None:
     )
     reader = open_store(url.replace("postgres:@", "reader@"))
     assert ids(reader.search(G0, vectors[:1], 5)[0]) == ids(store.search(G0, vectors[:1], 5)[0])
-    with pytest.raises(ConfigError, match="permission denied for table items; let its owner grant that"):
+    with pytest.raises(ConfigError, match="permission denied for table items; let its owner grant the permission"):
         reader.delete(["00000"])
     with pytest.raises(ConfigError, match="permission denied for database postgres"):
         open_store(f"{url.replace('postgres:@', 'reader@')}_more").count()
@@ -167,11 +167,15 @@ def test_a_server_without_the_extension(url: str) -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (errors.DiskFull("could not extend file"), StorageError, "could not extend file; make room on the server"),
-        (errors.OutOfMemory("out of memory"), StorageError, "make room"),
-        (errors.ReadOnlySqlTransaction("read-only"), ConfigError, "the server that takes writes"),
-        (errors.DeadlockDetected("deadlock detected"), CatalogueError, "another process writes; run it again"),
-        (errors.QueryCanceled("statement timeout"), CatalogueError, "too busy; run it again"),
+        (
+            errors.DiskFull("could not extend file"),
+            StorageError,
+            "could not extend file; free some space on the server",
+        ),
+        (errors.OutOfMemory("out of memory"), StorageError, "free some space"),
+        (errors.ReadOnlySqlTransaction("read-only"), ConfigError, "the primary server, which accepts writes"),
+        (errors.DeadlockDetected("deadlock detected"), CatalogueError, "another process writes; run the command again"),
+        (errors.QueryCanceled("statement timeout"), CatalogueError, "too busy; run the command again"),
         (errors.DataCorrupted("invalid page"), StorageError, "restore the gallery from a copy"),
         (errors.InternalError_("something"), StorageError, "something; see the server's log"),
         (psycopg.OperationalError("consuming input failed\nserver closed"), StorageError, r"no connection \(server cl"),
@@ -194,7 +198,7 @@ def test_without_the_package_the_extra_is_named() -> None:
         "except ConfigError as error: print(error)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout == "postgresql:// needs the package psycopg: pip install 'scrubjay[postgresql]'.\n"
+    assert found.stdout == "postgresql:// requires the package psycopg: pip install 'scrubjay[postgresql]'.\n"
 
 
 # what PostgreSQL has and has not
@@ -222,7 +226,7 @@ def test_galleries_of_one_database_know_nothing_of_each_other() -> None:
     [Item("a\0", "u", "h"), Item("a", "u", "h", "la\0bel"), Item("a", "u", "h", None, {"k": "\ud800"})],
 )
 def test_characters_that_it_has_not(store: Store, bad: Item) -> None:
-    with pytest.raises(DataError, match="PostgreSQL has no NUL and no half of a surrogate pair"):
+    with pytest.raises(DataError, match="PostgreSQL cannot store a NUL or a lone surrogate"):
         store.put_items([Item("first", "u", "h"), bad])
     assert store.count() == 0
 
@@ -263,7 +267,7 @@ def test_long_vectors_are_stored_and_searched_but_not_indexed(store: Store, monk
     store.maintain()
     np.testing.assert_array_equal(store.vectors("long")[1], vectors)
     assert ids(store.search(long, vectors[3:4], 1)[0]) == ["00003"]
-    with pytest.raises(ConfigError, match="dim = 16001; pgvector takes 16000 at most"):
+    with pytest.raises(ConfigError, match="dim = 16001; pgvector's maximum is 16000"):
         store.create_space(Space("longer", 16_001, "f", "g3"))
 
 
@@ -398,7 +402,7 @@ def test_a_connection_lost_in_the_middle_leaves_nothing_and_the_next_call_works(
         run(url, "select pg_terminate_backend(pid) from pg_stat_activity where query like 'copy incoming%'")
         yield from map(item, range(20, 5000))
 
-    with pytest.raises(StorageError, match=r"no connection \(.*run it again: what was committed stays"):
+    with pytest.raises(StorageError, match=r"no connection \(.*run the command again: nothing committed was lost"):
         store.put_items(dying())
     assert [found.id for found in store.items()] == ["00000", "00001", "00002"]
     run(url, "select pg_terminate_backend(pid) from pg_stat_activity where query = '' and state = 'idle'")

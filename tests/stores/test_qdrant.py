@@ -89,7 +89,7 @@ def test_without_the_package_the_extra_is_named() -> None:
         "except ConfigError as error: print(error)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout == "qdrant:// needs the package qdrant-client: pip install 'scrubjay[qdrant]'.\n"
+    assert found.stdout == "qdrant:// requires the package qdrant-client: pip install 'scrubjay[qdrant]'.\n"
 
 
 # the local mode
@@ -258,7 +258,7 @@ def meddle(monkeypatch: pytest.MonkeyPatch, store: Store, **how: Any) -> None:
     monkeypatch.setattr(store._opened, "client", Meddled(store._client, **how))  # type: ignore[attr-defined]
 
 
-def test_a_image_that_changes_while_its_vector_is_written_has_none(
+def test_an_image_that_changes_while_its_vector_is_written_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = qdrant_engine.url(tmp_path)
@@ -330,10 +330,10 @@ def answers() -> Iterator[tuple[dict[str, tuple[int, Any]], str]]:
 @pytest.mark.parametrize(
     ("code", "body", "kind", "words"),
     [
-        (401, b"Must provide an API key", ConfigError, "an API key.*; put a key .* into QDRANT_API_KEY"),
-        (403, {"status": {"error": "Forbidden: read only"}}, ConfigError, "read only; put a key"),
-        (500, {"status": {"error": "No space left on device: WAL"}}, StorageError, "make room on the server"),
-        (503, {"status": {"error": "loading"}}, CatalogueError, "loading; the server is busy, run it again"),
+        (401, b"Must provide an API key", ConfigError, "an API key.*; set QDRANT_API_KEY to a key"),
+        (403, {"status": {"error": "Forbidden: read only"}}, ConfigError, "read only; set QDRANT_API_KEY"),
+        (500, {"status": {"error": "No space left on device: WAL"}}, StorageError, "free some space on the server"),
+        (503, {"status": {"error": "loading"}}, CatalogueError, "loading; the server is busy, run the command again"),
         (500, {"status": {"error": "panicked"}}, StorageError, "500, panicked; see the server's log"),
         (502, b"<html>", StorageError, "502, <html>; see"),
     ],

@@ -405,7 +405,7 @@ def test_any_history_ends_like_its_model(name: str, steps: list[tuple[str, str, 
 
 
 def test_addresses(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no address of a store"):
+    with pytest.raises(ConfigError, match="not the address of a store"):
         open_store(str(tmp_path))
     with pytest.raises(ConfigError, match=r"'mongodb'.*Known: .*lancedb"):
         open_store("mongodb://here")

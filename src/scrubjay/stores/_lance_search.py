@@ -1,4 +1,4 @@
-"""Nearest neighbours in a table too large to be kept in memory: by its index, or by a scan that passes through it."""
+"""Nearest neighbours in a table too large to hold in memory: by its index, or by a full scan in blocks."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from scrubjay.stores._lance_rows import ITEMS, TEXT, array, having, is_current, 
 from scrubjay.stores._lance_table import Table
 
 Answer = list[tuple[Item, float]]
-Found = list[list[tuple[str, float]]]
+Neighbours = list[list[tuple[str, float]]]
 
-MOST_BY_INDEX = 1024  # rows asked of the index for a query; where that does not do, a scan is cheaper
-SPARE = 8  # rows beyond the k-th: some may not count any more, and one must be farther than the k-th
-_COORDINATES = 1 << 25  # of a block in memory: 128 MB of float32
-_FEW = 4096  # vectors that are read by their ids, and not by passing through all
-_IDS = 1024  # in one statement
+MOST_BY_INDEX = 1024  # most rows requested from the index for a query; beyond that a scan is cheaper
+SPARE = 8  # rows requested beyond the k-th: some may not be current, and one must score lower than the k-th
+_COORDINATES = 1 << 25  # coordinates of a block in memory: 128 MB of float32
+_FEW = 4096  # up to this number vectors are read by id instead of scanning all
+_IDS = 1024  # ids in one statement
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a search may find.
+    """The filters of a search.
 
     Attributes:
-        labels: one of these; None for any.
-        where: metadata, all of these.
-        without: spaces in which an item has no vector that counts.
+        labels: an item must have one of these labels; None for any.
+        where: an item must have all of these metadata.
+        without: tables of spaces in which an item must not have a current vector.
     """
 
     labels: Sequence[str] | None
@@ -44,21 +44,27 @@ class Filters:
 
     @property
     def columns(self) -> list[str]:
-        """What they look at."""
-        return ["id", "content_hash", *(["label"] if self.labels is not None else []), *["metadata"] * bool(self.where)]
+        """Columns of the items that the filters need."""
+        columns = ["id", "content_hash"]
+        if self.labels is not None:
+            columns.append("label")
+        if self.where:
+            columns.append("metadata")
+        return columns
 
-    def passing(self, items: pa.Table, all_of_them: bool) -> pa.Table:
-        """The items that pass.
+    def passing(self, items: pa.Table, whole_table: bool) -> pa.Table:
+        """The items that pass the filters.
 
         Args:
-            items: with `columns`.
-            all_of_them: that there are: the other spaces are read whole, and not by id.
+            items: a table with at least `columns`.
+            whole_table: whether these are all items of the gallery; then other spaces are read as a whole, not by id.
         """
         if self.labels is not None:
             items = items.filter(pc.is_in(items["label"], value_set=pa.array(self.labels, TEXT)))
-        items = items.filter(pa.array(having(items["metadata"], self.where))) if self.where else items
+        if self.where:
+            items = items.filter(pa.array(having(items["metadata"], self.where)))
         for other in self.without:
-            ids = None if all_of_them else items["id"].to_pylist()
+            ids = None if whole_table else items["id"].to_pylist()
             if ids is None or ids:
                 items = items.filter(pa.array(~is_current(items, other.read(["id", "content_hash"], ids))))
         return items
@@ -67,26 +73,26 @@ class Filters:
 def by_index(
     items: Table, table: Table, queries: NDArray[np.float32], k: int, filters: Filters, probes: int
 ) -> list[Answer | None]:
-    """The k nearest items of each query as the index finds them; None where it does not find k that pass.
+    """The k nearest items of each query by the index; None for a query where it does not find k that pass.
 
-    Whatever does not count or does not pass is left out after the search, so more is asked for until enough is left;
-    twice the rows are looked for in twice the partitions.
+    Filters are applied after the index search (post-filtering), so the number of requested rows, and with it that of
+    probed partitions, is doubled until enough rows remain.
 
     Args:
-        items: the items.
-        table: the vectors of the space.
+        items: the table of items.
+        table: the table of the space's vectors.
         queries: float32 (Q, d), unit rows.
         k: at least 1.
-        filters: what may be found.
-        probes: partitions to look into.
+        filters: filters of the search.
+        probes: number of partitions to probe first.
     """
     answers: list[Answer | None] = [None] * len(queries)
     pending, limit = list(range(len(queries))), k + SPARE
     while pending and limit <= max(MOST_BY_INDEX, k + SPARE) and k <= MOST_BY_INDEX:
         size = max(1, _COORDINATES // (4 * limit * queries.shape[1]))
         for block in _batches(pending, size):
-            found = table.neighbours(queries[block], limit, probes)
-            for row, answer in zip(block, _ranked(items, found, queries[block], k, filters), strict=True):
+            candidates = table.neighbours(queries[block], limit, probes)
+            for row, answer in zip(block, _ranked(items, candidates, queries[block], k, filters), strict=True):
                 answers[row] = answer
         pending = [row for row in pending if answers[row] is None]
         limit, probes = 2 * limit, 2 * probes
@@ -94,60 +100,70 @@ def by_index(
 
 
 def _ranked(
-    items: Table, found: Sequence[pa.Table], queries: NDArray[np.float32], k: int, filters: Filters
+    items: Table, candidates: Sequence[pa.Table], queries: NDArray[np.float32], k: int, filters: Filters
 ) -> Iterator[Answer | None]:
-    """Of each query's rows the k best whose items pass; None where too few do, or more may tie with the last."""
-    ids = pc.unique(pa.chunked_array([chunk for rows in found for chunk in rows["id"].chunks], TEXT))
-    passing = filters.passing(_read(items, ITEMS.names, ids.to_pylist()), all_of_them=False)
+    """The k best candidates of each query that pass; None if too few pass, or if others may tie with the k-th."""
+    ids = pc.unique(pa.chunked_array([chunk for rows in candidates for chunk in rows["id"].chunks], TEXT))
+    passing = filters.passing(_read(items, ITEMS.names, ids.to_pylist()), whole_table=False)
     margin = 2 * queries.shape[1] * float(np.finfo(np.float32).eps)  # as in scrubjay.stores._exact.nearest
-    for rows, query in zip(found, queries, strict=True):
+    for rows, query in zip(candidates, queries, strict=True):
         ordered = rows.sort_by("id")
         vectors = array(ordered)
-        counts = is_current(ordered, passing)
-        ((best, scores),) = nearest(vectors[counts], query[None], k)
-        last = min(vectors @ query, default=1.0)
-        if len(best) < k or not last < scores[-1] - margin:
+        mask = is_current(ordered, passing)
+        ((best, scores),) = nearest(vectors[mask], query[None], k)
+        lowest = min(vectors @ query, default=1.0)
+        if len(best) < k or not lowest < scores[-1] - margin:
             yield None
             continue
-        taken = ordered["id"].filter(pa.array(counts)).take(pa.array(best))
+        taken = ordered["id"].filter(pa.array(mask)).take(pa.array(best))
         hits = passing.take(pc.index_in(taken, value_set=passing["id"])).to_pylist()
         yield list(zip(map(item, hits), scores.tolist(), strict=True))
 
 
 def by_scan(items: Table, table: Table, queries: NDArray[np.float32], k: int, filters: Filters) -> list[Answer]:
-    """The k nearest items of each query among all that pass; see `by_index`. One block of vectors is in memory."""
-    passing = filters.passing(items.read(filters.columns), all_of_them=True)
+    """The k nearest items of each query among all that pass, exactly, with one block of vectors in memory at a time.
+
+    The arguments are those of `by_index`.
+    """
+    passing = filters.passing(items.read(filters.columns), whole_table=True)
     if len(passing) <= _FEW:
         blocks: Iterable[Any] = [_read(table, ["id", "content_hash", "vector"], passing["id"].to_pylist())]
     else:
         blocks = _whole(table, queries.shape[1])
-    found = scan(blocks, queries, k, lambda rows: is_current(rows, passing))
-    rows = _read(items, ITEMS.names, list({name for answer in found for name, _ in answer}))
-    there = {row["id"]: item(row) for row in rows.to_pylist()}
-    return [[(there[name], score) for name, score in answer if name in there] for answer in found]
+    nearest_ids = scan(blocks, queries, k, lambda rows: is_current(rows, passing))
+    rows = _read(items, ITEMS.names, list({name for answer in nearest_ids for name, _ in answer}))
+    by_id = {row["id"]: item(row) for row in rows.to_pylist()}
+    return [[(by_id[name], score) for name, score in answer if name in by_id] for answer in nearest_ids]
 
 
 def nearest_rows(table: Table, queries: NDArray[np.float32], k: int) -> list[list[str]]:
-    """Ids of the k nearest rows of each query, whether they count or not."""
-    found = scan(_whole(table, queries.shape[1]), queries, k, lambda rows: np.ones(len(rows), dtype=bool))
-    return [[name for name, _ in answer] for answer in found]
+    """Ids of the k nearest rows of each query, whether these are current or not."""
+    neighbours = scan(_whole(table, queries.shape[1]), queries, k, lambda rows: np.ones(len(rows), dtype=bool))
+    return [[name for name, _ in answer] for answer in neighbours]
 
 
 def scan(
-    blocks: Iterable[pa.Table], queries: NDArray[np.float32], k: int, counts: Callable[[pa.Table], NDArray[np.bool_]]
-) -> Found:
-    """Ids and cosines of the k nearest rows of each query over all blocks, best first; ties in id order."""
-    found: Found = [[] for _ in queries]
+    blocks: Iterable[pa.Table], queries: NDArray[np.float32], k: int, select: Callable[[pa.Table], NDArray[np.bool_]]
+) -> Neighbours:
+    """Ids and cosines of the k nearest rows of each query over all blocks, best first; ties in id order.
+
+    Args:
+        blocks: rows with the columns id and vector.
+        queries: float32 (Q, d), unit rows.
+        k: at least 1.
+        select: gives the mask (N,) of the rows of a block that are searched.
+    """
+    neighbours: Neighbours = [[] for _ in queries]
     for rows in blocks:
-        mask = counts(rows)
+        mask = select(rows)
         ordered = rows.append_column("row", pa.array(np.arange(len(rows)))).select(["id", "row"])
         order = ordered.filter(pa.array(mask)).sort_by("id")
         vectors = array(rows)[order["row"].to_numpy()]
         for query, (best, scores) in enumerate(nearest(vectors, queries, k)):
             names = order["id"].take(pa.array(best)).to_pylist()
-            merged = heapq.merge(found[query], zip(names, scores.tolist(), strict=True), key=_rank)
-            found[query] = list(islice(merged, k))
-    return found
+            merged = heapq.merge(neighbours[query], zip(names, scores.tolist(), strict=True), key=_rank)
+            neighbours[query] = list(islice(merged, k))
+    return neighbours
 
 
 def _rank(hit: tuple[str, float]) -> tuple[float, bytes]:
@@ -157,18 +173,18 @@ def _rank(hit: tuple[str, float]) -> tuple[float, bytes]:
 
 def _whole(table: Table, dim: int) -> Iterator[pa.Table]:
     """All rows in blocks that fit into memory."""
-    size, kept = max(1, _COORDINATES // dim), []
+    size, pending = max(1, _COORDINATES // dim), []
     for batch in table.blocks(["id", "content_hash", "vector"], size):
-        kept.append(batch)
-        if sum(map(len, kept)) >= size:  # a batch ends with its fragment, however small
-            yield pa.Table.from_batches(kept)
-            kept = []
-    if kept:
-        yield pa.Table.from_batches(kept)
+        pending.append(batch)
+        if sum(map(len, pending)) >= size:  # a batch never spans two fragments, so it may be small
+            yield pa.Table.from_batches(pending)
+            pending = []
+    if pending:
+        yield pa.Table.from_batches(pending)
 
 
 def _read(table: Table, columns: Sequence[str], ids: Sequence[str]) -> pa.Table:
-    """These columns of the rows with these ids, any number of them."""
+    """These columns of the rows with these ids; there may be any number of ids."""
     parts = [table.read(columns, block) for block in _batches(ids, _IDS)]
     return pa.concat_tables(parts) if parts else table.read(columns, [""])
 

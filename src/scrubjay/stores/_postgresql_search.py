@@ -1,4 +1,4 @@
-"""Nearest neighbours in SQL: by the index, by a scan on the server, or by a scan of blocks that are fetched."""
+"""Nearest neighbours in SQL: by the index, by a scan on the server, or by fetching all vectors in blocks."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from scrubjay.stores._postgresql_server import Connection, sql
 from scrubjay.stores._postgresql_vectors import decoded, page, written
 from scrubjay.stores._ranking import SPARE, ranked, settled
 
-FETCH_FROM = 32  # queries at once from which it is cheaper to fetch all vectors than to let the server scan for each
-_MOST_BY_INDEX = 200  # more neighbours than these are a good part of what an index would look at in any case
-_WIDER = 4  # times as many are taken from the index as are wanted: it delivers what passes a filter in rough order
+FETCH_FROM = 32  # number of queries from which fetching all vectors once is cheaper than a scan on the server for each
+_MOST_BY_INDEX = 200  # largest k answered by the index; for more, the index visits a large part of the vectors anyway
+_WIDER = 4  # factor of rows requested from the index, whose filtered results come in approximate order only
 
 Answer = list[tuple[Item, float]]
 _Row = tuple[Any, ...]
 
 _COLUMNS = sql.SQL("i.id, i.uri, i.content_hash, i.label, i.metadata")
-# The comparison of hashes is wrapped: as a plain join condition the planner multiplies its selectivity with that of
-# the ids, expects one row in all, and sorts everything instead of walking the index.
+# The comparison of hashes is wrapped in coalesce: with a plain join condition the planner multiplies its selectivity
+# by that of the ids, expects a single row, and sorts all rows instead of using the index.
 _JOINED = sql.SQL("from {table} e join items i on i.id = e.id and coalesce(i.content_hash = e.content_hash, false)")
-# `+ 0` hides the order from the index on it; an index on ids or labels may still be used. What the rows hold besides is
-# fetched for the best alone.
+# `+ 0` keeps the planner from using the vector index for this order; indices on ids or labels may still be used. Other
+# columns are fetched for the best rows only.
 _SCAN = """
 select {columns}, vector_send(e.vector), best.distance from (
     select e.id, e.vector <#> %(query)s::vector as distance {rows}
@@ -40,13 +40,13 @@ select {columns}, vector_send(e.vector), best.distance from (
 
 @dataclass(frozen=True, slots=True)
 class Passing:
-    """Rows of a space that count and pass the filters: a `from` clause and its parameters.
+    """The current vectors of a space that pass the filters, as an SQL clause.
 
     Attributes:
-        table: of the space's vectors, `e` in the clause.
-        clause: from … where ….
-        parameters: by name.
-        filtered: whether there are filters.
+        table: table of the space's vectors, `e` in the clause.
+        clause: "from … where …".
+        parameters: parameters of the clause by name.
+        filtered: whether the clause has filters.
     """
 
     table: sql.Identifier
@@ -61,7 +61,7 @@ def passing(
     where: Mapping[str, Any],
     without: Sequence[sql.Identifier],
 ) -> Passing:
-    """Of the space in `table`: what a search may find."""
+    """The rows of a space's `table` that pass the filters of a search."""
     composed: list[sql.Composable] = [sql.SQL("true")]
     parameters: dict[str, Any] = {}
     if labels is not None:
@@ -69,7 +69,7 @@ def passing(
         parameters["labels"] = storable(labels)
     texts = [str(text) for pair in where.items() for text in pair]
     if storable(texts) != texts:
-        composed.append(sql.SQL("false"))  # no item has such a text, and the server would refuse it
+        composed.append(sql.SQL("false"))  # no item can have such a text, and the server would refuse it
     elif where:
         composed.append(sql.SQL("i.metadata::jsonb @> %(where)s::jsonb"))
         parameters["where"] = json.dumps(where)
@@ -81,12 +81,12 @@ def passing(
 
 
 def storable(texts: Iterable[str]) -> list[str]:
-    """Those that an item can have here: PostgreSQL has no NUL."""
+    """The texts that PostgreSQL can store: valid Unicode without NUL."""
     return [text for text in valid_unicode(texts) if "\0" not in text]
 
 
 def by_index(connection: Connection, rows: Passing, query: NDArray[np.float32], k: int) -> Answer | None:
-    """What the HNSW index finds, ranked again; None when that is fewer than k and a scan has to decide."""
+    """The results of the HNSW index, re-ranked; None if there are fewer than k, so that a scan is needed."""
     if k > _MOST_BY_INDEX:
         return None
     connection.execute(f"set local hnsw.ef_search = {800 if rows.filtered else max(100, 4 * k)}")
@@ -94,18 +94,18 @@ def by_index(connection: Connection, rows: Passing, query: NDArray[np.float32], 
     order = "select {columns}, vector_send(e.vector) {rows} order by e.vector <#> %(query)s::vector limit %(limit)s"
     text = sql.SQL(order).format(columns=_COLUMNS, rows=rows.clause)
     parameters = {**rows.parameters, "query": written(query), "limit": _WIDER * k}
-    found = connection.execute(text, parameters).fetchall()
-    return _ranked(found, query, k) if len(found) >= k else None
+    candidates = connection.execute(text, parameters).fetchall()
+    return _ranked(candidates, query, k) if len(candidates) >= k else None
 
 
 def by_scan(connection: Connection, rows: Passing, query: NDArray[np.float32], k: int) -> Answer:
-    """The k nearest, exactly: the server scans, and delivers all that might be among them but for rounding."""
+    """The exact k nearest: the server scans, and returns all rows that may be among them in spite of its rounding."""
     text = sql.SQL(_SCAN).format(columns=_COLUMNS, rows=rows.clause, table=rows.table)
     limit = k + SPARE
     while True:
-        found = connection.execute(text, {**rows.parameters, "query": written(query), "limit": limit}).fetchall()
-        if settled([-row[-1] for row in found], k, limit, len(query)):
-            return _ranked([row[:-1] for row in found], query, k)
+        candidates = connection.execute(text, {**rows.parameters, "query": written(query), "limit": limit}).fetchall()
+        if settled([-row[-1] for row in candidates], k, limit, len(query)):
+            return _ranked([row[:-1] for row in candidates], query, k)
         limit *= 2
 
 
@@ -115,13 +115,13 @@ def _ranked(rows: Sequence[_Row], query: NDArray[np.float32], k: int) -> Answer:
 
 
 def by_fetching(connection: Connection, rows: Passing, queries: NDArray[np.float32], k: int) -> list[Answer]:
-    """The k nearest of each of many queries, exactly: every vector is fetched once, block by block."""
+    """The exact k nearest of many queries: every vector is fetched once, in blocks."""
     best = [(np.empty(0), list[str]()) for _ in queries]
     for ids, vectors in _blocks(connection, rows, queries.shape[1]):
         for number, (places, scores) in enumerate(nearest(vectors, queries, k)):
             best[number] = _merged(best[number], (scores, [ids[place] for place in places]), k)
-    wanted = sorted({name for _, names in best for name in names})
-    items = {item.id: item for item in items_of(connection, wanted)}
+    ids_found = sorted({name for _, names in best for name in names})
+    items = {item.id: item for item in items_of(connection, ids_found)}
     return [
         [(items[name], score) for score, name in zip(scores.tolist(), names, strict=True)] for scores, names in best
     ]
@@ -130,7 +130,7 @@ def by_fetching(connection: Connection, rows: Passing, queries: NDArray[np.float
 def _merged(
     before: tuple[NDArray[np.float64], list[str]], block: tuple[NDArray[np.float64], list[str]], k: int
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """The k best of both; of equal scores those from before come first, since blocks are in id order."""
+    """The k best of both; of equal scores earlier ones come first, since blocks are in id order."""
     scores, names = np.concatenate([before[0], block[0]]), before[1] + block[1]
     order = np.argsort(-scores, kind="stable")[:k]
     return scores[order], [names[place] for place in order]
@@ -140,9 +140,9 @@ def _blocks(connection: Connection, rows: Passing, dim: int) -> Iterator[tuple[l
     order = "select i.id, vector_send(e.vector) {rows} and i.id > %(after)s order by i.id limit %(block)s"
     text = sql.SQL(order).format(rows=rows.clause)
     after = ""
-    while found := connection.execute(text, {**rows.parameters, "after": after, "block": page(dim)}).fetchall():
-        ids = [row[0] for row in found]
-        yield ids, decoded([row[1] for row in found], dim)
+    while fetched := connection.execute(text, {**rows.parameters, "after": after, "block": page(dim)}).fetchall():
+        ids = [row[0] for row in fetched]
+        yield ids, decoded([row[1] for row in fetched], dim)
         after = ids[-1]
 
 

@@ -1,4 +1,4 @@
-"""Connections to one PostgreSQL server, and what goes wrong there in one line: the only place that makes them."""
+"""Connections to a PostgreSQL server with translated errors: the only module that opens them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ try:
     from psycopg import errors, sql
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 except ImportError:
-    raise ConfigError("postgresql:// needs the package psycopg: pip install 'scrubjay[postgresql]'.") from None
+    raise ConfigError("postgresql:// requires the package psycopg: pip install 'scrubjay[postgresql]'.") from None
 
 __all__ = ["Address", "Connection", "Server", "address", "sql", "translated", "translation"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-_OLDEST = (0, 8)  # the first pgvector whose index scans go on until a filter has let enough through
+_OLDEST = (0, 8)  # the first pgvector with iterative index scans, which continue until enough rows pass a filter
 
-# Ids are ordered by their bytes. `json` keeps the text of numbers as it is, `jsonb` would turn 1e300 into digits.
+# Ids are ordered by their bytes. `json` preserves the text of numbers; `jsonb` would write 1e300 in digits.
 _TABLES = """
 create table if not exists items (
     id text collate "C" primary key, uri text not null, content_hash text not null, label text, metadata json not null
@@ -40,12 +40,12 @@ create table if not exists spaces (
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a gallery is.
+    """Location of a gallery.
 
     Attributes:
-        conninfo: what libpq connects with; it may hold a password.
-        schema: of the gallery's tables.
-        shown: host and database, for messages.
+        conninfo: libpq's connection string; it may contain a password.
+        schema: schema of the gallery's tables.
+        shown: host and database for messages, without the password.
     """
 
     conninfo: str
@@ -54,10 +54,10 @@ class Address:
 
 
 def address(url: str) -> Address:
-    """The parts of `postgresql://user@host/database?schema=shop`; any other option is libpq's.
+    """Parse `postgresql://user@host/database?schema=shop`; other options are passed to libpq.
 
     Raises:
-        ConfigError: the address cannot be read, or the schema's name is none.
+        ConfigError: the address cannot be parsed, or the name of the schema is not valid.
     """
     parts = urlsplit(url)
     options = parse_qsl(parts.query, keep_blank_values=True)
@@ -79,7 +79,7 @@ def address(url: str) -> Address:
 
 
 class Server:
-    """Lends connections, one to each block that asks: threads do not share a transaction."""
+    """A pool of connections: each block that asks for one has it to itself, so threads do not share transactions."""
 
     def __init__(self, where: Address) -> None:
         self.address = where
@@ -88,13 +88,13 @@ class Server:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A connection inside of a transaction: all of the block is committed, or nothing."""
+        """A connection in a transaction: everything in the block is committed, or nothing."""
         with self.connection() as connection, connection.transaction():
             yield connection
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection that commits every statement by itself."""
+        """A connection in autocommit mode."""
         with translated(self.address):
             connection = self._borrow()
             try:
@@ -107,7 +107,7 @@ class Server:
         while self._idle:
             connection = self._idle.pop()
             try:
-                connection.execute("")  # the server may have been restarted since
+                connection.execute("")  # fails if the server was restarted meanwhile
             except psycopg.OperationalError:
                 connection.close()
             else:
@@ -127,7 +127,7 @@ def _close(connections: list[Connection]) -> None:
 
 
 def _prepare(connection: Connection, where: Address) -> None:
-    """Make what is not there yet, and let names without a schema mean this gallery's."""
+    """Create the extension and the tables if they are missing, and set the search path to the gallery's schema."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise ConfigError(f"{where.shown} is encoded in {encoding}; create a database with encoding 'UTF8'.")
@@ -145,22 +145,23 @@ def _prepare(connection: Connection, where: Address) -> None:
 
 
 def _extension(connection: Connection) -> tuple[str, str] | None:
-    found = connection.execute(
+    """Schema and version of the extension pgvector, or None."""
+    row = connection.execute(
         "select nspname, extversion from pg_extension e join pg_namespace n on n.oid = extnamespace "
         "where extname = 'vector'"
     ).fetchone()
-    return (str(found[0]), str(found[1])) if found else None
+    return (str(row[0]), str(row[1])) if row else None
 
 
 def _has_tables(connection: Connection, schema: str) -> bool:
     name = sql.Identifier(schema, "spaces").as_string(connection)
-    found = connection.execute("select to_regclass(%s) is not null", [name]).fetchone()
-    return bool(found and found[0])
+    row = connection.execute("select to_regclass(%s) is not null", [name]).fetchone()
+    return bool(row and row[0])
 
 
 def _make(connection: Connection, where: Address, extension: bool) -> None:
     with connection.transaction():
-        # `if not exists` is no protection from a second process that does the same at this moment
+        # `if not exists` does not protect from a second process that does the same at the same time
         connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [f"scrubjay {where.schema}"])
         if extension:
             connection.execute("select pg_advisory_xact_lock(hashtext('scrubjay extension'))")
@@ -177,7 +178,7 @@ def _search_path(*schemas: str) -> sql.Composed:
 
 @contextmanager
 def translated(where: Address) -> Iterator[None]:
-    """Turn what the driver raises into an error that names the server and the cure."""
+    """Translate the driver's errors into ours, which name the server and say what to do."""
     try:
         yield
     except psycopg.Error as error:
@@ -185,7 +186,7 @@ def translated(where: Address) -> Iterator[None]:
 
 
 def translation(error: psycopg.Error, where: Address) -> ScrubjayError:
-    """The error of ours that says what a user can do about the driver's `error`."""
+    """Our error for an `error` of the driver; its message says what the user can do."""
     reason = error.diag.message_primary or _said(str(error))
     for kinds, make in _CURES:
         if isinstance(error, kinds):
@@ -197,32 +198,32 @@ def translation(error: psycopg.Error, where: Address) -> ScrubjayError:
 
 
 def _said(text: str) -> str:
-    """What libpq's message of several lines comes to: the last that is no hint, without the names of the attempt."""
+    """The reason in a message of libpq: its last line that is not a hint, without the address that was tried."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("\t")]
     return lines[-1].rpartition("failed: ")[2].removeprefix("FATAL:").strip() if lines else "no reason given"
 
 
-_AGAIN = "run it again: what was committed stays"
+_AGAIN = "run the command again: nothing committed was lost"
 _Kinds = tuple[type[psycopg.Error], ...]
 _CURES: list[tuple[_Kinds, tuple[type[ScrubjayError], str]]] = [
-    ((errors.DiskFull, errors.OutOfMemory), (StorageError, f"make room on the server, then {_AGAIN}")),
+    ((errors.DiskFull, errors.OutOfMemory), (StorageError, f"free some space on the server, then {_AGAIN}")),
     ((errors.UndefinedFile, errors.FeatureNotSupported), (ConfigError, "install pgvector 0.8 or newer on the server")),
-    ((errors.InsufficientPrivilege,), (ConfigError, "let its owner grant that, or use a role that may")),
-    ((errors.ReadOnlySqlTransaction,), (ConfigError, "give the address of the server that takes writes")),
+    ((errors.InsufficientPrivilege,), (ConfigError, "let its owner grant the permission, or use another role")),
+    ((errors.ReadOnlySqlTransaction,), (ConfigError, "give the address of the primary server, which accepts writes")),
     ((errors.DeadlockDetected, errors.SerializationFailure), (CatalogueError, f"another process writes; {_AGAIN}")),
     ((errors.LockNotAvailable, errors.QueryCanceled), (CatalogueError, f"the server was too busy; {_AGAIN}")),
-    ((errors.UndefinedTable,), (CatalogueError, "another process dropped a space meanwhile; run it again")),
+    ((errors.UndefinedTable,), (CatalogueError, "another process dropped a space meanwhile; run the command again")),
     ((errors.DataCorrupted, errors.IndexCorrupted), (StorageError, "restore the gallery from a copy")),
     ((errors.TooManyConnections,), (StorageError, "raise max_connections, or end other clients")),
 ]
 
 
 def _unreachable(reason: str, where: Address) -> ScrubjayError:
-    """For failures to connect: they carry no code, so the words of the server decide."""
+    """Our error for a failure to connect; these have no error code, so the text of the message decides."""
     if re.search(r"password|authentication|pg_hba|role .* does not exist", reason):
         return ConfigError(f"{where.shown}: {reason}; put user and password in the address, or in ~/.pgpass.")
     if re.search(r"database .* does not exist", reason):
         return ConfigError(f"{where.shown}: {reason}; create it (createdb), or name another in the address.")
     return StorageError(
-        f"{where.shown}: no connection ({reason}); start the server, or mend the address; then {_AGAIN}."
+        f"{where.shown}: no connection ({reason}); start the server, or correct the address; then {_AGAIN}."
     )

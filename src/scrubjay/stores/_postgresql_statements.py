@@ -1,4 +1,4 @@
-"""What the PostgreSQL store says to its server, but for searches; `{}` is the table of a space."""
+"""SQL statements of the PostgreSQL store, except those of searches; `{}` is the table of a space."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MERGE_VECTORS = """
 insert into {} select id, content_hash, vector from incoming join items using (id) order by id
 on conflict (id) do update set content_hash = excluded.content_hash, vector = excluded.vector
 """
-# Rows are locked in the order in which they are written: else two writers could wait for each other.
+# Rows are locked in the order in which they are written: else two writers could deadlock.
 DELETE = """
 with locked as materialized (select id from {} where id = any(%s) order by id for update)
 delete from {} where id in (select id from locked)

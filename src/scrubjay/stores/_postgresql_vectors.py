@@ -1,4 +1,4 @@
-"""Vectors as pgvector's binary format has them: dimension and zero as two int16, then float32, all big-endian."""
+"""Vectors in pgvector's binary format: the dimension and a zero as int16, then float32 coordinates, all big-endian."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ def _layout(dim: int) -> np.dtype[np.void]:
 
 
 def page(dim: int) -> int:
-    """How many rows to fetch at once: 16 MB of vectors, and not so many that their text counts."""
+    """Number of rows to fetch at once: at most 16 MB of vectors, and at most `_PAGE` rows."""
     return max(1, min(_PAGE, (1 << 22) // dim))
 
 
 def encoded(vectors: NDArray[np.float32]) -> Iterator[bytes]:
-    """The rows of float32 (N, d), one after the other, bit for bit."""
+    """Encode the rows of float32 (N, d) one by one, without any rounding."""
     rows = np.zeros(len(vectors), _layout(vectors.shape[1]))
     rows["dim"], rows["vector"] = vectors.shape[1], vectors
     return map(bytes, rows.view((np.void, rows.dtype.itemsize)))
 
 
 def decoded(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
-    """Vectors float32 (N, d) of N rows.
+    """Decode N rows to vectors float32 (N, d).
 
     >>> decoded(list(encoded(np.float32([[0.6, 0.8]]))), 2).tolist() == np.float32([[0.6, 0.8]]).tolist()
     True
@@ -37,5 +37,5 @@ def decoded(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
 
 
 def written(vector: NDArray[np.float32]) -> str:
-    """One vector as text, for a parameter of a query."""
+    """One vector as text, for a parameter of a statement."""
     return f"[{','.join(map(repr, vector.tolist()))}]"

@@ -1,4 +1,4 @@
-"""A client of a Qdrant server or folder, and what goes wrong there in one line: the only place that opens one."""
+"""Clients of a Qdrant server or folder with translated errors: the only module that opens them."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ try:
     from qdrant_client import QdrantClient, models
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 except ImportError:
-    raise ConfigError("qdrant:// needs the package qdrant-client: pip install 'scrubjay[qdrant]'.") from None
+    raise ConfigError("qdrant:// requires the package qdrant-client: pip install 'scrubjay[qdrant]'.") from None
 
 __all__ = ["Address", "Opened", "QdrantClient", "address", "models", "opened", "translated"]
 
-_OLDEST = (1, 18)  # the first server that adds a named vector to a collection that holds points
+_OLDEST = (1, 18)  # the first server that can add a named vector to a collection with points
 _TIMEOUT = 60  # seconds; a batch of vectors may wait for the optimiser
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a gallery is.
+    """Location of a gallery.
 
     Attributes:
-        folder: of the local mode, or None.
+        folder: folder of the local mode, or None.
         server: http(s)://host:port, or None.
         collection: name of the collection.
-        shown: for messages.
+        shown: the location in messages.
     """
 
     folder: Path | None
@@ -45,10 +45,10 @@ class Address:
 
 
 def address(url: str) -> Address:
-    """The parts of `qdrant://host:6333/collection?tls=true`, or of `qdrant:///folder`.
+    """Parse `qdrant://host:6333/collection?tls=true` or `qdrant:///folder`.
 
     Raises:
-        ConfigError: the address is neither.
+        ConfigError: the address has neither form.
     """
     path = url.removeprefix("qdrant://")
     if path.startswith("/") and path.strip("/"):
@@ -62,8 +62,8 @@ def address(url: str) -> Address:
         host, port = None, 0
     if not host or not re.fullmatch(r"[A-Za-z0-9_.-]{1,200}", collection) or options.keys() - {"tls"}:
         raise ConfigError(
-            f"{url!r} names no collection; write qdrant://host:6333/collection, ?tls=true behind it for https, or "
-            "qdrant:///path/of/a/folder for trials."
+            f"{url!r} names no collection; write qdrant://host:6333/collection, with ?tls=true at its end for https, "
+            "or qdrant:///path/of/a/folder for trials."
         )
     scheme = "https" if options.get("tls") == "true" else "http"
     host = f"[{host}]" if ":" in host else host
@@ -71,33 +71,33 @@ def address(url: str) -> Address:
 
 
 class Opened:
-    """A client that is closed when nobody holds it any more."""
+    """A client that is closed when this object is garbage-collected."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
         weakref.finalize(self, client.close)
 
 
-# A folder takes one client at a time, even within a process; stores of the same folder share theirs.
+# A folder can be opened by one client at a time, even within a process, so stores of the same folder share a client.
 _FOLDERS: weakref.WeakValueDictionary[Path, Opened] = weakref.WeakValueDictionary()
 
 
 def opened(where: Address) -> Opened:
-    """The client of this address.
+    """The client for this address.
 
     Raises:
-        ConfigError: the server is older than what the store needs, or wants another key.
+        ConfigError: the server is too old, or it refuses the API key.
         CatalogueError: another process has the folder open.
         StorageError: the server cannot be reached, or the folder cannot be written.
     """
     if where.folder is None:
         return _served(where)
-    found = _FOLDERS.get(where.folder)
-    if found is None:
+    client = _FOLDERS.get(where.folder)
+    if client is None:
         with translated(where):
-            found = Opened(QdrantClient(path=str(where.folder), force_disable_check_same_thread=True))
-        _FOLDERS[where.folder] = found
-    return found
+            client = Opened(QdrantClient(path=str(where.folder), force_disable_check_same_thread=True))
+        _FOLDERS[where.folder] = client
+    return client
 
 
 def _served(where: Address) -> Opened:
@@ -113,14 +113,14 @@ def _served(where: Address) -> Opened:
 
 @contextmanager
 def translated(where: Address) -> Iterator[None]:
-    """Turn what the client raises into an error that names the place and the cure."""
+    """Translate the client's errors into ours, which name the location and say what to do."""
     try:
         yield
     except UnexpectedResponse as error:
         raise _answered(error, where) from error
     except ResponseHandlingException as error:
         reason = str(error.source) or type(error.source).__name__
-        raise StorageError(f"{where.shown}: no answer ({reason}); start the server, or mend the address.") from error
+        raise StorageError(f"{where.shown}: no answer ({reason}); start the server, or correct the address.") from error
     except (OSError, RuntimeError, KeyError, ValueError, sqlite3.Error) as error:
         raise _local(error, where) from error
 
@@ -132,11 +132,11 @@ def _answered(error: UnexpectedResponse, where: Address) -> ScrubjayError:
         reason = error.content.decode(errors="replace")
     reason = " ".join(reason.split())[:200] or error.reason_phrase
     if error.status_code in (401, 403):
-        return ConfigError(f"{where.shown}: {reason}; put a key that may read and write into QDRANT_API_KEY.")
+        return ConfigError(f"{where.shown}: {reason}; set QDRANT_API_KEY to a key that may read and write.")
     if re.search(r"no space left|disk.*(full|space)|out of memory", reason, re.IGNORECASE):
-        return StorageError(f"{where.shown}: {reason}; make room on the server and run it again.")
+        return StorageError(f"{where.shown}: {reason}; free some space on the server and run the command again.")
     if error.status_code in (408, 429, 503, 504):
-        return CatalogueError(f"{where.shown}: {reason}; the server is busy, run it again.")
+        return CatalogueError(f"{where.shown}: {reason}; the server is busy, run the command again.")
     return StorageError(f"{where.shown}: {error.status_code}, {reason}; see the server's log.")
 
 
@@ -144,5 +144,5 @@ def _local(error: Exception, where: Address) -> ScrubjayError:
     if "already accessed" in str(error):
         return CatalogueError(f"{where.shown}: another process has it open; wait for it, or use a Qdrant server.")
     if isinstance(error, OSError) and error.strerror:
-        return StorageError(f"{where.shown}: {error.strerror}; make the folder writable, or name another.")
+        return StorageError(f"{where.shown}: {error.strerror}; make the folder writable, or name another one.")
     return StorageError(f"{where.shown} is damaged or cannot be written ({str(error)[:200]}); restore it from a copy.")

@@ -1,8 +1,8 @@
-"""A point of Qdrant is an item: how its payload, its vectors' names and the conditions on them are written.
+"""Items as points of Qdrant: their payload, the names of their vectors, and conditions on both.
 
-Payload, beside the item's own fields: `facts`, its metadata as one keyword each, since a keyword can be matched
-whatever the type and the key are; and for each space the hash of the content that was embedded, `hash_<space>`, and
-whether that is still the item's, `current_<space>`, since a filter cannot compare two fields.
+The payload has the item's own fields and `facts`, its metadata as keywords, since a keyword can be matched whatever its
+type and key; and for each space `hash_<space>`, the hash of the content that was embedded, and `current_<space>`,
+whether that is still the item's content, since a filter cannot compare two fields.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from scrubjay.stores._filters import valid_unicode
 from scrubjay.stores._qdrant_client import models
 
 FIELDS = ["id", "uri", "content_hash", "label", "metadata"]
-_YES, _NO = "yes", "no"  # keywords: the engine's Python package takes true for the number 1
+_YES, _NO = "yes", "no"  # keywords, since the engine's Python package converts true to the number 1
 _NAMESPACE = uuid.UUID("6f1a2a53-6a0e-5f0e-9f43-0d5c1d0f6a57")
 
 
 def point_id(item_id: str) -> str:
-    """The id of the item's point: a hash, since Qdrant takes numbers and UUIDs only."""
+    """The id of the item's point: a hash, since Qdrant accepts only numbers and UUIDs."""
     return str(uuid.uuid5(_NAMESPACE, item_id))
 
 
 def payload(item: Item) -> dict[str, Any]:
-    """The item's own fields. Metadata are text, which keeps numbers as they are."""
+    """The payload of the item's own fields. Metadata are JSON text, which preserves numbers exactly."""
     return {
         **{name: getattr(item, name) for name in FIELDS},
         "metadata": json.dumps(dict(item.metadata), allow_nan=False),
@@ -40,13 +40,13 @@ def payload(item: Item) -> dict[str, Any]:
     }
 
 
-def item(found: Mapping[str, Any]) -> Item:
-    """The item of a payload; a field that was set to null is not there."""
-    return Item(**{**{name: found.get(name) for name in FIELDS}, "metadata": json.loads(found["metadata"])})
+def item(stored: Mapping[str, Any]) -> Item:
+    """The item of a payload; a field that was set to null is missing in it."""
+    return Item(**{**{name: stored.get(name) for name in FIELDS}, "metadata": json.loads(stored["metadata"])})
 
 
 def facts(metadata: Mapping[str, Any]) -> list[str]:
-    """Each entry as a keyword; numbers that are equal are written alike.
+    """Each entry of the metadata as a keyword; equal numbers give the same keyword.
 
     >>> facts({"price": 2.0, "sold": True})
     ['["price", 2]', '["sold", true]']
@@ -58,16 +58,16 @@ def facts(metadata: Mapping[str, Any]) -> list[str]:
 
 
 def vector_name(space: Space) -> str:
-    """The name of the space's vectors, which is all of its identity: it cannot be half there, nor change.
+    """The name of the space's vectors. It holds the whole identity of the space, so both are created in one step.
 
     Raises:
-        ConfigError: Qdrant cannot have a vector of this name.
+        ConfigError: Qdrant does not allow a vector of this name.
     """
     name = f"{space.id}.{space.generation}.{space.fingerprint}"
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,200}", name):
         raise ConfigError(
             f"space {space.id!r}: fingerprint {space.fingerprint!r}; for Qdrant use letters, digits, '_', '.' or '-', "
-            "200 with those of id and generation."
+            "at most 200 together with id and generation."
         )
     return name
 
@@ -79,20 +79,20 @@ def space(name: str, dim: int) -> Space:
 
 
 def is_current(of: Space) -> models.Filter:
-    """Points whose vector of this space counts."""
+    """Condition: the point has a current vector of this space."""
     current = models.FieldCondition(key=f"current_{of.id}", match=models.MatchValue(value=_YES))
     return models.Filter(must=[models.HasVectorCondition(has_vector=vector_name(of)), current])
 
 
 def among(ids: Iterable[str]) -> models.Filter:
-    """Points of these items."""
+    """Condition: the point is that of one of these items."""
     return models.Filter(must=[models.HasIdCondition(has_id=[point_id(name) for name in ids])])
 
 
 def passing(
     of: Space, labels: Sequence[str] | None, where: Mapping[str, Any], without: Sequence[Space]
 ) -> models.Filter:
-    """Points that a search of this space may find."""
+    """Condition: the point has a current vector of this space and passes the filters of a search."""
     must: list[Any] = [is_current(of)]
     if labels is not None:
         must.append(models.FieldCondition(key="label", match=models.MatchAny(any=valid_unicode(labels))))
@@ -101,15 +101,15 @@ def passing(
     return models.Filter(must=must, must_not=[is_current(other) for other in without])
 
 
-def vectors_written(of: Space, rows: Mapping[str, NDArray[np.float32]], hashes: Mapping[str, str]) -> list[Any]:
-    """Operations that give items their vectors: first the vectors, then the words that make them count.
+def write_vectors(of: Space, rows: Mapping[str, NDArray[np.float32]], hashes: Mapping[str, str]) -> list[Any]:
+    """Operations that write vectors of items: first the vectors, then the payload that marks them as current.
 
-    Each takes effect only where the item still has the content that was embedded.
+    Each takes effect only if the item still has the content that was embedded.
 
     Args:
         of: the space.
-        rows: float32 (d,), by item id.
-        hashes: of the items' contents, by item id.
+        rows: vectors float32 (d,) by item id.
+        hashes: content hashes of the items by item id.
     """
     name = vector_name(of)
     points = [models.PointVectors(id=point_id(key), vector={name: row.tolist()}) for key, row in rows.items()]
@@ -121,15 +121,15 @@ def vectors_written(of: Space, rows: Mapping[str, NDArray[np.float32]], hashes: 
     ]
 
 
-def item_replaced(new: Item, old: Mapping[str, Any], spaces: Iterable[Space]) -> list[Any]:
-    """Operations that replace an item whose payload is `old`: vectors of another content count no more.
+def replace_item(new: Item, old: Mapping[str, Any], spaces: Iterable[Space]) -> list[Any]:
+    """Operations that replace an item whose payload is `old`.
 
-    Those of a content that has come back count again.
+    If its content changes, its vectors are marked as not current, except vectors that were made from the new content.
     """
     if old["content_hash"] == new.content_hash:
         return [_set(new.id, payload(new))]
     fields = {**payload(new), **{f"current_{of.id}": _NO for of in spaces}}
-    again = [of for of in spaces if old.get(f"hash_{of.id}") == new.content_hash]
+    restored = [of for of in spaces if old.get(f"hash_{of.id}") == new.content_hash]
     return [
         _set(new.id, fields),
         *(
@@ -138,24 +138,24 @@ def item_replaced(new: Item, old: Mapping[str, Any], spaces: Iterable[Space]) ->
                 new.id,
                 _current(of, new.content_hash),
             )
-            for of in again
+            for of in restored
         ),
     ]
 
 
-def forgotten(of: Space, ids: Iterable[str]) -> Any:
-    """The operation that leaves the vectors of these items without a hash: they do not count, whatever comes back."""
+def invalidate(of: Space, ids: Iterable[str]) -> Any:
+    """The operation that removes the hashes of these items' vectors, so that these cannot become current again."""
     keys = models.DeletePayload(keys=payload_keys(of), points=[point_id(name) for name in ids])
     return models.DeletePayloadOperation(delete_payload=keys)
 
 
 def payload_keys(of: Space) -> list[str]:
-    """What a space has in the payload of an item."""
+    """Names of a space's fields in the payload of an item."""
     return [f"hash_{of.id}", f"current_{of.id}"]
 
 
 def unconditional(operation: Any) -> Any:
-    """The same operation by its point's id: quick where nobody else can write and a filter looks at all points."""
+    """The operation with its point's id instead of a filter: faster in local mode, where nobody else can write."""
     if isinstance(operation, models.SetPayloadOperation) and operation.set_payload.filter is not None:
         conditions: Any = operation.set_payload.filter.must
         values, points = operation.set_payload.payload, conditions[0].has_id
@@ -172,7 +172,7 @@ def _set(item_id: str, values: Mapping[str, Any]) -> Any:
 
 
 def _set_where(equal: Mapping[str, str], item_id: str, values: Mapping[str, Any]) -> Any:
-    """Set payload where other payload still is as it was read: another process may have been here since."""
+    """Set payload if other fields still have the values that were read; another process may have changed them."""
     conditions: list[Any] = [models.HasIdCondition(has_id=[point_id(item_id)])]
     conditions += [models.FieldCondition(key=key, match=models.MatchValue(value=text)) for key, text in equal.items()]
     condition = models.Filter(must=conditions)

@@ -1,4 +1,4 @@
-"""LanceDB in a folder (`lancedb:///path`): embedded, crash-safe, many readers and writers at once."""
+"""LanceDB in a folder (`lancedb:///path`): an embedded, crash-safe store for many concurrent readers and writers."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ T = TypeVar("T")
 
 
 class _Snapshot(NamedTuple):
-    """The items that have a vector, in id order, and their vectors (N, d)."""
+    """The items with a current vector, in id order, and their vectors (N, d)."""
 
     items: pa.Table
     vectors: NDArray[np.float32]
 
 
 class LanceStore(Store):
-    """Tables: `items`, `spaces`, and one for the vectors of each space, named in its row of `spaces`.
+    """Tables `items` and `spaces`, and for each space a table of vectors, which its row in `spaces` names.
 
-    A search of a small space is an exact scan: its vectors and items are kept in memory as they were read, 4·N·d bytes
-    and the text, and are read again after a commit of this or another process. A space of more than 50,000 vectors
-    stays on disk: `maintain` gives it an index, whose hits are ranked again by their exact cosines; without one, and
-    where filters leave the index too little, every vector is read, a block at a time.
+    A search of a small space is an exact scan: its vectors and items are held in memory, 4·N·d bytes and the text, and
+    are read again after a commit of this or another process. A space of more than 50,000 vectors stays on disk:
+    `maintain` builds an index, whose results are re-ranked by exact cosines; without an index, and where filters leave
+    too few of its results, every vector is read, one block at a time.
     """
 
     def __init__(self, url: str) -> None:
         path = url.removeprefix("lancedb://")
         if path == url or not path:
-            raise ConfigError(f"{url!r} names no folder; write it as lancedb:///path/of/the/folder.")
+            raise ConfigError(f"{url!r} names no folder; write the address as lancedb:///path/of/the/folder.")
         self.folder = Path(path).absolute()
         self._cache: dict[tuple[str, str], tuple[tuple[int, ...], Any]] = {}
         self._opened: dict[str, Table] = {}
@@ -74,7 +74,7 @@ class LanceStore(Store):
         ids = set(valid_unicode(ids))
         if not ids:
             return 0
-        deleted = self._items.delete(ids)  # the commit: from here on no space finds them
+        deleted = self._items.delete(ids)  # the commit: from here on their vectors are not current in any space
         for space in self.spaces():
             self._embeddings(space.id).delete(ids)
         return deleted
@@ -95,13 +95,13 @@ class LanceStore(Store):
         return self._items.count()
 
     def create_space(self, space: Space) -> None:
-        # A table of a new name: what an interrupted create or drop left behind can never be taken for this one.
+        # A new name, so that a table left behind by an interrupted create or drop is never mistaken for this one.
         name = f"{space.id}-{uuid.uuid4().hex[:12]}"
         if space.id not in self._registered():
             self._database.make(name, rows_.embeddings(space.dim))
             row = {**asdict(space), "table": name}
             self._spaces.put(pa.Table.from_pylist([row], schema=SPACES), replace=False)  # the commit
-            if self._registered()[space.id][1] != name:  # another process was first
+            if self._registered()[space.id][1] != name:  # another process has registered the space meanwhile
                 self._database.drop(name)
         same_space(space, self._registered()[space.id][0])
 
@@ -110,7 +110,7 @@ class LanceStore(Store):
             _, name = self._registered()[space_id]
             self._spaces.delete([space_id])  # the commit
             self._database.drop(name)
-            self._cache = {key: kept for key, kept in self._cache.items() if key[1] != name}
+            self._cache = {key: cached for key, cached in self._cache.items() if key[1] != name}
 
     def spaces(self) -> list[Space]:
         return sorted((space for space, _ in self._registered().values()), key=lambda space: (space.number, space.id))
@@ -177,11 +177,11 @@ class LanceStore(Store):
             self._items.index_ids()
 
     def _drop_stale(self, table: Table) -> None:
-        """Remove vectors whose item is gone or has another content: no search counts them."""
+        """Remove vectors that are not current: their item was deleted or has another content."""
         rows = table.read(_KEYS)
         stale = rows.filter(pa.array(~is_current(rows, self._items.read(_KEYS))))
         for batch in stale.to_batches(_BLOCK):
-            # by its content too: a vector that was written meanwhile is not this one
+            # by content hash too, so that a vector that was written meanwhile is kept
             table.delete(batch["id"].to_pylist(), batch["content_hash"].to_pylist())
 
     def search(
@@ -200,42 +200,42 @@ class LanceStore(Store):
         filters = Filters(None if labels is None else valid_unicode(labels), checked_filter(where), others)
         if table.count() <= index.EXACT_ROWS:
             return self._in_memory(table, array, k, filters)
-        known = None if exact else index.read_index(table)
+        measured = None if exact else index.read_index(table)
         answers: list[Answer | None] = [None] * len(array)
-        if known is not None:
-            answers = by_index(self._items, table, array, k, filters, known.probes_for(k))
-        left = [row for row, answer in enumerate(answers) if answer is None]
-        found = iter(by_scan(self._items, table, array[left], k, filters) if left else [])
-        return [next(found) if answer is None else answer for answer in answers]
+        if measured is not None:
+            answers = by_index(self._items, table, array, k, filters, measured.probes_for(k))
+        remaining = [row for row, answer in enumerate(answers) if answer is None]
+        scanned = iter(by_scan(self._items, table, array[remaining], k, filters) if remaining else [])
+        return [next(scanned) if answer is None else answer for answer in answers]
 
     def _in_memory(self, table: Table, queries: NDArray[np.float32], k: int, filters: Filters) -> list[Answer]:
         items, vectors = self._snapshot(table)
         if filters.columns != _KEYS or filters.without:
-            passing = filters.passing(items, all_of_them=True)
+            passing = filters.passing(items, whole_table=True)
             rows = pc.index_in(passing["id"], value_set=items["id"]).to_numpy()
             items, vectors = passing.combine_chunks(), vectors[rows]
         answers = []
         for rows, scores in nearest(vectors, queries, k):
-            found = map(rows_.item, items.take(pa.array(rows)).to_pylist())
-            answers.append(list(zip(found, scores.tolist(), strict=True)))
+            nearest_items = map(rows_.item, items.take(pa.array(rows)).to_pylist())
+            answers.append(list(zip(nearest_items, scores.tolist(), strict=True)))
         return answers
 
     def _snapshot(self, table: Table) -> _Snapshot:
         def load() -> _Snapshot:
             items, rows, has = self._matched(table, ITEMS.names, [*_KEYS, "vector"])
-            held = items.filter(pa.array(has)).sort_by("id").combine_chunks()
-            where = pc.index_in(held["id"], value_set=rows["id"]).to_numpy()
-            return _Snapshot(held, rows_.array(rows)[where])
+            embedded = items.filter(pa.array(has)).sort_by("id").combine_chunks()
+            order = pc.index_in(embedded["id"], value_set=rows["id"]).to_numpy()
+            return _Snapshot(embedded, rows_.array(rows)[order])
 
         return self._current("snapshot", (self._items, table), load)
 
     def _matched(
         self, table: Table, item_columns: list[str], columns: list[str]
     ) -> tuple[pa.Table, pa.Table, NDArray[np.bool_]]:
-        """Items and rows of the space, in no order, and for each item whether its content has a vector.
+        """Items and rows of the space, in no particular order, and for each item whether it has a current vector.
 
-        The two tables cannot be read at one moment. An item that was deleted meanwhile is left out, since its vector
-        may be gone already; one that was added meanwhile comes with the next read.
+        The two tables cannot be read in one transaction. An item that was deleted between the reads is left out, since
+        its vector may be deleted already; one that was added between them is part of the next read.
         """
         before = self._items.version()
         items = self._items.read(item_columns)
@@ -245,7 +245,7 @@ class LanceStore(Store):
         return items, rows, is_current(items, rows)
 
     def _read_vectors(self, table: Table, ids: list[str] | None) -> tuple[list[str], NDArray[np.float32]]:
-        """Of a table that is not kept in memory: all that count in id order, or these in the order asked."""
+        """Current vectors of a table that is not held in memory: all in id order, or those of `ids` in their order."""
         if ids is not None and not ids:
             return [], rows_.array(table.read(["vector"], [""]))
         rows = table.read([*_KEYS, "vector"], ids)
@@ -257,7 +257,7 @@ class LanceStore(Store):
         return rows["id"].take(order).to_pylist(), rows_.array(rows)[order.to_numpy()]
 
     def _current(self, kind: str, tables: Sequence[Table], build: Callable[[], T]) -> T:
-        """What `build` makes of the tables, made again only when one of them has moved on."""
+        """The result of `build`, which is cached until one of the tables has a new version."""
         versions = tuple(table.version() for table in tables)
         key = (kind, tables[-1].path.stem)
         if key not in self._cache or self._cache[key][0] != versions:
@@ -265,7 +265,7 @@ class LanceStore(Store):
         return cast(T, self._cache[key][1])
 
     def _registered(self) -> dict[str, tuple[Space, str]]:
-        """The spaces and the names of their tables, by id."""
+        """By id, each space and the name of its table."""
 
         def read() -> dict[str, tuple[Space, str]]:
             rows = self._spaces.read(SPACES.names).to_pylist()

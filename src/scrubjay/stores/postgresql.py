@@ -1,8 +1,8 @@
-"""PostgreSQL with pgvector (`postgresql://user@host/database?schema=shop`): a server, every write one transaction.
+"""PostgreSQL with pgvector (`postgresql://user@host/database?schema=shop`): a server with transactional writes.
 
-Needs `pip install 'scrubjay[postgresql]'` and, on the server, pgvector 0.8 or newer. All options of the address but
-`schema` (default: scrubjay) are libpq's; a password is better kept in `~/.pgpass`. A pooler in between must lend whole
-sessions, since the search path is set once for a connection.
+Requires `pip install 'scrubjay[postgresql]'` and, on the server, pgvector 0.8 or newer. All options of the address
+except `schema` (default: scrubjay) are libpq's; passwords are better kept in `~/.pgpass`. A connection pooler must use
+session pooling, since the search path is set once per connection.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from scrubjay.stores._postgresql_search import storable
 from scrubjay.stores._postgresql_server import Connection, Server, address, sql
 from scrubjay.stores._postgresql_vectors import decoded, encoded, page
 
-INDEX_FROM = 20_000  # vectors; a scan of fewer takes some milliseconds
-_MOST_INDEXED = 2000  # dimensions that pgvector's HNSW takes
-_MOST_STORED = 16_000  # dimensions that its vectors have
-_BLOCK = 4096
+INDEX_FROM = 20_000  # smallest number of vectors that is indexed; a scan of fewer takes some milliseconds
+_MOST_INDEXED = 2000  # largest dimension of pgvector's HNSW index
+_MOST_STORED = 16_000  # largest dimension of pgvector's vectors
+_BLOCK = 4096  # items in a page
 
 
 class _Held(NamedTuple):
-    """A space as it is registered, its table, and the name of its index."""
+    """A registered space with its table, the name of its index, and whether that index is valid."""
 
     space: Space
     table: sql.Identifier
@@ -40,10 +40,10 @@ class _Held(NamedTuple):
 
 
 class PostgresStore(Store):
-    """Tables: `items`, `spaces`, and `vectors_<number>` for each space.
+    """Tables `items` and `spaces`, and `vectors_<number>` for each space.
 
-    Below `INDEX_FROM` vectors a search is an exact scan. `maintain` builds an HNSW index for spaces with more; its
-    hits are ranked again by their exact cosines, and where it finds too few under a filter, a scan answers.
+    Below `INDEX_FROM` vectors a search is an exact scan. `maintain` builds an HNSW index for larger spaces; its results
+    are re-ranked by exact cosines, and where it finds too few under a filter, the query is answered by a scan.
     """
 
     def __init__(self, url: str) -> None:
@@ -65,7 +65,7 @@ class PostgresStore(Store):
         with self._server.transaction() as connection:
             known = storable(ids)
             deleted = _delete(connection, sql.Identifier("items"), known)
-            for held in _registered(connection).values():  # after the lock: no space can have got one of them since
+            for held in _registered(connection).values():  # the items are locked: no space can receive new vectors
                 _delete(connection, held.table, known)
         return deleted
 
@@ -76,12 +76,12 @@ class PostgresStore(Store):
         for start in range(0, len(ids), _BLOCK):
             block = ids[start : start + _BLOCK]
             with self._server.transaction() as connection:
-                found = {item.id: item for item in searching.items_of(connection, storable(block))}
-            yield from (found[name] for name in block if name in found)
+                by_id = {item.id: item for item in searching.items_of(connection, storable(block))}
+            yield from (by_id[name] for name in block if name in by_id)
 
     def _all_items(self) -> Iterator[Item]:
         after = ""
-        while True:  # a page a transaction: what is iterated slowly must not hold back the server's clean-up
+        while True:  # one transaction per page: a slow consumer must not hold back the server's vacuum
             with self._server.transaction() as connection:
                 page = [Item(*row) for row in connection.execute(statements.PAGE_OF_ITEMS, [after, _BLOCK])]
             if not page:
@@ -95,7 +95,7 @@ class PostgresStore(Store):
 
     def create_space(self, space: Space) -> None:
         if space.dim > _MOST_STORED:
-            raise ConfigError(f"space {space.id!r}: dim = {space.dim}; pgvector takes {_MOST_STORED} at most.")
+            raise ConfigError(f"space {space.id!r}: dim = {space.dim}; pgvector's maximum is {_MOST_STORED}.")
         row = [space.id, space.dim, space.fingerprint, space.generation]
         with self._server.transaction() as connection:
             if connection.execute(statements.REGISTER, row).fetchone():
@@ -104,7 +104,7 @@ class PostgresStore(Store):
                     'create table {} (id text collate "C" primary key, content_hash text not null, vector vector({}))'
                 )
                 connection.execute(sql.SQL(text).format(held.table, sql.Literal(space.dim)))
-                if space.dim <= _MOST_INDEXED // 2:  # fits a page of 8 kB: kept in the row, scans are faster
+                if space.dim <= _MOST_INDEXED // 2:  # fits a page of 8 kB: scans are faster with vectors in the row
                     text = "alter table {} alter column vector set storage plain"
                     connection.execute(sql.SQL(text).format(held.table))
             same_space(space, _registered(connection)[space.id].space)
@@ -117,8 +117,8 @@ class PostgresStore(Store):
 
     def spaces(self) -> list[Space]:
         with self._server.transaction() as connection:
-            found = [held.space for held in _registered(connection).values()]
-        return sorted(found, key=lambda space: (space.number, space.id))
+            spaces = [held.space for held in _registered(connection).values()]
+        return sorted(spaces, key=lambda space: (space.number, space.id))
 
     def put_embeddings(self, space: Space, ids: Sequence[str], vectors: ArrayLike) -> None:
         with self._server.transaction() as connection:
@@ -141,9 +141,9 @@ class PostgresStore(Store):
             if space.id not in registered:
                 return 0, _number(connection, "select count(*) from items")
             held = _held(connection, space.id, expected=space)
-            found = connection.execute(sql.SQL(statements.COVERAGE).format(held.table)).fetchone()
-        assert found is not None
-        return int(found[0]), int(found[1])
+            counts = connection.execute(sql.SQL(statements.COVERAGE).format(held.table)).fetchone()
+        assert counts is not None
+        return int(counts[0]), int(counts[1])
 
     def missing(self, space_id: str, limit: int | None = None) -> list[str]:
         with self._server.transaction() as connection:
@@ -156,9 +156,9 @@ class PostgresStore(Store):
             only = sql.SQL("" if ids is None else "where i.id = any(%s)")
             text = sql.SQL(statements.VECTORS).format(held.table, only)
             rows = connection.execute(text, [] if ids is None else [storable(ids)], binary=True).fetchall()
-        found = {row[0]: number for number, row in enumerate(rows)}
-        names = list(found) if ids is None else [name for name in ids if name in found]
-        return names, decoded([rows[found[name]][1] for name in names], held.space.dim)
+        position = {row[0]: number for number, row in enumerate(rows)}
+        names = list(position) if ids is None else [name for name in ids if name in position]
+        return names, decoded([rows[position[name]][1] for name in names], held.space.dim)
 
     def stored(self, space_id: str) -> Iterator[tuple[list[str], list[str], NDArray[np.float32]]]:
         after = ""
@@ -178,7 +178,7 @@ class PostgresStore(Store):
             return _delete(connection, _held(connection, space_id).table, storable(ids))
 
     def maintain(self) -> None:
-        """Clean up and count rows for the planner; index spaces with many vectors, while others read and write."""
+        """Vacuum and analyse the tables, and index large spaces; others may read and write meanwhile."""
         with self._server.connection() as connection:
             connection.execute("vacuum (analyze) items")
             for name, held in _registered(connection).items():
@@ -218,7 +218,7 @@ def _exactly(
 
 
 def _maintain(connection: Connection, space_id: str, lock: str) -> None:
-    """Upkeep of one space, unless another process is at it, or has dropped it."""
+    """Maintain one space, unless another process is doing so or has dropped the space."""
     if not _number(connection, "select pg_try_advisory_lock(hashtext(current_schema || %s))::int", [lock]):
         return
     try:
@@ -234,7 +234,7 @@ def _maintain(connection: Connection, space_id: str, lock: str) -> None:
 
 def _index(connection: Connection, held: _Held) -> None:
     name = sql.Identifier(held.hnsw)
-    connection.execute(sql.SQL("drop index if exists {}").format(name))  # what an interrupted build has left
+    connection.execute(sql.SQL("drop index if exists {}").format(name))  # left invalid by an interrupted build
     text = "create index concurrently {} on {} using hnsw (vector vector_ip_ops)"
     connection.execute(sql.SQL(text).format(name, held.table))
 
@@ -256,10 +256,10 @@ def _held(connection: Connection, space_id: str, expected: Space | None = None) 
 
 
 def _lock_known(connection: Connection, ids: Iterable[str]) -> None:
-    """Keep these items from being deleted until the end of the transaction.
+    """Lock these items against deletion until the end of the transaction.
 
     Raises:
-        DataError: one of them does not exist.
+        DataError: an item does not exist.
     """
     text = "select id from items where id = any(%s) order by id for key share"
     known = {row[0] for row in connection.execute(text, [storable(ids)])}
@@ -273,18 +273,18 @@ def _delete(connection: Connection, table: sql.Identifier, ids: list[str]) -> in
 
 
 def _number(connection: Connection, text: Any, parameters: Sequence[Any] = ()) -> int:
-    found = connection.execute(text, parameters).fetchone()
-    assert found is not None
-    return int(found[0])
+    row = connection.execute(text, parameters).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _metadata(item: Item) -> str:
     """The item's metadata as JSON.
 
     Raises:
-        DataError: the item holds a character that PostgreSQL has not.
+        DataError: a text of the item contains a character that PostgreSQL cannot store.
     """
     texts = (text for pair in item.metadata.items() for text in pair if isinstance(text, str))
     if not storable(["".join((item.id, item.uri, item.content_hash, item.label or "", *texts))]):
-        raise DataError(f"item {item.id!r}: PostgreSQL has no NUL and no half of a surrogate pair; leave it out.")
+        raise DataError(f"item {item.id!r}: PostgreSQL cannot store a NUL or a lone surrogate; remove the character.")
     return json.dumps(dict(item.metadata), allow_nan=False)

@@ -1,18 +1,16 @@
-"""Qdrant (`qdrant://host:6333/collection`): a server for large galleries; `qdrant:///folder` for tests and trials.
+"""Qdrant (`qdrant://host:6333/collection`): a server for large galleries, or a folder (`qdrant:///folder`) for trials.
 
-Needs `pip install 'scrubjay[qdrant]'` and a server of 1.18 or newer, which adds and drops named vectors while it
-answers; its key, when it wants one, is taken from the variable QDRANT_API_KEY. A folder is the client's own local
-mode: a scan in Python, one process at a time.
+Requires `pip install 'scrubjay[qdrant]'` and a server of version 1.18 or newer, which can add and drop named vectors
+of a collection in use; an API key is read from the variable QDRANT_API_KEY. A folder uses the client's local mode: a
+scan in Python, one process at a time.
 
-An item is a point, a space a named vector. Vectors are compared by their dot product, which for unit vectors is the
-cosine, because Qdrant rescales vectors that it is to compare by cosine. There are no transactions: a write is sent in
-blocks, each block may be done in part when the server or the client dies, and nothing counts before all of it is
-there, so that doing it again completes it.
+An item is a point, a space is a named vector. Vectors are compared by dot product, which for unit vectors is the
+cosine, because Qdrant normalises vectors again in collections with cosine distance. There are no transactions: writes
+are sent in blocks, and a crash of server or client may leave a block written in part. Its vectors are not current until
+all of the block is written, and repeating the write completes it.
 
-Tested: all of the stores' common suite against the local mode, and against the engine itself (qdrant-edge, which is the
-server's storage and search as a library, behind the calls that the client would make). Not tested here: a server, its
-replication and its sharding, since none can be had from a package index; with QDRANT_URL=qdrant://host:6333 the suite
-runs against that one too.
+Tested by the common suite of all stores: the local mode, and the engine (qdrant-edge, the server's storage and search
+as a library). A server is tested only where QDRANT_URL=qdrant://host:6333 names one; replication and sharding are not.
 """
 
 from __future__ import annotations
@@ -32,13 +30,13 @@ from scrubjay.stores._filters import checked_filter, valid_unicode
 from scrubjay.stores._qdrant_client import QdrantClient, address, models, opened, translated
 from scrubjay.stores._ranking import SPARE, ranked, settled
 
-_BLOCK = 1000  # points of a request
-_MOST_BY_INDEX = 1000  # more neighbours than these are a good part of what an index would look at in any case
-_NUMBERS = 1 << 18  # coordinates of a request: some megabytes of JSON, of the 32 that a server takes
+_BLOCK = 1000  # points in a request
+_MOST_BY_INDEX = 1000  # largest k answered by the index; for more, the index visits a large part of the vectors anyway
+_NUMBERS = 1 << 18  # coordinates in a request: some megabytes of JSON, of the 32 MB that a server accepts
 
 
 class QdrantStore(Store):
-    """One collection; its spaces are its vectors' names, and what counts is in the payload of its points."""
+    """One collection. Each space is a named vector; the payload of a point says which of its vectors are current."""
 
     def __init__(self, url: str) -> None:
         self.address = address(url)
@@ -46,10 +44,10 @@ class QdrantStore(Store):
 
     @cached_property
     def _opened(self) -> Any:
-        found = opened(self.address)
+        client = opened(self.address)
         with translated(self.address):
-            _make(found.client, self._name, served=self.address.folder is None)
-        return found
+            _make(client.client, self._name, served=self.address.folder is None)
+        return client
 
     @property
     def _client(self) -> QdrantClient:
@@ -60,15 +58,18 @@ class QdrantStore(Store):
         spaces = self.spaces()
         for block in _batches(items, _BLOCK):
             last = {item.id: item for item in block}
-            there = self._payloads(last)
+            stored = self._payloads(last)
             new = [
                 models.PointStruct(id=points.point_id(name), vector={}, payload=points.payload(item))
                 for name, item in last.items()
-                if name not in there
+                if name not in stored
             ]
-            insert = [models.UpsertOperation(upsert=models.PointsList(points=new))] if new else []
-            replace = (points.item_replaced(last[name], there[name], spaces) for name in there)
-            self._write([*insert, *(operation for some in replace for operation in some)])
+            operations: list[Any] = []
+            if new:
+                operations.append(models.UpsertOperation(upsert=models.PointsList(points=new)))
+            for name in stored:
+                operations += points.replace_item(last[name], stored[name], spaces)
+            self._write(operations)
 
     def delete(self, ids: Iterable[str]) -> int:
         deleted = 0
@@ -80,8 +81,8 @@ class QdrantStore(Store):
 
     def items(self, ids: Sequence[str] | None = None) -> Iterator[Item]:
         for block in _batches(self._ids(None) if ids is None else valid_unicode(ids), _BLOCK):
-            found = self._payloads(block)
-            yield from (points.item(found[name]) for name in block if name in found)
+            payloads = self._payloads(block)
+            yield from (points.item(payloads[name]) for name in block if name in payloads)
 
     def count(self) -> int:
         return self._count(None)
@@ -113,36 +114,39 @@ class QdrantStore(Store):
         if len(ids) != len(array):
             raise DataError(f"{len(ids)} ids for {len(array)} vectors; give one id for each vector.")
         last = {name: row for row, name in enumerate(ids)}
-        known = {name: found for block in _batches(last, _BLOCK) for name, found in self._payloads(block).items()}
-        unknown = [name for name in last if name not in known]
+        payloads = {name: each for block in _batches(last, _BLOCK) for name, each in self._payloads(block).items()}
+        unknown = [name for name in last if name not in payloads]
         if unknown:
             raise DataError(f"no item {unknown[0]!r} ({len(unknown)} such ids); put the items before their vectors.")
         for block in _batches(last, max(1, min(_BLOCK, _NUMBERS // space.dim))):
-            hashes = {name: known[name]["content_hash"] for name in block}
-            stale = [name for name in block if known[name].get(f"hash_{space.id}", hashes[name]) != hashes[name]]
-            before = [points.forgotten(space, stale)] if stale else []
-            self._write([*before, *points.vectors_written(space, {name: array[last[name]] for name in block}, hashes)])
+            hashes = {name: payloads[name]["content_hash"] for name in block}
+            stale = [name for name in block if payloads[name].get(f"hash_{space.id}", hashes[name]) != hashes[name]]
+            operations = [points.invalidate(space, stale)] if stale else []
+            operations += points.write_vectors(space, {name: array[last[name]] for name in block}, hashes)
+            self._write(operations)
 
     def coverage(self, space: Space) -> tuple[int, int]:
         if space.id not in self._registered():
             return 0, self.count()
         self._space(space.id, expected=space)
-        held = self._count(points.is_current(space))
-        return held, self.count() - held
+        embedded = self._count(points.is_current(space))
+        return embedded, self.count() - embedded
 
     def missing(self, space_id: str, limit: int | None = None) -> list[str]:
         return self._ids(models.Filter(must_not=[points.is_current(self._space(space_id))]))[:limit]
 
     def vectors(self, space_id: str, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
         space = self._space(space_id)
-        blocks = [None] if ids is None else [points.among(block) for block in _batches(valid_unicode(ids), _BLOCK)]
-        found = {}
-        for among in blocks:
-            condition = points.is_current(space)
-            for record in self._scroll(models.Filter(must=[condition, *([among] if among else [])]), ["id"], space):
-                found[record.payload["id"]] = np.asarray(record.vector[points.vector_name(space)], np.float32)
-        names = sorted(found, key=str.encode) if ids is None else [name for name in ids if name in found]
-        return names, np.asarray([found[name] for name in names], np.float32).reshape(len(names), space.dim)
+        conditions = [points.is_current(space)]
+        if ids is not None:
+            blocks = _batches(valid_unicode(ids), _BLOCK)
+            conditions = [models.Filter(must=[points.is_current(space), points.among(block)]) for block in blocks]
+        by_id = {}
+        for condition in conditions:
+            for record in self._scroll(condition, ["id"], space):
+                by_id[record.payload["id"]] = np.asarray(record.vector[points.vector_name(space)], np.float32)
+        names = sorted(by_id, key=str.encode) if ids is None else [name for name in ids if name in by_id]
+        return names, np.asarray([by_id[name] for name in names], np.float32).reshape(len(names), space.dim)
 
     def stored(self, space_id: str) -> Iterator[tuple[list[str], list[str], NDArray[np.float32]]]:
         space = self._space(space_id)
@@ -165,7 +169,7 @@ class QdrantStore(Store):
         return dropped
 
     def maintain(self) -> None:
-        """Nothing: the server's optimiser compacts and indexes by itself."""
+        """Has no effect: the server's optimiser compacts and indexes by itself."""
 
     def search(
         self,
@@ -182,12 +186,13 @@ class QdrantStore(Store):
         array = checked(queries, space)
         condition = points.passing(space, labels, checked_filter(where), [self._space(name) for name in without])
         asked, exact = k + SPARE, exact or k > _MOST_BY_INDEX
-        found = self._nearest(space, array, condition, asked, exact)
-        short = [row for row, records in enumerate(found) if not exact and len(records) < k]
+        results = self._nearest(space, array, condition, asked, exact)
+        short = [row for row, records in enumerate(results) if not exact and len(records) < k]
         for row, records in zip(short, self._nearest(space, array[short], condition, asked, True), strict=True):
-            found[row] = records
+            results[row] = records
         return [
-            self._best(space, query, k, condition, records, exact) for query, records in zip(array, found, strict=True)
+            self._best(space, query, k, condition, records, exact)
+            for query, records in zip(array, results, strict=True)
         ]
 
     def _best(
@@ -203,8 +208,8 @@ class QdrantStore(Store):
     def _nearest(
         self, space: Space, queries: NDArray[np.float32], condition: Any, limit: int, exact: bool
     ) -> list[list[Any]]:
-        name, found = points.vector_name(space), []
-        served = self.address.folder is None  # the local mode scans in any case, and warns of parameters
+        name, results = points.vector_name(space), []
+        served = self.address.folder is None  # the local mode always scans, and warns about parameters
         parameters = models.SearchParams(exact=exact, hnsw_ef=max(128, 2 * limit)) if served else None
         for block in _batches(queries, max(1, min(64, _NUMBERS // (space.dim * limit)))):
             requests = [
@@ -220,8 +225,8 @@ class QdrantStore(Store):
                 for query in block
             ]
             with translated(self.address):
-                found += [answer.points for answer in self._client.query_batch_points(self._name, requests)]
-        return found
+                results += [answer.points for answer in self._client.query_batch_points(self._name, requests)]
+        return results
 
     def _write(self, operations: list[Any]) -> None:
         if self.address.folder is not None:
@@ -231,14 +236,14 @@ class QdrantStore(Store):
                 self._client.batch_update_points(self._name, operations, wait=True)
 
     def _payloads(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The payloads of those items that exist, by their ids."""
+        """By id, the payloads of the items that exist."""
         hashed = [points.point_id(name) for name in valid_unicode(ids)]
         with translated(self.address):
             records = self._client.retrieve(self._name, hashed, with_payload=True) if hashed else []
         return {record.payload["id"]: record.payload for record in records if record.payload}
 
     def _ids(self, condition: Any) -> list[str]:
-        """Ids of the items that meet a condition, in order: Qdrant cannot sort by them."""
+        """Ids of the items that meet a condition, in id order; they are sorted here, since Qdrant cannot do so."""
         return sorted((record.payload["id"] for record in self._scroll(condition, ["id"])), key=str.encode)
 
     def _scroll(self, condition: Any, fields: list[str], space: Space | None = None) -> Iterator[Any]:
@@ -260,8 +265,8 @@ class QdrantStore(Store):
     def _registered(self) -> dict[str, Space]:
         with translated(self.address):
             vectors: Any = self._client.get_collection(self._name).config.params.vectors or {}
-        found = (points.space(name, parameters.size) for name, parameters in vectors.items())
-        return {space.id: space for space in found}
+        spaces = (points.space(name, parameters.size) for name, parameters in vectors.items())
+        return {space.id: space for space in spaces}
 
     def _space(self, space_id: str, expected: Space | None = None) -> Space:
         registered = self._registered()
@@ -277,9 +282,9 @@ def _make(client: QdrantClient, name: str, served: bool) -> None:
     try:
         client.create_collection(name, vectors_config={})
     except Exception:
-        if not client.collection_exists(name):  # else another process was first
+        if not client.collection_exists(name):  # else another process has created it meanwhile
             raise
-    if served:  # the local mode has none, and warns
+    if served:  # the local mode has no payload index, and warns
         for field in ("content_hash", "label", "facts"):
             _index(client, name, field)
 
