@@ -1,7 +1,7 @@
-"""Seconds of a run whose network has a frozen first part, with its activations kept and without.
+"""Time of a run whose network has a frozen first part, with and without cached activations.
 
-The run is plain fine-tuning on drawn birds with the settings of recipes/aviary.toml and fewer species. The peer is the
-same run that computes the frozen part in every step. The three give the same figures, to the bit.
+The run is plain fine-tuning on drawn birds with the settings of recipes/aviary.toml and fewer species. It is compared
+with the same run that computes the frozen part in every step. All runs give the same figures, to the bit.
 
     python benchmarks/activations.py [--species 24]
 """
@@ -48,8 +48,9 @@ def main() -> None:
         size = sum(file.stat().st_size for file in kept.iterdir()) / 2**20
     assert first == second == expected, "the figures differ"
     print(
-        f"{species} species: without {without:.1f} s; kept, first run {cold:.1f} s ({without / cold:.1f} x), "
-        f"every later run {warm:.1f} s ({without / warm:.1f} x); {size:.0f} MiB; the same figures to the bit"
+        f"{species} species: without a cache {without:.1f} s; with an empty cache {cold:.1f} s "
+        f"({without / cold:.1f} x), with a full cache {warm:.1f} s ({without / warm:.1f} x); {size:.0f} MiB; "
+        "the same figures to the bit"
     )
 
 

@@ -1,8 +1,9 @@
-"""What does a backfill cost over embedding alone, and what do live searches notice of it?
+"""Throughput of a backfill compared with embedding alone, and latency of live searches during a backfill.
 
-Drawn birds and an untrained network. Images a second of whole backfills (loading the network, looking at the files,
-commits, journal, audit), in this process, in two and on a local Ray cluster, against a bare loop of `embed` over the
-same images in the same run; then the latency of searches in a process of their own, alone and beside a backfill.
+Drawn birds and an untrained network. Images per second of whole backfills (loading the network, checking the files,
+commits, journal, audit) in this process, in two processes and on a local Ray cluster, compared with a bare loop of
+`embed` over the same images in the same run; then the latency of searches in a separate process, alone and during a
+backfill.
 
     python benchmarks/backfill.py [--backbone test_resnet] [--images 1500] [--without-ray]
 """
@@ -54,7 +55,7 @@ print(*np.percentile(times, [50, 95, 100]))
 
 
 class Bench:
-    """A gallery in a folder, whose items have vectors of g0 and are embedded again by g1."""
+    """A gallery in a folder, whose items have vectors of g0 and are re-embedded by g1."""
 
     def __init__(self, folder: Path, backbone: str, samples: list[Sample]) -> None:
         self.folder, self.samples = folder, samples
@@ -62,9 +63,9 @@ class Bench:
         for _ in range(2):
             trained = method("finetune")(Network(NetworkOptions(backbone=backbone, pretrained=False, dim=DIM)))
             fingerprint = space_fingerprint(trained.network.embedder, IMAGES)
-            made = lineage.add(trained, {"fingerprint": fingerprint, "classes": []})
-            spaces.append(Space(made.name, DIM, fingerprint, made.name))
-        self.embedder, (old, self.new) = lineage.network(made).embedder, spaces
+            generation = lineage.add(trained, {"fingerprint": fingerprint, "classes": []})
+            spaces.append(Space(generation.name, DIM, fingerprint, generation.name))
+        self.embedder, (old, self.new) = lineage.network(generation).embedder, spaces
         self.url = f"lancedb://{folder / 'gallery'}"
         self.store = open_store(self.url)
         items = [Item(content_hash(sample), str(sample.path), content_hash(sample)) for sample in samples]
@@ -125,7 +126,7 @@ def main() -> None:
                 print(f"backfill, {name}: {done.images_per_second:.1f} images/s, ratio {ratio:.2f}", flush=True)
         print(f"search alone: {latency(bench, None)}", flush=True)
         for name, limits in {"jobs 1": Limits(), "jobs 2": Limits(jobs=2), "rate 20": Limits(rate=20)}.items():
-            print(f"search beside a backfill, {name}: {latency(bench, limits)}", flush=True)
+            print(f"search during a backfill, {name}: {latency(bench, limits)}", flush=True)
 
 
 if __name__ == "__main__":

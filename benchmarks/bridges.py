@@ -1,12 +1,12 @@
-"""How much of a full re-index does an old gallery keep, with nothing embedded again, over each kind of bridge?
+"""Retrieval in an old gallery over each kind of bridge, without a backfill, as a share of a full re-index.
 
     python benchmarks/bridges.py --runs DIR [DIR …] [--out docs/results/bridges.md]
 
-DIR are folders of finished runs. Queries are test images as the newest generation sees them; the gallery is the
-training images as an older generation has left them, with the classes that it knew. Bridges are fitted from session
-to session, on that session's training images alone, and composed; "chosen, items" had 300 items of the gallery too.
-100 % is what the newest generation finds in the same gallery embedded anew. Where it has forgotten, an old gallery is
-better than a new one, and more than 100 % are kept. Without folders a small run is made first.
+DIR are folders of finished runs. Queries are test images embedded by the newest generation; the gallery is the training
+images embedded by an older generation, of the classes that it knew. Bridges are fitted from session to session, on that
+session's training images only, and composed; "chosen, items" was fitted to 300 items of the gallery too. 100 % is the
+figure of the newest generation in the same gallery, re-embedded. Where that generation has forgotten, the old gallery
+is better than the new one, and shares exceed 100 %. Without folders a small run is made first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crossed import Crossed, ImageLoader, crossed
+from crossed import Crossed, EmbeddedImages, crossed
 from scrubjay.bridges import Bridge, Choice, PairedEmbeddings, choose, compose, fit
 from scrubjay.config import read_json
 from scrubjay.evaluation.retrieval import evaluate_query_gallery
@@ -46,14 +46,14 @@ Score = tuple[float, float]
 
 
 def seen(
-    loader: ImageLoader, source: NDArray[np.float32], target: NDArray[np.float32], rows: NDArray
+    loader: EmbeddedImages, source: NDArray[np.float32], target: NDArray[np.float32], rows: NDArray
 ) -> PairedEmbeddings:
-    """Some images as two networks see them."""
+    """Some images, embedded by two networks."""
     return PairedEmbeddings(source[rows], target[rows], loader.labels[rows])
 
 
 def chosen(run: Crossed, session: int, items: int) -> Choice:
-    """The bridge from a session's generation to its parent, fitted and judged on what there was."""
+    """The bridge from a session's generation to its parent that is selected with the data available at that time."""
     new, old = (run.train.vectors[generation] for generation in (session, session - 1))
     stored = np.random.default_rng(0).permutation(np.flatnonzero(run.train.sessions < session))[:items]
     return choose(
@@ -64,8 +64,8 @@ def chosen(run: Crossed, session: int, items: int) -> Choice:
 
 
 def steps(run: Crossed) -> list[dict[str, Bridge]]:
-    """For each increment the bridges of all rows from its generation to the parent."""
-    found = []
+    """For each increment, by row of the table, the bridge from its generation to the parent."""
+    bridges = []
     for parent, session in pairwise(range(len(run.generations))):
         rows = run.train.sessions == session
         new, old = run.train.vectors[session][rows], run.train.vectors[parent][rows]
@@ -73,34 +73,34 @@ def steps(run: Crossed) -> list[dict[str, Bridge]]:
         choices = {name: chosen(run, session, items) for name, items in (("chosen", 0), ("chosen, items", ITEMS))}
         picked = ", ".join(f"{name}: {choice.bridge.kind}" for name, choice in choices.items())
         print(f"<!-- {run.folder.name}, g{session} to g{parent}: {picked} -->", flush=True)
-        found.append({**kinds, **{name: choice.bridge for name, choice in choices.items()}})
-    return found
+        bridges.append({**kinds, **{name: choice.bridge for name, choice in choices.items()}})
+    return bridges
 
 
 def score(queries: NDArray[np.float32], asked: NDArray, gallery: NDArray[np.float32], labels: NDArray) -> Score:
-    found = evaluate_query_gallery(queries, asked, gallery, labels, (1,))
-    return found.recall[1], found.map_at_r
+    scores = evaluate_query_gallery(queries, asked, gallery, labels, (1,))
+    return scores.recall[1], scores.map_at_r
 
 
 def kept(run: Crossed) -> dict[tuple[str, int], Score]:
-    """Row and sessions back → shares of the re-index; row "re-index": its figures themselves."""
-    found: dict[tuple[str, int], Score] = {}
+    """By row and number of sessions back, shares of the re-index; in row "re-index" its figures themselves."""
+    shares: dict[tuple[str, int], Score] = {}
     newest, bridges = len(run.generations) - 1, steps(run)
     for older in range(newest):
         rows, asked = run.train.sessions <= older, (run.test.sessions >= 0) & (run.test.sessions <= older)
         queries, labels = run.test.vectors[newest][asked], run.test.labels[asked]
         stored = run.train.labels[rows]
-        anew = score(queries, labels, run.train.vectors[newest][rows], stored)
-        found["re-index", newest - older] = anew
+        reindexed = score(queries, labels, run.train.vectors[newest][rows], stored)
+        shares["re-index", newest - older] = reindexed
         for row in ROWS:
-            over = compose(*(step[row] for step in reversed(bridges[older:])))
-            got = score(over(queries), labels, run.train.vectors[older][rows], stored)
-            found[row, newest - older] = (got[0] / anew[0], got[1] / anew[1])
-    return found
+            bridge = compose(*(step[row] for step in reversed(bridges[older:])))
+            bridged = score(bridge(queries), labels, run.train.vectors[older][rows], stored)
+            shares[row, newest - older] = (bridged[0] / reindexed[0], bridged[1] / reindexed[1])
+    return shares
 
 
 def unrelated(one: Crossed, other: Crossed) -> dict[tuple[str, int], Score]:
-    """The same for the first generations of two runs: networks that began from different weights."""
+    """The same between the first generations of two runs: networks trained from different initial weights."""
     source, target = (run.train.vectors[0] for run in (one, other))
     fitted, held = (seen(each, a, b, each.sessions == 1) for each, a, b in _both(one, other))
     stored = np.random.default_rng(0).permutation(np.flatnonzero(one.train.sessions == 0))[:ITEMS]
@@ -109,28 +109,28 @@ def unrelated(one: Crossed, other: Crossed) -> dict[tuple[str, int], Score]:
     bridges |= {"chosen": choose(fitted, held).bridge, "chosen, items": choose(fitted, held, sample=sample).bridge}
     rows, asked = one.train.sessions == 0, one.test.sessions == 0
     queries, labels, stored = one.test.vectors[0][asked], one.test.labels[asked], one.train.labels[rows]
-    anew = score(queries, labels, source[rows], stored)
-    found = {("re-index", 1): anew}
+    reindexed = score(queries, labels, source[rows], stored)
+    shares = {("re-index", 1): reindexed}
     for row in ROWS:
-        got = score(bridges[row](queries), labels, target[rows], stored)
-        found[row, 1] = (got[0] / anew[0], got[1] / anew[1])
-    return found
+        bridged = score(bridges[row](queries), labels, target[rows], stored)
+        shares[row, 1] = (bridged[0] / reindexed[0], bridged[1] / reindexed[1])
+    return shares
 
 
-def _both(one: Crossed, other: Crossed) -> Iterator[tuple[ImageLoader, NDArray[np.float32], NDArray[np.float32]]]:
+def _both(one: Crossed, other: Crossed) -> Iterator[tuple[EmbeddedImages, NDArray[np.float32], NDArray[np.float32]]]:
     for part in ("train", "test"):
         mine, theirs = getattr(one, part), getattr(other, part)
         yield mine, mine.vectors[0], theirs.vectors[0]
 
 
 def table(title: str, results: Sequence[dict[tuple[str, int], Score]]) -> str:
-    """Markdown: means over runs, recall@1 / mAP@R."""
+    """A Markdown table of means over runs, recall@1 / mAP@R in per cent."""
     distances = sorted({distance for _, distance in results[0]})
     heads = [f"{distance} back" if distance > 1 else "1 session back" for distance in distances]
     lines = [f"### {title}", "", f"| bridge | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     for row in (*ROWS, "re-index"):
         cells = [
-            [statistics.fmean(found[row, each][part] for found in results) for part in (0, 1)] for each in distances
+            [statistics.fmean(shares[row, each][part] for shares in results) for part in (0, 1)] for each in distances
         ]
         name = f"**{row}**" if row.startswith("chosen") else "re-index, the figures" if row == "re-index" else row
         lines.append(f"| {name} | " + " | ".join(f"{100 * a:.1f} / {100 * b:.1f}" for a, b in cells) + " |")

@@ -1,8 +1,9 @@
-"""Every generation of a finished run sees every image of the stream: what questions across generations need.
+"""Embeddings of all images of a stream by every generation of a finished run, for comparisons across generations.
 
 `crossed(folder)` opens the folder of a `scrubjay run`, or of one run of a `scrubjay compare`. Test images were
-embedded when the run was measured; training images of sessions that a generation had not learned yet are embedded
-now, once, and kept in `crossed/gN.safetensors`: `python benchmarks/crossed.py DIR …` does that and says what is there.
+embedded when the run was measured. Training images of sessions that a generation had not learned yet are embedded on
+the first call and stored in `crossed/gN.safetensors`; `python benchmarks/crossed.py DIR …` does that and reports the
+numbers of images.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from scrubjay.models.embedding import embed
 
 
 @dataclass(frozen=True)
-class ImageLoader:
-    """The same images, seen by every generation.
+class EmbeddedImages:
+    """The same images, embedded by every generation.
 
     Attributes:
-        vectors: of generation t: float32 (N, d_t), unit rows.
+        vectors: for generation t float32 (N, d_t), unit rows.
         labels: int64 (N,).
-        sessions: int64 (N,), the session that each one's class is learned in; −1 for classes kept unseen.
+        sessions: int64 (N,), the session in which an image's class is learned; −1 for classes that are never learned.
     """
 
     vectors: tuple[NDArray[np.float32], ...]
@@ -43,14 +44,14 @@ class ImageLoader:
 
 @dataclass(frozen=True)
 class Crossed:
-    """A run whose every generation has seen every image.
+    """A run with the embeddings of all images by all generations.
 
     Attributes:
-        folder: of the run.
-        method: its name.
-        seed: of the run.
+        folder: folder of the run.
+        method: name of the method.
+        seed: seed of the run.
         generations: g0, g1, …, each the parent of the next.
-        classes: the labels of each session.
+        classes: labels of the classes of each session.
         test: test images of all classes.
         train: training images of all sessions.
     """
@@ -60,16 +61,16 @@ class Crossed:
     seed: int
     generations: tuple[Generation, ...]
     classes: tuple[range, ...]
-    test: ImageLoader
-    train: ImageLoader
+    test: EmbeddedImages
+    train: EmbeddedImages
 
 
 def crossed(folder: Path) -> Crossed:
-    """Open the folder of a run and embed what is missing.
+    """Open the folder of a run, and compute missing embeddings.
 
     Raises:
-        UserError: there is no finished run in the folder, or its images are gone.
-        CheckpointError: a file in it is damaged.
+        UserError: there is no finished run in the folder, or its images no longer exist.
+        CheckpointError: a file in the folder is damaged.
     """
     options = ExperimentOptions.parse(read_json(folder / "config.json"), str(folder))
     stream, _ = load_stream(options)
@@ -77,17 +78,17 @@ def crossed(folder: Path) -> Crossed:
     generations = tuple(lineage.generations())
     measured = [Measured.load(folder / "measured" / f"{each.name}.safetensors") for each in generations]
     train = [_all_training(*pair, folder, stream, options, cache) for pair in zip(generations, measured, strict=True)]
-    kept = measured[-1]
+    last = measured[-1]
     return Crossed(
         folder,
         options.method["name"],
         options.seed,
         generations,
         tuple(session.labels for session in stream.sessions),
-        ImageLoader(
-            tuple(each.test.vectors for each in measured), kept.test.labels, _sessions(kept.test.labels, stream)
+        EmbeddedImages(
+            tuple(each.test.vectors for each in measured), last.test.labels, _sessions(last.test.labels, stream)
         ),
-        ImageLoader(tuple(train), kept.gallery.labels, _sessions(kept.gallery.labels, stream)),
+        EmbeddedImages(tuple(train), last.gallery.labels, _sessions(last.gallery.labels, stream)),
     )
 
 
@@ -99,32 +100,34 @@ def _all_training(
     options: ExperimentOptions,
     cache: Cache,
 ) -> NDArray[np.float32]:
-    """Training images of all sessions by one generation: of those learned as measured, of the others embedded now."""
+    """Embeddings of all sessions' training images by one generation; those of later sessions are computed once."""
     later = gallery_samples(stream, len(stream.sessions) - 1)[len(gallery_samples(stream, generation.number)) :]
     if not later:
         return measured.gallery.vectors
     path = folder / "crossed" / f"{generation.name}.safetensors"
     if not path.exists():
         embedder = Lineage(folder / "generations").network(generation).embedder
-        found = embed(embedder, later, options.images, cache)
-        assert found.fingerprint == measured.gallery.fingerprint, f"{path}: another space than was measured"
-        save_tensors(path, {"vectors": torch.from_numpy(found.vectors)}, {"fingerprint": found.fingerprint})
-    vectors = load_tensors(path, "delete it, and it is made again")[0]["vectors"].numpy()
+        embedded = embed(embedder, later, options.images, cache)
+        assert embedded.fingerprint == measured.gallery.fingerprint, f"{path}: not the space that was measured"
+        save_tensors(path, {"vectors": torch.from_numpy(embedded.vectors)}, {"fingerprint": embedded.fingerprint})
+    vectors = load_tensors(path, "delete it, and it is computed again")[0]["vectors"].numpy()
     return np.concatenate([measured.gallery.vectors, vectors])
 
 
 def _sessions(labels: NDArray[np.int64], stream: Stream) -> NDArray[np.int64]:
     """The session of each label."""
     ends = np.array([session.labels.stop for session in stream.sessions])
-    found = np.searchsorted(ends, labels, side="right")
-    return np.where(found < len(ends), found, -1)
+    sessions = np.searchsorted(ends, labels, side="right")
+    return np.where(sessions < len(ends), sessions, -1)
 
 
 def main() -> None:
     for name in sys.argv[1:]:
         run = crossed(Path(name))
-        shapes = ", ".join(str(len(loader.labels)) for loader in (run.test, run.train))
-        print(f"{name}: {run.method}, seed {run.seed}, {len(run.generations)} generations, test, training: {shapes}")
+        print(
+            f"{name}: {run.method}, seed {run.seed}, {len(run.generations)} generations, "
+            f"{len(run.test.labels)} test images, {len(run.train.labels)} training images"
+        )
 
 
 if __name__ == "__main__":

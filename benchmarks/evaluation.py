@@ -1,15 +1,15 @@
-"""Seconds and peak memory of the retrieval figures against pytorch-metric-learning's `AccuracyCalculator`.
+"""Time and peak memory of the retrieval metrics compared with pytorch-metric-learning's `AccuracyCalculator`.
 
 N images search each other: random unit vectors of 1,000 overlapping classes. Two comparisons:
 
-* what a small neighbourhood can tell (recall@1, mAP@R): the peer looks at the largest class's number of neighbours
-  (`k="max_bin_count"`, its cheapest way), with faiss, its default, and with its own `CustomKNN` in batches;
-* what takes the whole ranking (mAP): the peer with `k=None`, at the full size if that fits the memory that is free,
-  and at a size where it should (`--map-n`).
+* metrics of a small neighbourhood (recall@1, mAP@R): the other library with as many neighbours as the largest class has
+  (`k="max_bin_count"`, its cheapest setting), with faiss, its default, and with its own `CustomKNN` in batches;
+* metrics of the whole ranking (mAP): the other library with `k=None`, at the full size if that fits the free memory,
+  and at a size that should fit (`--map-n`).
 
-Ours computes all figures every time. scrubjay does not need faiss: the extra `bench` has it, which `make bench`
-installs; without it the row says so. Every measurement is a process of its own: the best of three runs, and the growth
-of the largest resident size over that before the first run, when libraries and data are already loaded.
+scrubjay computes all metrics every time and does not need faiss, which the extra `bench` installs (`make bench`);
+without it the row says so. Every measurement runs in its own process: the best time of three runs, and the growth of
+the peak resident size since before the first run, when libraries and data are already loaded.
 
     python benchmarks/evaluation.py [--n 20000 --dim 128 --map-n 10000]
 """

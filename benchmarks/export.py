@@ -1,12 +1,13 @@
-"""An embedder as ONNX: how near to torch, how large, how fast.
+"""An embedder exported to ONNX: its difference from torch, its size and its speed.
 
-Both sides get the same images as uint8 and one thread; torch runs in channels_last, its fastest layout here. Rounds
+Both runtimes get the same images as uint8 and one thread; torch uses channels_last, its fastest layout here. Rounds
 alternate between the two, and the median of the rounds' ratios is printed.
 
     python benchmarks/export.py [--run FOLDER] [--images 256] [--rounds 7]
 
-`FOLDER` holds `generations/` as a run or a catalogue does; its newest one is exported. Without it, an untrained network
-of the default backbone is. Images: grocery's (SCRUBJAY_GROCERY or ../shared/data/grocery), else drawn birds.
+`FOLDER` is the folder of a run or a catalogue, whose newest generation is exported. Without it, an untrained network
+with the default backbone is exported. Images: those of Grocery Store (SCRUBJAY_GROCERY or ../shared/data/grocery) if
+available, else drawn birds.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ def network(run: Path | None, folder: Path) -> tuple[Embedder, Generation]:
 
 
 def image_options(run: Path | None) -> ImageOptions:
-    """As the run has them; the defaults where it does not say."""
+    """The image options of the run or catalogue, or the defaults."""
     for name in ("config.json", "catalogue.json"):
         if run is not None and (run / name).exists():
-            said = json.loads((run / name).read_text(encoding="utf-8"))
-            return ImageOptions(**said.get("images", {}))
+            options = json.loads((run / name).read_text(encoding="utf-8"))
+            return ImageOptions(**options.get("images", {}))
     return ImageOptions()
 
 
@@ -81,25 +82,25 @@ def main() -> None:
         embedder, generation = network(arguments.run, folder)
         images = image_options(arguments.run)
         source, samples = sample_images(arguments.images, folder)
-        made = export(embedder, generation, images, samples, folder / "embedder.onnx")
-        print(f"{embedder.kind}, {generation.name}, {images.size} px, {made.images} images of {source}")
-        print(f"largest difference {made.max_difference:.2g}, smallest cosine {made.min_cosine:.7f}")
-        print(f"{made.bytes / 1e6:.1f} MB")
-        run = session(made.path, threads=1)
+        exported = export(embedder, generation, images, samples, folder / "embedder.onnx")
+        print(f"{embedder.kind}, {generation.name}, {images.size} px, {exported.images} images of {source}")
+        print(f"largest difference {exported.max_difference:.2g}, smallest cosine {exported.min_cosine:.7f}")
+        print(f"{exported.bytes / 1e6:.1f} MB")
+        run = session(exported.path, threads=1)
         loader = ImageLoader(samples, images, train=False, cache=Cache(0))
         for batch in BATCHES:
             pixels = torch.stack([loader[index % len(samples)] for index in range(batch)])
             repeats = max(1, 32 // batch)
             pairs = []
             for _ in range(arguments.rounds + 1):  # the first warms up
-                theirs = seconds(lambda: embedder(pixels), repeats)  # noqa: B023
-                ours = seconds(lambda: run.run(None, {"images": pixels.numpy()}), repeats)  # noqa: B023
-                pairs.append((batch / ours, batch / theirs))
-            ratios = [ours / theirs for ours, theirs in pairs[1:]]
-            ours, theirs = (statistics.median(column) for column in zip(*pairs[1:], strict=True))
+                by_torch = seconds(lambda: embedder(pixels), repeats)  # noqa: B023
+                by_onnx = seconds(lambda: run.run(None, {"images": pixels.numpy()}), repeats)  # noqa: B023
+                pairs.append((batch / by_onnx, batch / by_torch))
+            ratios = [onnx / torch_ for onnx, torch_ in pairs[1:]]
+            onnx, torch_ = (statistics.median(column) for column in zip(*pairs[1:], strict=True))
             print(
                 f"batch {batch}: {statistics.median(ratios):.2f} times torch ({min(ratios):.2f} to {max(ratios):.2f}); "
-                f"{ours:.1f} and {theirs:.1f} images/s, one thread"
+                f"ONNX {onnx:.1f} images/s, torch {torch_:.1f} images/s, one thread"
             )
 
 

@@ -1,4 +1,4 @@
-"""How much does the gallery cost over its engine and over a bare matrix product? `python benchmarks/gallery.py`."""
+"""Overhead of the gallery over bare LanceDB and over a bare matrix product: `python benchmarks/gallery.py`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ def main() -> None:
             ids = [item.id for item in items[first : first + BATCH]]
             lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors[first : first + BATCH].ravel()), DIM)
             rows = pa.table({"id": ids, "vector": lists})
-            bare[0].add(rows) if bare else bare.append(engine.create_table("bare", rows))
+            if bare:
+                bare[0].add(rows)
+            else:
+                bare.append(engine.create_table("bare", rows))
         theirs = time.perf_counter() - start
         print(
             f"add, batches of {BATCH}: {N / ours:,.0f}/s; bare lancedb {N / theirs:,.0f}/s; ratio {theirs / ours:.2f}"
@@ -70,7 +73,7 @@ def main() -> None:
             theirs = seconds(query.to_arrow, 5)
             each = 1000 / len(batch)
             print(
-                f"search, {name}: {ours * each:.3f} ms a query; numpy {numpy * each:.3f}, ratio {ours / numpy:.2f}; "
+                f"search, {name}: {ours * each:.3f} ms per query; numpy {numpy * each:.3f}, ratio {ours / numpy:.2f}; "
                 f"bare lancedb {theirs * each:.3f}, ratio {ours / theirs:.2f}"
             )
 

@@ -1,4 +1,4 @@
-"""What does the default store do with a large gallery? `python benchmarks/million.py --rows 1000000`."""
+"""Speed, recall and memory of the default store with a large gallery: `python benchmarks/million.py --rows 1000000`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print(time.perf_counter() - start)
 
 
 def unit(count: int, dim: int, seed: int) -> np.ndarray:
-    """Vectors of overlapping classes: a centre of unit norm, and noise of one and a half."""
+    """Unit vectors of overlapping classes: a centre of unit norm plus Gaussian noise of norm 1.5."""
     generator, centres = np.random.default_rng(seed), np.random.default_rng(0).standard_normal((CLASSES, dim))
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     noise = generator.standard_normal((count, dim), dtype=np.float32) * np.float32(SPREAD / dim**0.5)
@@ -58,12 +58,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def times(searches: Sequence[Callable[[Any], object]], queries: np.ndarray) -> list[np.ndarray]:
-    """Milliseconds of each query in each search, in turns: a busy machine is busy for all of them."""
+    """Milliseconds of each query (columns) by each search (rows)."""
     return 1000 * np.array([[seconds(lambda s=s, q=q: s(q)) for q in queries[:SINGLE]] for s in searches])
 
 
 def resident() -> float:
-    """Megabytes of this process now."""
+    """Resident size of this process in megabytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
 
 
@@ -88,7 +88,10 @@ def bare(folder: Path, rows: int, dim: int) -> Any:
         lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
         block = pa.table({"id": ids, "vector": lists})
         start = time.perf_counter()
-        table = lancedb.connect(folder).create_table("bare", block) if table is None else (table.add(block), table)[1]
+        if table is None:
+            table = lancedb.connect(folder).create_table("bare", block)
+        else:
+            table.add(block)
         spent += time.perf_counter() - start
     print(f"bare lancedb: add: {rows / spent:,.0f}/s", flush=True)
     config = IvfRq(distance_type="dot", num_bits=4, num_partitions=max(1, rows // 1024))
@@ -103,7 +106,7 @@ def promotion(folder: Path) -> None:
     for turn in range(20):
         verb, name = ("rollback", "g0") if turn % 2 else ("promote", "g1")
         spent.append(seconds(lambda verb=verb, name=name, turn=turn: serving.turn(verb, name, turn)))
-    print(f"promote or roll back: {statistics.median(spent) * 1000:.2f} ms, whatever the size")
+    print(f"promote or roll back: {statistics.median(spent) * 1000:.2f} ms, independent of the size")
 
 
 def measure(rows: int, dim: int, folder: Path) -> None:
@@ -112,9 +115,9 @@ def measure(rows: int, dim: int, folder: Path) -> None:
     table = bare(folder / "bare", rows, dim)
     store = open_store(url)
     assert isinstance(store, LanceStore)
-    known = index.read_index(store._embeddings("g0"))
-    probes = known.probes if known else 1
-    print(f"index: {known}")
+    measured = index.read_index(store._embeddings("g0"))
+    probes = measured.probes if measured else 1
+    print(f"index: {measured}")
 
     def engine(batch: np.ndarray) -> Any:
         search = table.search(batch).distance_type("dot").limit(K).nprobes(probes).refine_factor(4)
@@ -125,10 +128,10 @@ def measure(rows: int, dim: int, folder: Path) -> None:
     print(f"memory after a batched search: {resident():,.0f} MB")
     first = engine(queries)
     theirs = [first["id"].filter(pa.compute.equal(first["query_index"], row)).to_pylist() for row in range(QUERIES)]
-    mine_, theirs_ = times([lambda q: store.search(space, q[None], K), engine], queries)
-    for name, each in (("scrubjay", mine_), ("bare lancedb", theirs_)):
-        print(f"{name}: one query: p50 {np.median(each):.1f} ms, p95 {np.percentile(each, 95):.1f} ms")
-    print(f"ratio of the medians: {np.median(mine_) / np.median(theirs_):.2f}")
+    by_store, by_engine = times([lambda q: store.search(space, q[None], K), engine], queries)
+    for name, milliseconds in (("scrubjay", by_store), ("bare lancedb", by_engine)):
+        print(f"{name}: one query: p50 {np.median(milliseconds):.1f} ms, p95 {np.percentile(milliseconds, 95):.1f} ms")
+    print(f"ratio of the medians: {np.median(by_store) / np.median(by_engine):.2f}")
     turns = [(seconds(lambda: store.search(space, queries, K)), seconds(lambda: engine(queries))) for _ in range(3)]
     batched, engines = np.median(np.array(turns), axis=0) * 1000 / QUERIES
     print(
@@ -140,12 +143,12 @@ def measure(rows: int, dim: int, folder: Path) -> None:
     for name, answers in (("scrubjay", found), ("bare lancedb", theirs)):
         shares = [len(set(one) & set(other)) / len(other) for one, other in zip(answers, exact, strict=True)]
         print(f"{name}: recall@{K} {np.mean(shares):.4f}")
-    print(f"coverage, after a write: {seconds(lambda: open_store(url).coverage(space)):.2f} s")
+    print(f"coverage by a newly opened store: {seconds(lambda: open_store(url).coverage(space)):.2f} s")
     command = [sys.executable, "-c", REOPEN, url, str(dim), str(folder / "queries.npy")]
     reopened = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     print(f"reopened in a new process and searched once: {float(reopened):.2f} s")
     print(f"disk: {megabytes(folder / 'gallery'):,.0f} MB; bare lancedb {megabytes(folder / 'bare'):,.0f} MB")
-    print(f"memory at most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:,.0f} MB")
+    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:,.0f} MB")
     promotion(folder)
 
 

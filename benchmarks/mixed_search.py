@@ -1,10 +1,10 @@
-"""What is a gallery worth during a backfill, and which items first? `python benchmarks/mixed_search.py --runs DIR …`
+"""Retrieval in a gallery during a backfill, by the order of its items: `python benchmarks/mixed_search.py --runs DIR …`
 
-The last generation answers (of longer runs, g3). The gallery holds every session's training images, embedded by the
-generation that was newest when they came ("as they came"), or those of all older sessions by g0 ("all by g0"). A part
-of the older ones is embedded again, in some order. Half of the test images of each class are the probe images, by
-which legs are calibrated and items are ordered; the other half are the queries. Bridges are ridge maps fitted to the
-new classes of each session. Without folders a small run is made first. `--out FILE` keeps the tables.
+The last generation (of longer runs, g3) embeds the queries. The gallery holds every session's training images, embedded
+by the generation that was newest when they were added ("as they came"), or those of all older sessions by g0 ("all by
+g0"). A part of the older items is re-embedded, in some order. Half of the test images of each class are the probe
+images, which calibrate the searched spaces and order the items; the other half are the queries. Bridges are ridge maps
+fitted to the new classes of each session. Without folders a small run is made first. `--out FILE` writes the tables.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class Study:
     """One run in one scenario.
 
     Attributes:
-        last: number of the generation that answers.
-        before: int64 (N,), the generation of each item's vector before any backfill.
-        vectors: of generation g: (N, d), the items.
-        labels: int64 (N,), of the items.
-        carried: queries of `last` in the space of generation g: (Q, d).
-        asked: int64 (Q,), their labels.
-        probe: bool (Q,), which are probe images.
-        errors: float64 (N,), what the bridge is expected to leave.
-        new: bool (N,), which items are of the last session's classes.
+        last: number of the generation that embeds the queries.
+        before: int64 (N,), the generation of each item's vector before the backfill.
+        vectors: for generation g, embeddings (N, d) of the items.
+        labels: int64 (N,), labels of the items.
+        carried: for generation g, the queries (Q, d) mapped from the space of `last` to its space.
+        asked: int64 (Q,), labels of the queries.
+        probe: bool (Q,), which queries are probe images.
+        errors: float64 (N,), expected remaining error of the bridge for each item.
+        new: bool (N,), which items belong to classes of the last session.
     """
 
     last: int
@@ -82,7 +82,7 @@ class Study:
         return Pairs(self.cosines(g, self.probe, at == g), matches, np.ones_like(matches))
 
     def scores(self, at: NDArray[np.int64], lines: Lines, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Of some queries, for items whose vectors are of the generations `at`."""
+        """Calibrated scores of the queries `rows` for all items, whose vectors are by the generations `at`."""
         merged = np.empty((int(rows.sum()), len(at)))
         for g in np.unique(at):
             merged[:, at == g] = lines[g](self.cosines(g, rows, at == g))
@@ -128,14 +128,14 @@ def _errors(
     sessions: NDArray[np.int64],
     up: dict[int, Bridge],
 ) -> NDArray[np.float64]:
-    """Expected of the last bridge, from the images that it was fitted to."""
+    """Expected errors of the last bridge, from the images that it was fitted to."""
     rows = sessions == last
     known = 1 - np.vecdot(up[last](vectors[last - 1][rows]), vectors[last][rows])
-    found = np.zeros(len(before))
+    errors = np.zeros(len(before))
     for g in range(last):
         near = compose(*(up[young] for young in range(g + 1, last)))(vectors[g][before == g])
-        found[before == g] = expected_errors(near, vectors[last - 1][rows], known.astype(np.float64))
-    return found
+        errors[before == g] = expected_errors(near, vectors[last - 1][rows], known.astype(np.float64))
+    return errors
 
 
 def together(one: Study, at: NDArray[np.int64]) -> Lines:
@@ -149,7 +149,7 @@ def apart(one: Study, at: NDArray[np.int64]) -> Lines:
 
 
 def by_new_classes(one: Study, at: NDArray[np.int64]) -> Lines:
-    """From the last session alone: its training images, which every network has seen, dealt out to the legs."""
+    """Calibrations from the last session only: its training images are distributed at random over the spaces."""
     legs = [int(g) for g in np.unique(at)[::-1]]
     asking = one.probe & np.isin(one.asked, one.labels[one.new])
     deal = np.where(one.new, np.random.default_rng(0).choice(legs, len(at)), -1)
@@ -165,7 +165,7 @@ def raw(one: Study, at: NDArray[np.int64]) -> Lines:
 
 
 def orders(one: Study) -> dict[str, list[NDArray[np.int64]]]:
-    """Rows of the older items, first to last, by strategy."""
+    """By strategy, orders of the older items (rows of the arrays)."""
     older = np.flatnonzero(one.before != one.last)
     matches = one.asked[one.probe][:, None] == one.labels[None, :]
     pull = score_gradients(one.scores(one.before, together(one, one.before), one.probe), matches, np.ones_like(matches))
@@ -177,14 +177,14 @@ def orders(one: Study) -> dict[str, list[NDArray[np.int64]]]:
 
 
 def curve(one: Study, ranked: NDArray[np.int64], fitting: Fitting) -> NDArray[np.float64]:
-    """recall@1 and mAP@R at each fraction: (11, 2)."""
-    found = []
+    """recall@1 and mAP@R at each fraction of the backfill: (11, 2)."""
+    results = []
     for fraction in FRACTIONS:
         at = one.backfilled(ranked, fraction)
         scores = one.scores(at, fitting(one, at), ~one.probe)
         figures = evaluate_scores(scores, one.asked[~one.probe], one.labels, (1,))
-        found.append((figures.recall[1], figures.map_at_r))
-    return np.array(found)
+        results.append((figures.recall[1], figures.map_at_r))
+    return np.array(results)
 
 
 def curves(one: Study) -> Curves:
@@ -202,7 +202,7 @@ def curves(one: Study) -> Curves:
 
 
 def check_store(one: Study, fraction: float) -> int:
-    """Search a real gallery in the middle of a backfill, and demand what the arrays say; returns hits compared."""
+    """Search a real gallery in the middle of a backfill, compare its hits with the arrays', and return their number."""
     at = one.backfilled(orders(one)["gain"][0], fraction)
     lines = together(one, at)
     rows = np.flatnonzero(~one.probe)[:40]
@@ -238,7 +238,7 @@ def table(found: Curves, metric: int) -> Iterator[str]:
 
 
 def claim(found: Curves, name: str) -> str:
-    """Where a curve falls below its worse end, and how far."""
+    """At which fractions a curve is below the lower one of its ends, and by how much."""
     parts = []
     for metric, title in enumerate(("recall@1", "mAP@R")):
         scores = found[name][:, metric]
@@ -260,7 +260,7 @@ def report(groups: Groups) -> Iterator[str]:
 
 
 def summary(groups: Groups) -> Iterator[str]:
-    """Areas of all runs, against a random order of the same run."""
+    """Areas under the curves of all runs, and their differences from a random order in the same run."""
     yield "| | recall@1 | mAP@R | against random: recall@1 | mAP@R | better in (recall@1, mAP@R) |"
     yield "| --- |" + " ---: |" * 5
     runs = [each for found in groups.values() for each in found]
@@ -290,10 +290,10 @@ def main() -> None:
         for number, path in enumerate(options.runs or [Path(folder) / "small"]):
             one, name = crossed(path), read_json(path / "config.json")["name"]
             for scenario in SCENARIOS:
-                its = study(one, scenario)
-                groups.setdefault(f"{name}, {one.method}, {scenario}", []).append(curves(its))
+                studied = study(one, scenario)
+                groups.setdefault(f"{name}, {one.method}, {scenario}", []).append(curves(studied))
                 if number == 0:
-                    same = sum(check_store(its, fraction) for fraction in (0.0, 0.5, 1.0))
+                    same = sum(check_store(studied, fraction) for fraction in (0.0, 0.5, 1.0))
                     print(f"{scenario}: a real gallery at 0 %, 50 % and 100 % gives the same {same} hits as the arrays")
             print(f"{path}: done", flush=True)
             if options.out:

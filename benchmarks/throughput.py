@@ -1,7 +1,7 @@
-"""Images a second: our loop against a bare PyTorch loop, our embedding against the bare forward pass.
+"""Images per second: the training loop compared with a bare PyTorch loop, embedding with a bare forward pass.
 
-Both sides have the same network, optimizer, memory format, threads and decoded images in memory. Rounds alternate
-between the two sides, and the median of the rounds' ratios is printed.
+Both have the same network, optimizer, memory format, threads and decoded images in memory. Rounds alternate between
+the two, and the median of the rounds' ratios is printed.
 
     python benchmarks/throughput.py [--source grocery] [--rounds 5]
 """
