@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from feature_runs import draw, past, unit
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -19,39 +20,13 @@ from scrubjay.losses.drift import drift
 from scrubjay.losses.elastic import elastic, feature_matrix
 from scrubjay.losses.l2 import l2
 from scrubjay.losses.metric.triplet import triplet
-from scrubjay.losses.projection import projection
 from scrubjay.methods import Method, method
 from scrubjay.methods.cvs import data_coherence, model_coherence
 from scrubjay.methods.feature_replay import roots
-from scrubjay.methods.projection import Rotation, rotation
 from scrubjay.training import learn
 from scrubjay.types import Batch, Losses
 
 MODES = ["prototypes", "gaussian", "vectors"]
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def unit(*shape: int, seed: int = 0) -> Tensor:
-    return normalize(draw(*shape, seed=seed), dim=-1)
-
-
-def past(name: str, tmp_path: Path, **options: object) -> tuple[Method, Batch, tuple[Tensor, ...]]:
-    """A method in its second session with a network that has moved, a batch, z_o, l_o, z_n and l_n."""
-    first, second = tiny.two_sessions(tmp_path)
-    learner = tiny.learner(name, **options)
-    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
-    learner.begin(second)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in learner.network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    learner.eval()
-    batch = tiny.batch(second.train)
-    with torch.no_grad():
-        return learner, batch, (*learner.teacher(batch.images), *learner.network(batch.images))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -88,6 +63,29 @@ def test_feature_replay_over_old_logits_trains_the_old_rows_alone(tmp_path: Path
     assert (gradient[2:] == 0).all()
     assert (gradient[:2] != 0).any()
     assert all(parameter.grad is None for parameter in learner.network.embedder.parameters())
+
+
+def test_feature_replay_as_in_pass(tmp_path: Path) -> None:
+    """Replayed vectors alone, over the outputs of all classes; the radius is that of the first session's classes."""
+    learner, batch, _ = past("feature_replay", tmp_path, over="pass", replay=10.0)
+    torch.manual_seed(7)
+    z, labels = learner.draw(8)
+    torch.manual_seed(7)
+    losses = learner(batch)
+    logits = learner.network.head(z)
+    assert logits.shape == (8, 4)
+    torch.testing.assert_close(losses["replay"], 10 * cross_entropy(logits, labels))
+    learner.zero_grad()
+    losses["replay"].backward()
+    assert all(parameter.grad is None for parameter in learner.network.embedder.parameters())
+    radius = learner.memory.radius.clone()
+    assert radius > 0
+    learner.end(tiny.session(tmp_path, 1, 2), lambda: iter([batch]))
+    assert learner.memory.known.tolist() == [0, 1, 2, 3]
+    assert torch.equal(learner.memory.radius, radius)
+    other, batch, _ = past("feature_replay", tmp_path, over="all")
+    other.end(tiny.session(tmp_path, 1, 2), lambda: iter([batch]))
+    assert not torch.equal(other.memory.radius, radius)
 
 
 def test_feature_replay_draws_its_gaussian(tmp_path: Path) -> None:
@@ -248,78 +246,6 @@ def test_resumes_to_the_bit_with_a_memory(name: str, options: dict[str, object],
     found = learn(resumed, second, tiny.loader(second.train), tiny.TRAINING, 0, checkpoint)
     assert found.curves == expected.curves
     assert tiny.same(tiny.weights(resumed), tiny.weights(whole))
-
-
-@pytest.mark.parametrize("form", ["linear", "affine", "mlp"])
-@pytest.mark.parametrize("distance", ["squared", "bfp"])
-def test_projection_is_the_distance_of_the_projected(form: str, distance: str, tmp_path: Path) -> None:
-    learner, batch, (z_o, _, z_n, _) = past("projection", tmp_path, form=form, distance=distance, weight=1.5)
-    with torch.no_grad():
-        torch.testing.assert_close(learner.bridge(z_n), z_n, msg="each session starts from the identity")
-        for parameter in learner.bridge.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-        projected = learner.bridge(z_n)
-    losses = learner(batch)
-    assert list(losses) == ["ce", "triplet", "projection"]
-    expected = projection(z_o, projected, squared=distance == "squared")
-    torch.testing.assert_close(losses["projection"].detach(), 1.5 * expected)
-    losses["projection"].backward()
-    assert all(parameter.grad is not None for parameter in learner.bridge.parameters())
-    assert learner.network.embedder.projection.weight.grad is not None
-
-
-def test_a_rotation_follows_the_batches(tmp_path: Path) -> None:
-    learner, batch, (z_o, _, z_n, _) = past("projection", tmp_path, form="orthogonal")
-    losses = learner(batch)
-    M = 0.9 * torch.eye(8) / 8 + 0.1 * z_o.T @ z_n / 8
-    U, _, Vh = torch.linalg.svd(M)
-    torch.testing.assert_close(learner.bridge.weight, U @ Vh)
-    torch.testing.assert_close(losses["projection"].detach(), 10 * l2(z_o, z_n @ (U @ Vh).T))
-
-
-def test_the_kept_rotation_is_that_of_all_images(tmp_path: Path) -> None:
-    """A network that has turned by a rotation R is turned back: the bridge is Rᵀ."""
-    first, second = tiny.two_sessions(tmp_path)
-    learner = tiny.learner("projection", form="orthogonal")
-    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
-    learner.begin(second)
-    learner.eval()
-    R = torch.linalg.qr(draw(8, 8, seed=3)).Q.float()
-    with torch.no_grad():
-        learner.network.embedder.projection.weight.copy_(R @ learner.network.embedder.projection.weight)
-        learner.network.embedder.projection.bias.copy_(R @ learner.network.embedder.projection.bias)
-    noise = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    bright = (noise.float() * torch.linspace(0, 1, 64)[:, None, None, None]).to(torch.uint8)
-    batches = [Batch(bright, torch.full((64,), 2), torch.arange(64))]
-    learner.end(second, lambda: iter(batches))
-    W = learner.bridge.weight
-    torch.testing.assert_close(W @ W.T, torch.eye(8), rtol=0, atol=1e-5)
-    with torch.no_grad():
-        z_o, z_n = learner.teacher(bright)[0], learner.network(bright)[0]
-    torch.testing.assert_close(learner.bridge(z_n), z_o, rtol=0, atol=1e-3)
-
-
-def test_rotation_recovers_a_rotation_and_leaves_what_it_does_not_see() -> None:
-    z, R = unit(50, 6), torch.linalg.qr(draw(6, 6, seed=2)).Q
-    torch.testing.assert_close(rotation(z.T @ (z @ R.T)), R.T)
-    flat = z.clone()
-    flat[:, -1] = 0
-    torch.testing.assert_close(rotation(flat.T @ flat + 1e-6 * torch.eye(6)), torch.eye(6, dtype=torch.float64))
-    module = Rotation(6)
-    for _ in range(200):
-        module.follow(z.float(), (z @ R.T).float())
-    torch.testing.assert_close(module.weight, R.T.float(), rtol=0, atol=1e-4)
-
-
-def test_the_bridge_learns_and_starts_anew(tmp_path: Path) -> None:
-    first, second = tiny.two_sessions(tmp_path)
-    learner = tiny.learner("projection")
-    learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
-    assert torch.equal(learner.bridge.weight, torch.eye(8)), "there is nothing to go back to"
-    learn(learner, second, tiny.loader(second.train), tiny.TRAINING, 0)
-    assert not torch.equal(learner.bridge.weight, torch.eye(8))
-    learner.begin(tiny.session(tmp_path, 2, 4))
-    assert torch.equal(learner.bridge.weight, torch.eye(8))
 
 
 def test_cvs_is_the_sum_of_its_terms(tmp_path: Path) -> None:

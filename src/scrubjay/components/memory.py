@@ -42,8 +42,17 @@ class Memory(nn.Module):
     vectors: Tensor
     labels: Tensor
 
-    def __init__(self, dim: int, spread: Spread = "none", budget: int = 0, choice: Choice = "herding") -> None:
+    def __init__(
+        self,
+        dim: int,
+        spread: Spread = "none",
+        budget: int = 0,
+        choice: Choice = "herding",
+        *,
+        first_radius: bool = False,
+    ) -> None:
         super().__init__()
+        self.first_radius = first_radius
         self.spread, self.budget, self.choice = spread, budget, choice
         self.register_buffer("means", torch.zeros(0, dim))
         self.register_buffer("counts", torch.zeros(0, dtype=torch.int64))
@@ -121,6 +130,8 @@ class Memory(nn.Module):
             self.covariance = (total / (old + sum(map(len, parts.values())))).to(self.covariance)
         else:
             old = len(self.known)
+            if old and self.first_radius:
+                return
             squares = old * float(self.radius) ** 2 + sum(float(value.trace()) / len(value) for value in new.values())
             self.radius.fill_((squares / (old + len(new))) ** 0.5)
 

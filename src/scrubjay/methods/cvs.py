@@ -1,23 +1,21 @@
-"""The old gallery is never embedded again, so new embeddings must find their way among the old (CVS, CVPR 2022).
+"""Coherence with a gallery of old embeddings, which is never re-embedded (CVS, CVPR 2022).
 
 L = L_ce + L_triplet + α·L_model + β·L_data
 
 L_model (neighbour-session model coherence) = (1/B) Σ_i max(0, ‖z_n,i − z_o,i‖ − ‖z_n,i − v_i‖ + λ_m): an image's new
-embedding is nearer to its own old one than to v_i, the nearest old embedding of another class, of the batch or of the
-stored vectors of the old classes.
-L_data (inter-session data coherence) = (1/B) Σ_i ‖z_n,i − c_{y_i}‖²: images meet the centre that their class has in
-the gallery.
-Intra-session discrimination is L_ce + L_triplet, there a normalised softmax at temperature 0.05.
+embedding must be nearer to its own old one than to v_i, the nearest old embedding of another class, of the batch or of
+the stored vectors of the old classes. L_data (inter-session data coherence) = (1/B) Σ_i ‖z_n,i − c_{y_i}‖²: images are
+pulled to the centre that their class has in the gallery. Intra-session discrimination is L_ce + L_triplet, there a
+normalised softmax at temperature 0.05.
 
-What needs old images is left out: there a budget of 2,000 is replayed through all three terms, and c_y is the stored
-centre of an *old* class, which pulls the replayed images of it. Without images of old classes that pull has nothing
-to act on. Here c_y is the centre of a new class as the old network sees it in the batch, detached; the stored vectors
-(there an attractor, here without images to attract) are negatives of L_model. Without a memory of the old classes
-L_model has the batch's negatives alone.
+The parts that need old images are left out: the paper replays a budget of 2,000 through all three terms, and its c_y is
+the stored centre of an *old* class, to which the replayed images are pulled. Without images of old classes that pull
+has nothing to act on. Here c_y is the centre of a new class as the old network embeds it in the batch, detached; stored
+vectors serve as negatives of L_model. Without a memory of the old classes L_model has the batch's negatives alone.
 Wan et al., Continual Learning for Visual Search with Backward Consistent Feature Embedding, CVPR 2022: α = 10, β = 1,
 λ_m = 0.1; the distances are not squared in L_model and squared in L_data.
 
-Stored vectors stand for a gallery that stays as it is, each in the space of its own generation, so they do not move
+Stored vectors stand for a gallery that is not changed, each in the space of its own generation, so they are not moved
 unless `drift` is set. Keeps C·(d·4 + 8) bytes of means and counts and C·budget·(d·4 + 8) of vectors and labels; one
 copy of the previous network while a session lasts.
 """
@@ -34,18 +32,18 @@ from scrubjay.types import Batch, Losses
 
 
 class CVSOptions(MethodOptions):
-    """Coherence of a growing gallery."""
+    """Options of gallery coherence."""
 
     alpha: float = Field(10.0, ge=0)
     """α, weight of the model coherence."""
     beta: float = Field(1.0, ge=0)
     """β, weight of the data coherence."""
     model_margin: float = Field(0.1, ge=0)
-    """λ_m, in units of distance."""
+    """λ_m, margin of the model coherence, in units of distance."""
     budget: int = Field(20, ge=1)
-    """Vectors kept of each class."""
+    """Embeddings stored per class."""
     choice: Choice = "herding"
-    """Which."""
+    """How they are selected: by herding or at random."""
 
 
 class CVS(Method):
@@ -58,11 +56,11 @@ class CVS(Method):
     memory: Memory
 
     def make_memory(self) -> Memory:
-        """Means, and a budget of vectors of each class."""
+        """Class means, and a budget of embeddings per class."""
         return Memory(self.network.options.dim, budget=self.options.budget, choice=self.options.choice)
 
     def loss(self, batch: Batch) -> Losses:
-        """Cross entropy, triplet, and both coherences once there are old classes."""
+        """Cross entropy, metric loss, and from the second session on both coherences."""
         z_n, l_n = self.network(batch.images)
         losses = self.plasticity(z_n, l_n, batch.labels)
         if self.has_past:
@@ -75,7 +73,7 @@ class CVS(Method):
 
 @full_precision
 def model_coherence(z_o: Tensor, z_n: Tensor, labels: Tensor, stored: Tensor, margin: float = 0.1) -> Tensor:
-    """Each image's new embedding is nearer to its old one than to old ones of other classes, by a margin λ.
+    """Hinge loss: an image's new embedding must be nearer to its own old one than to those of other classes.
 
     L = (1/B) Σ_i max(0, ‖z_n,i − z_o,i‖ − min_{v∈V_i} ‖z_n,i − v‖ + λ),   V_i = {z_o,j : y_j ≠ y_i} ∪ stored
 
@@ -104,7 +102,7 @@ def model_coherence(z_o: Tensor, z_n: Tensor, labels: Tensor, stored: Tensor, ma
 
 @full_precision
 def data_coherence(z_o: Tensor, z_n: Tensor, labels: Tensor) -> Tensor:
-    """Each image meets the centre of its class in the old space.
+    """Mean squared distance of new embeddings to the old centre of their class.
 
     L = (1/B) Σ_i ‖z_n,i − c_{y_i}‖²,   c_y = mean of z_o,j over j with y_j = y
 
