@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import tiny
-from scrubjay.components.drift import adversarial_drift, linear_map, pushed, ridge_map, seen, update_memory
+from scrubjay.components.drift import adversarial_drift, embeddings, linear_map, pushed, ridge_map, update_memory
 from scrubjay.components.memory import Memory
 from scrubjay.losses.drift import drift
 from scrubjay.types import Batch
@@ -168,7 +168,7 @@ def test_the_first_session_and_an_empty_memory_only_keep(kind: str) -> None:
         memory = Memory(D)
         update_memory(memory, kind, teacher, KEEPS, IMAGES)  # type: ignore[arg-type]
         assert memory.known.tolist() == [2, 3, 4]
-        z, labels = seen(None, KEEPS, IMAGES)[1:]
+        z, labels = embeddings(None, KEEPS, IMAGES)[1:]
         torch.testing.assert_close(memory.means[3], z[labels == 3].mean(0))
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from scrubjay import _compat as compat
-from scrubjay.components.layer_moments import LowRank, Moments, Watch, inputs, layers, matrix, outputs
+from scrubjay.components.layer_moments import LowRank, MomentRecorder, Moments, inputs, layers, matrix, outputs
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -64,11 +64,11 @@ def test_moments_of_a_linear_layer_by_loops() -> None:
     """A over inputs with a 1 for the bias; G from the slopes along the directions that were drawn."""
     layer = nn.Linear(3, 2)
     x = draw(5, 3)
-    with Watch({"only": layer}) as watch:
+    with MomentRecorder({"only": layer}) as recorder:
         for part in (x[:2], x[2:]):
             torch.manual_seed(len(part))
-            watch.add(layer(part))
-    ((_, A, G),) = watch.means()
+            recorder.add(layer(part))
+    ((_, A, G),) = recorder.means()
     rows, slopes = [[*row, 1.0] for row in x.tolist()], []
     for size in (2, 3):
         torch.manual_seed(size)
@@ -81,7 +81,7 @@ def test_moments_of_a_linear_layer_by_loops() -> None:
     for i in range(2):
         for j in range(2):
             assert G[0, i, j].item() == pytest.approx(c * sum(v[i] * v[j] for v in slopes) / 5, rel=1e-5)
-    assert watch.images == 5
+    assert recorder.images == 5
     assert not layer._forward_hooks
 
 
@@ -102,12 +102,12 @@ def test_the_charge_has_the_trace_of_what_a_convolution_does(channels: int, grou
     """Summed over a basis of changes it is the mean of (Σ_p gᵀ_p ΔW x_p)², by loops over images and positions."""
     layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False, groups=groups)
     x, weight = draw(5, channels, size, size, seed=5), draw(channels, size, size, seed=6)
-    with Watch({"only": layer}) as watch:
+    with MomentRecorder({"only": layer}) as recorder:
         torch.manual_seed(7)
-        watch.add((layer(x) * weight).sum((2, 3)))
+        recorder.add((layer(x) * weight).sum((2, 3)))
     torch.manual_seed(7)
     direction = torch.randn(5, channels)
-    ((_, A, G),) = watch.means()
+    ((_, A, G),) = recorder.means()
     patches, per_group, total = inputs(layer, x, layer(x)), channels // groups, 0.0
     for image in range(5):
         for channel in range(channels):
@@ -124,11 +124,11 @@ def test_the_charge_follows_what_a_pooled_convolution_moves() -> None:
     """Within a small factor: the two factors are taken apart, and few directions were drawn."""
     layer, x = nn.Conv2d(3, 4, 3, padding=1, bias=False), draw(40, 3, 4, 4, seed=5)
     moments = Moments(layer, rank=100)
-    with Watch({"only": layer}) as watch:
+    with MomentRecorder({"only": layer}) as recorder:
         for seed in range(20):
             torch.manual_seed(seed)
-            watch.add(layer(x).mean((2, 3)))
-    ((_, A, G),) = watch.means()
+            recorder.add(layer(x).mean((2, 3)))
+    ((_, A, G),) = recorder.means()
     moments.inputs.mix(A, 1.0)
     moments.effects.mix(G, 1.0)
     before = layer(x).mean((2, 3)).detach()

@@ -73,7 +73,7 @@ def test_rotation_recovers_a_rotation_and_leaves_what_it_does_not_see() -> None:
     torch.testing.assert_close(rotation(flat.T @ flat + 1e-6 * torch.eye(6)), torch.eye(6, dtype=torch.float64))
     module = Rotation(6)
     for _ in range(200):
-        module.follow(z.float(), (z @ R.T).float())
+        module.update(z.float(), (z @ R.T).float())
     torch.testing.assert_close(module.weight, R.T.float(), rtol=0, atol=1e-4)
 
 

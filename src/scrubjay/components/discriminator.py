@@ -1,4 +1,4 @@
-"""A small network that tells whose embeddings it sees: D of the adversarial methods."""
+"""The discriminator D of adversarial alignment: an MLP that classifies embeddings as new or old."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from torch import Tensor, nn
 
 WIDTH = 256
 NEW, OLD = 0, 1
-"""Columns of what a discriminator answers."""
+"""Columns of the output."""
 
 
 class Discriminator(nn.Module):
-    """Linear layers with BatchNorm, ReLU and dropout between them, as AdvBCT (Pan et al., CVPR 2023) has them.
+    """Linear layers with BatchNorm, ReLU and dropout between them, after AdvBCT (Pan et al., CVPR 2023).
 
-    Both kinds of embeddings go through it as one batch: each by itself, BatchNorm would take away the difference of
-    their means, which is the first thing to tell them apart by.
+    Both kinds of embeddings are passed as one batch: in separate batches BatchNorm would remove the difference of
+    their means, the most obvious one.
 
     Args:
         dim: d of the embeddings.
         layers: number of linear layers, at least 2.
-        dropout: share of the activations that is left out.
+        dropout: dropout rate.
     """
 
     def __init__(self, dim: int, layers: int, dropout: float) -> None:
@@ -30,7 +30,7 @@ class Discriminator(nn.Module):
         self.stack = nn.Sequential(*stack, nn.Linear(WIDTH, 2))
 
     def reset(self) -> None:
-        """Start anew, from torch's global generator."""
+        """Initialise all parameters, with torch's global generator."""
         for layer in self.stack:
             if isinstance(layer, nn.Linear | nn.BatchNorm1d):
                 layer.reset_parameters()
@@ -43,6 +43,6 @@ class Discriminator(nn.Module):
 
 @torch.no_grad()
 def accuracy(log_D_n: Tensor, log_D_o: Tensor) -> float:
-    """Share of embeddings that D knows for what they are: 0.5 where it cannot tell."""
-    right = (log_D_n.argmax(1) == NEW).sum() + (log_D_o.argmax(1) == OLD).sum()
-    return float(right) / max(len(log_D_n) + len(log_D_o), 1)
+    """Share of embeddings that D classifies correctly; 0.5 is chance."""
+    correct = (log_D_n.argmax(1) == NEW).sum() + (log_D_o.argmax(1) == OLD).sum()
+    return float(correct) / max(len(log_D_n) + len(log_D_o), 1)

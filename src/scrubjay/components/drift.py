@@ -1,12 +1,12 @@
-"""Stored vectors move with the embedding: how far is estimated from the session's own images, seen by both networks.
+"""Drift compensation: stored vectors are moved by the drift of the session's images between old and new network.
 
 sdc    Δ_c = Σ w_i (z_n,i − z_o,i) / Σ w_i,   w_i = exp(−‖z_o,i − μ_c‖² / 2σ²), σ = 0.3 (Yu et al., CVPR 2020)
 ldc    μ_c ← A μ_c,   A = argmin Σ_i ‖A z_o,i − z_n,i‖², no offset, by Adam (Gomez-Villa et al., LDC, ECCV 2024)
-ridge  the same A in closed form, drawn a little towards the identity
+ridge  the same A in closed form, regularised towards the identity
 adc    Δ_c = mean of z_n − z_o over images that were pushed onto μ_c in the old space (Goswami et al., CVPR 2024)
 
-A stored unit vector moves as the mean of its class does: by its own Δ (sdc), the same A, or its class's Δ (adc).
-Means are moved and not brought to unit norm; stored vectors are. Covariances and radii stay as they were.
+A stored unit vector is moved by its own Δ (sdc), by the same A (ldc, ridge), or by the Δ of its class (adc), and then
+normalised; means are not normalised. Covariances and radii are not changed.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from scrubjay.losses.l2 import l2
 from scrubjay.types import Batch
 
 BLOCK = 256
-"""Stored vectors that are compared with all images at a time."""
+"""Number of stored vectors that are compared with all images at a time."""
 
 Drift = Literal["none", "sdc", "ldc", "ridge", "adc"]
 Pass = Callable[[], Iterable[Batch]]
 Move = Callable[[Tensor, Tensor], Tensor]
-"""Stored vectors (V, d) of the old space and their labels int64 (V,) → where they are in the new one (V, d)."""
+"""Maps stored vectors (V, d) of the old space with their labels int64 (V,) to the new space, (V, d)."""
 
 
 class Space(Protocol):
-    """An embedder, as far as drift is concerned."""
+    """What drift compensation needs of an embedder."""
 
     def prepare(self, images: Tensor) -> Tensor: ...
     def __call__(self, images: Tensor) -> Tensor: ...
@@ -40,17 +40,17 @@ class Space(Protocol):
 
 @torch.no_grad()
 def update_memory(memory: Memory, kind: Drift, teacher: Space | None, network: Space, batches: Pass) -> None:
-    """At the end of a session: move what is stored, then keep what the session's classes look like.
+    """At the end of a session: move what is stored, then add the statistics of the session's classes.
 
     Args:
-        memory: of the earlier sessions.
-        kind: how to move; "none": what is stored stays.
-        teacher: the embedder of before the session; None in the initial one.
-        network: the embedder of after it.
-        batches: the session's.
+        memory: statistics of the classes of earlier sessions.
+        kind: how to estimate the drift; "none": what is stored is not moved.
+        teacher: the embedder before the session; None in the initial one.
+        network: the embedder after it.
+        batches: gives one pass over the session's images.
     """
     moves = kind != "none" and teacher is not None and len(memory.known) > 0
-    z_o, z_n, labels = seen(teacher if moves else None, network, batches)
+    z_o, z_n, labels = embeddings(teacher if moves else None, network, batches)
     if moves and teacher is not None and len(z_n):
         device = memory.means.device
         move = _move(kind, memory, teacher, network, batches, z_o.to(device), z_n.to(device))
@@ -60,15 +60,15 @@ def update_memory(memory: Memory, kind: Drift, teacher: Space | None, network: S
 
 
 @torch.no_grad()
-def seen(teacher: Space | None, network: Space, batches: Pass) -> tuple[Tensor, Tensor, Tensor]:
-    """Embeddings z_o (empty without a teacher) and z_n of a pass over images, (N, d), and labels (N,), on the CPU."""
+def embeddings(teacher: Space | None, network: Space, batches: Pass) -> tuple[Tensor, Tensor, Tensor]:
+    """Embeddings z_o (empty without a teacher) and z_n (N, d) of a pass over images, and labels (N,), on the CPU."""
     old, new, labels = [torch.zeros(0)], [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
     for batch in batches():
         new.append(network(batch.images).float().cpu())
         labels.append(batch.labels.cpu())
         if teacher is not None:
             old.append(teacher(batch.images).float().cpu())
-    z_o, z_n = (torch.cat(each[1:] or each) for each in (old, new))
+    z_o, z_n = (torch.cat(parts[1:] or parts) for parts in (old, new))
     return z_o, z_n, torch.cat(labels)
 
 
@@ -84,19 +84,19 @@ def _move(kind: Drift, memory: Memory, teacher: Space, network: Space, batches: 
 
 @torch.enable_grad()
 def linear_map(z_o: Tensor, z_n: Tensor, *, epochs: int = 20, rate: float = 1e-3, size: int = 64) -> Tensor:
-    """The linear map from the old space to the new, fitted by Adam from the identity on.
+    """The linear map from the old space to the new, fitted with Adam from the identity.
 
     A = argmin (1/N) Σ_i ‖A z_o,i − z_n,i‖²
 
-    Published are 20 epochs of Adam at 1e-3 and no offset. The start at the identity is ours: a network is near its
-    predecessor. The order of the batches is always the same, and torch's global generator is left alone.
+    The paper uses 20 epochs of Adam at 1e-3 and no offset. The start at the identity is ours: a network is near its
+    predecessor. The order of the batches is always the same, and torch's global generator is not used.
 
     Args:
         z_o: (N, d) embeddings of the session's images before the session.
         z_n: (N, d) of the same images after it.
         epochs: passes over them.
         rate: learning rate.
-        size: of a batch.
+        size: batch size.
 
     Returns:
         (d, d) A, to be applied as `stored @ A.T`.
@@ -118,7 +118,7 @@ def linear_map(z_o: Tensor, z_n: Tensor, *, epochs: int = 20, rate: float = 1e-3
 
 @torch.no_grad()
 def ridge_map(z_o: Tensor, z_n: Tensor, strength: float = 1e-4) -> Tensor:
-    """The linear map from the old space to the new in closed form; directions that no image shows stay.
+    """The linear map from the old space to the new in closed form; the identity in directions that no image spans.
 
     A = argmin Σ_i ‖A z_o,i − z_n,i‖² + λN ‖A − I‖² = (Σ z_n z_oᵀ + λN·I)(Σ z_o z_oᵀ + λN·I)⁻¹
 
@@ -147,40 +147,39 @@ def adversarial_drift(
     nearest: int = 100,
     size: int = 64,
 ) -> Tensor:
-    """Drift of each class, seen on images that were made to look to the old network as if they were of it.
+    """Drift of each class, measured on adversarial images that the old network takes for images of that class.
 
-    Δ_c = (1/|A_c|) Σ_{x∈A_c} (f_n(x) − f_o(x)),   A_c: those pushed onto μ_c to which it is the nearest mean
+    Δ_c = (1/|A_c|) Σ_{x∈A_c} (f_n(x) − f_o(x)),   A_c: the images pushed onto μ_c whose nearest mean is then μ_c
 
-    Pushed onto μ_c are the 100 images whose z_o is nearest to it (`pushed`). Where none arrives, the one that
-    came nearest counts, as in `drift` for a mean far from all images. The images are read
-    once more and never held together.
+    The 100 images whose z_o is nearest to μ_c are pushed onto it (`pushed`). Where A_c is empty, the image that came
+    nearest is used, as in `drift` for a mean far from all images. The images are read once more, in batches.
 
     Args:
         teacher: f_o.
         network: f_n.
-        batches: the session's, in the order of `z_o`.
+        batches: gives one pass over the session's images, in the order of `z_o`.
         z_o: (N, d) their embeddings before the session.
         means: (C, d) of the old space.
-        known: int64 (K,), the rows of `means` that are classes.
-        nearest: images that are pushed onto each.
-        size: images pushed at a time.
+        known: int64 (K,), the rows of `means` with statistics.
+        nearest: number of images that are pushed onto each mean.
+        size: number of images pushed at a time.
 
     Returns:
-        (C, d) Δ, zero in rows that are no class.
+        (C, d) Δ, zero in the other rows.
 
     Source: Goswami et al., Resurrecting Old Classes with New Data for Exemplar-Free Continual Learning, CVPR 2024.
     """
-    places = means[known]
-    chosen = torch.cdist(places, z_o).topk(min(nearest, len(z_o)), dim=1, largest=False).indices
+    targets = means[known]
+    chosen = torch.cdist(targets, z_o).topk(min(nearest, len(z_o)), dim=1, largest=False).indices
     asked = torch.zeros(len(known), len(z_o), dtype=torch.bool).scatter_(1, chosen.cpu(), True)
-    total, arrived = torch.zeros_like(places), places.new_zeros(len(known))
-    closest, best = torch.full_like(arrived, torch.inf), torch.zeros_like(places)
+    total, arrived = torch.zeros_like(targets), targets.new_zeros(len(known))
+    closest, best = torch.full_like(arrived, torch.inf), torch.zeros_like(targets)
     for images, wanted in _in_parts(batches, asked, size):
-        target = wanted.to(places.device)
-        x = pushed(teacher, images, places[target])
+        target = wanted.to(targets.device)
+        x = pushed(teacher, images, targets[target])
         with torch.no_grad():
             old, new = teacher(x), network(x)
-        distances = torch.cdist(old, places)
+        distances = torch.cdist(old, targets)
         for row, c in enumerate(target.tolist()):
             step = new[row] - old[row]
             if int(distances[row].argmin()) == c:
@@ -194,23 +193,23 @@ def adversarial_drift(
 
 
 def pushed(teacher: Space, images: Tensor, target: Tensor, *, steps: int = 3, share: float = 0.1) -> Tensor:
-    """Images that the old network places nearer to a class mean.
+    """Images changed adversarially so that the old network embeds them nearer to a class mean.
 
-    x ← x − α·g/‖g‖,   g = ∂D/∂x,   D = ‖f_o(x) − μ‖²,   α = min(0.1·‖x − x̄‖, D/‖g‖),   x̄ the mean of x's own numbers
+    x ← x − α·g/‖g‖,   g = ∂D/∂x,   D = ‖f_o(x) − μ‖²,   α = min(0.1·‖x − x̄‖, D/‖g‖),   x̄ the mean of x's own values
 
-    Published is α = 25 for normalised pixels at any resolution, which is 0.06 of their norm at 224 × 224 and 0.45 at
-    32 × 32. A share of the norm also has a meaning for the activations of a frozen part; no step is longer than what
-    would do if D were linear, so that an image that is near already is not pushed past. Pixels stay in 0 … 1.
+    The paper uses α = 25 for normalised pixels at any resolution, which is 0.06 of their norm at 224 × 224 and 0.45 at
+    32 × 32. A share of the norm is also meaningful for the activations of frozen first layers; no step is longer than
+    needed if D were linear, so that images do not overshoot. Pixels are clamped to 0 … 1.
 
     Args:
         teacher: f_o.
         images: (B, …) as embedders take them.
-        target: (B, d) μ of each.
+        target: (B, d) μ for each image.
         steps: iterations.
-        share: the greatest α, as a share of the image's own norm.
+        share: largest α, as a share of the image's own norm.
 
     Returns:
-        (B, …) float, as `prepare` gives them.
+        (B, …) float, in the form that `prepare` returns.
     """
     x = teacher.prepare(images).float()
     pixels = x.shape == images.shape and x.shape[1] == 3
@@ -229,7 +228,7 @@ def pushed(teacher: Space, images: Tensor, target: Tensor, *, steps: int = 3, sh
 
 
 def _in_parts(batches: Pass, asked: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images, and which row each is pushed onto, for all pairs that `asked` (K, N) marks."""
+    """Blocks of images with the row that each is pushed onto, for all pairs that `asked` (K, N) marks."""
     start = 0
     for batch in batches():
         pairs = asked[:, start : start + len(batch.labels)].T.nonzero()

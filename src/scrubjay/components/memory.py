@@ -1,4 +1,4 @@
-"""What is kept of the classes learned, as embeddings: means, how they spread, and a few vectors of each."""
+"""Stored statistics of learned classes: means, spread and a few embeddings of each."""
 
 from __future__ import annotations
 
@@ -13,26 +13,24 @@ Choice = Literal["herding", "random"]
 
 
 class Memory(nn.Module):
-    """Class means, and what else was asked for, as buffers; row c is of the class with label c.
+    """Class means and, on request, spread and embeddings, as buffers; row c belongs to the class with label c.
 
-    Its keys in a `state_dict` never change; loading a larger or smaller memory resizes this one. A class of which
-    nothing is known has the count 0 and zeros in its row. All statistics are taken in float64 and kept in float32.
+    Its keys in a `state_dict` never change; loading a larger or smaller memory resizes this one. A class without
+    statistics has the count 0 and a row of zeros. Statistics are computed in float64 and stored in float32.
 
     Args:
         dim: d of the embeddings.
         spread: "radius": one number r, r² = mean of tr(Σ_c)/d over the classes (PASS: Zhu et al., CVPR 2021);
-            "shared": one covariance, pooled over the classes by their number of images; "class": one for each.
-        budget: vectors kept of each class.
-        choice: which of them: those whose running mean stays nearest to the class mean (herding: Rebuffi et al.,
-            iCaRL, CVPR 2017), or any, drawn from a generator that the label seeds.
+            "shared": one covariance, pooled over the classes by their number of images; "class": one per class.
+        budget: embeddings stored per class.
+        choice: how they are selected: so that their mean is nearest to the class mean (herding: Rebuffi et al., iCaRL,
+            CVPR 2017), or at random, with a generator seeded by the label.
+        first_radius: compute the radius from the first session's classes only, as the authors' code of PASS does.
 
-    Attributes:
-        means: float32 (C, d) mean embedding μ_c, of a norm below 1 as the mean of unit vectors is.
-        counts: int64 (C,), images behind each.
-        radius: float32 () r, where asked for.
-        covariance: float32 (d, d) or (C, d, d) Σ, where asked for; divisor N − 1, zero for a single image.
-        vectors: float32 (V, d) unit embeddings, where a budget was given.
-        labels: int64 (V,) of `vectors`.
+    Attributes: means: float32 (C, d) mean embedding μ_c, of a norm below 1 as the mean of unit vectors is. counts:
+        int64 (C,), number of images of each class. radius: float32 () r, with spread "radius". covariance: float32 (d,
+        d) or (C, d, d) Σ, with spread "shared" or "class"; divisor N − 1, zero for a single image. vectors: float32 (V,
+        d) stored unit embeddings, with a budget. labels: int64 (V,) of `vectors`.
     """
 
     means: Tensor
@@ -66,17 +64,17 @@ class Memory(nn.Module):
 
     @property
     def known(self) -> Tensor:
-        """int64 (K,), the labels of the classes of which something is kept."""
+        """Labels of the classes with statistics, int64 (K,)."""
         return self.counts.nonzero().flatten()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all that is kept."""
+        """Size of all buffers in bytes."""
         return sum(buffer.nbytes for buffer in self.buffers())
 
     @torch.no_grad()
     def keep(self, z: Tensor, labels: Tensor) -> None:
-        """Take the statistics of the classes in `labels`; what was kept of them before is replaced.
+        """Compute the statistics of the classes in `labels`; earlier ones of the same classes are replaced.
 
         Args:
             z: (N, d) unit embeddings.
@@ -87,7 +85,7 @@ class Memory(nn.Module):
             return
         self._grow(classes[-1] + 1)
         parts = {label: z[labels == label].double() for label in classes}
-        self.counts[classes] = 0  # so that what is pooled below is of the other classes
+        self.counts[classes] = 0  # so that pooling below uses the other classes only
         self._keep_spread(parts)
         for label, part in parts.items():
             self.means[label] = part.mean(0).to(self.means)
@@ -97,13 +95,13 @@ class Memory(nn.Module):
 
     @torch.no_grad()
     def move(self, means: Tensor, vectors: Tensor | None = None) -> None:
-        """Put what is stored where it is now; `counts` and the spread stay.
+        """Replace the stored means and embeddings by moved ones; `counts` and the spread are not changed.
 
-        A mean keeps the norm that it is given, for it is no embedding. A vector is one, and gets unit norm.
+        Means are stored as given; embeddings are normalised.
 
         Args:
-            means: (C, d); rows of classes of which nothing is known are not read.
-            vectors: (V, d), where vectors are kept.
+            means: (C, d); rows of classes without statistics are ignored.
+            vectors: (V, d), with a budget.
         """
         self.means[self.known] = means[self.known].to(self.means)
         if vectors is not None:
@@ -139,9 +137,9 @@ class Memory(nn.Module):
         others = ~torch.isin(self.labels, torch.tensor(list(parts), device=self.labels.device))
         vectors, labels = [self.vectors[others]], [self.labels[others]]
         for label, part in parts.items():
-            picked = herded(part, self.budget) if self.choice == "herding" else drawn(len(part), self.budget, label)
-            vectors.append(part[picked].to(self.vectors))
-            labels.append(self.labels.new_full((len(picked),), label))
+            selected = herded(part, self.budget) if self.choice == "herding" else drawn(len(part), self.budget, label)
+            vectors.append(part[selected].to(self.vectors))
+            labels.append(self.labels.new_full((len(selected),), label))
         self.vectors, self.labels = torch.cat(vectors), torch.cat(labels)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -159,27 +157,27 @@ def covariance(z: Tensor) -> Tensor:
 
 
 def herded(z: Tensor, budget: int) -> list[int]:
-    """Positions in an order in which the mean of the first k stays nearest to the mean of all, for every k in turn.
+    """Positions of vectors, greedily ordered so that the mean of the first k is nearest to the mean of all.
 
-    p_k = argmin_i ‖μ − (z_i + Σ_{j<k} z_{p_j})/k‖,   no i twice
+    p_k = argmin_i ‖μ − (z_i + Σ_{j<k} z_{p_j})/k‖,   each i at most once
 
     Args:
         z: (N, d).
-        budget: at most so many.
+        budget: largest number of positions.
 
     Source: Rebuffi et al., iCaRL: Incremental Classifier and Representation Learning, CVPR 2017.
     """
     mean, total = z.mean(0), torch.zeros_like(z[0])
-    picked: list[int] = []
+    selected: list[int] = []
     for k in range(1, min(budget, len(z)) + 1):
         distances = torch.linalg.vector_norm(mean - (z + total) / k, dim=1)
-        distances[picked] = torch.inf
-        picked.append(int(distances.argmin()))
-        total = total + z[picked[-1]]
-    return picked
+        distances[selected] = torch.inf
+        selected.append(int(distances.argmin()))
+        total = total + z[selected[-1]]
+    return selected
 
 
 def drawn(size: int, budget: int, seed: int) -> list[int]:
-    """At most `budget` positions below `size`, ascending, the same for the same seed."""
+    """At most `budget` random positions below `size`, ascending, the same for the same seed."""
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
     return sorted(order[:budget].tolist())

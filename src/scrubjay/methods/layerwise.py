@@ -1,13 +1,13 @@
-"""The maps of the backbone's stages stay what they were, not the embedding alone (PODNet, Douillard et al., ECCV 2020).
+"""Layer-wise distillation of the stages' feature maps and of the embedding (PODNet, Douillard et al., ECCV 2020).
 
 L = L_ce + L_triplet + √(seen/new)·[λ_s·(1/S) Σ_s D(A_o,s , A_n,s) + λ_f·(1/B) Σ_i (1 − z_n,i·z_o,i)]
 
-A_o,s and A_n,s are the maps of stage s, of S that are trained, by the frozen and by the trained network; seen counts
-the classes up to this session, new those of it. D in form
+A_o,s and A_n,s are the feature maps of stage s of the S stages that are trained, by the frozen and by the trained
+network; seen is the number of classes up to and including this session, new that of this session alone. D by `form`
 
-    "pod":      (1/B) Σ_i ‖h(A_n,i) − h(A_o,i)‖, h: squares summed over width and over height, of unit norm
-    "squares":  (1/B) Σ_i ‖A_n,i − A_o,i‖²
-    "mmd":      MMD between the maps' means over positions (OWMMD, 2025), σ the mean distance within the batch
+    "pod":      (1/B) Σ_i ‖h(A_n,i) − h(A_o,i)‖, h: squares summed over width and over height, of unit norm "squares":
+    (1/B) Σ_i ‖A_n,i − A_o,i‖² "mmd":      MMD between the maps' means over positions (OWMMD, 2025), σ the root mean
+    square distance within the batch
 
 PODNet: λ_s = 3 to 5, λ_f = 1. The stages are those of timm's feature_info. Keeps one copy of the previous network
 while a session lasts, 0 bytes between sessions.
@@ -29,14 +29,14 @@ from scrubjay.types import Batch, Losses
 
 
 class LayerwiseOptions(MethodOptions):
-    """Distillation of the stages' maps."""
+    """Options of layer-wise distillation."""
 
     spatial: float = Field(3.0, ge=0)
-    """λ_s: weight of the maps."""
+    """λ_s: weight of the feature maps."""
     flat: float = Field(1.0, ge=0)
     """λ_f: weight of the embedding."""
     form: Literal["pod", "squares", "mmd"] = "pod"
-    """How two maps are compared."""
+    """Distance D of two feature maps: normalised pooled energies, squared differences, or MMD."""
 
 
 class Layerwise(Method):
@@ -47,16 +47,16 @@ class Layerwise(Method):
     options: LayerwiseOptions
 
     def __init__(self, network: Network, options: Any = None) -> None:
-        """As in the base.
+        """Find the trained stages.
 
         Raises:
-            ConfigError: the backbone's stages are not known, or none is trained.
+            ConfigError: the backbone does not name its stages, or none of them is trained.
         """
         super().__init__(network, options)
         self.stages = trained_stages(network.embedder)
 
     def loss(self, batch: Batch) -> Losses:
-        """Cross entropy, triplet, and both distances once there are old classes."""
+        """Cross entropy, metric loss, and from the second session on both distances."""
         if not self.has_past:
             return super().loss(batch)
         with watching(self.network.embedder, self.stages) as maps_n:
@@ -73,7 +73,7 @@ class Layerwise(Method):
 
 
 def distance(map_o: Tensor, map_n: Tensor, form: Literal["pod", "squares", "mmd"]) -> Tensor:
-    """D of one stage's maps (B, C, H, W), a scalar."""
+    """Distance D of one stage's old and new feature maps (B, C, H, W), a scalar."""
     if form == "mmd":
         return mmd(map_o.mean((2, 3)), map_n.mean((2, 3)))
     return pod(map_o, map_n) if form == "pod" else squares(map_o, map_n)

@@ -1,12 +1,12 @@
-"""In later sessions the backbone learns by low-rank adapters alone (Hu et al., ICLR 2022).
+"""Low-rank adaptation: in later sessions only low-rank adapters of the backbone are trained (Hu et al., ICLR 2022).
 
 L = L_ce + L_triplet, of a network whose backbone has the weights W + (α/r)·B A
 
 A (r, in·k·k) and B (out, r) for every linear layer and every convolution of the trained part of the backbone, taken as
-a matrix (out, in·k·k). Depthwise and other grouped convolutions, normalisation and biases stay as they are; projection
-and head learn as ever. A is uniform in ±1/√(in·k·k) and B zero in the beginning, so that a session starts from the
-previous network exactly; at its end W takes the adapters in. The initial session trains everything. Hu et al., LoRA:
-Low-Rank Adaptation of Large Language Models, ICLR 2022: α of the size of r; ranks 4 to 16 are in use. Keeps 0 bytes
+a matrix (out, in·k·k). Depthwise and other grouped convolutions, normalisation and biases are frozen; projection
+and head are trained as usual. A starts uniform in ±1/√(in·k·k) and B at zero, so that a session starts exactly from the
+previous network; at its end the adapters are merged into W. The initial session trains everything. Hu et al., LoRA:
+Low-Rank Adaptation of Large Language Models, ICLR 2022: α about as large as r; ranks 4 to 16 are common. Keeps 0 bytes
 between sessions, r·Σ(in·k·k + out)·4 bytes of adapters while one lasts.
 """
 
@@ -28,18 +28,23 @@ from scrubjay.types import Batch, Losses, Session
 
 
 class LoRAOptions(MethodOptions):
-    """Low-rank adapters."""
+    """Options of low-rank adaptation."""
 
     rank: int = Field(8, ge=1)
-    """r, less where a layer has fewer rows or columns."""
+    """r: rank of the adapters, reduced for layers with fewer rows or columns."""
     alpha: float = Field(8.0, gt=0)
-    """α: the adapters count α/r times."""
+    """α: the adapters are scaled by α/r."""
     projection: bool = True
-    """Whether the projection after the backbone learns in later sessions too."""
+    """Also train the projection after the backbone in later sessions."""
 
 
 class Adapter(nn.Module):
-    """B A beside one weight; of rank 0, which adds nothing, while no later session lasts."""
+    """The factors B and A for one weight; of rank 0, adding nothing, outside of later sessions.
+
+    Attributes:
+        out: rows of the weight.
+        into: elements of a row of the weight.
+    """
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
@@ -47,7 +52,7 @@ class Adapter(nn.Module):
         self.reset(0, weight)
 
     def reset(self, rank: int, weight: Tensor) -> None:
-        """B zero and A drawn anew, from torch's CPU generator, on the device of `weight`."""
+        """Set B to zero and draw A from torch's CPU generator, on the device of `weight`."""
         rank = min(rank, self.out, self.into)
         bound = 1 / math.sqrt(self.into)
         A = torch.empty(rank, self.into).uniform_(-bound, bound)
@@ -66,36 +71,36 @@ class LoRA(Method):
         backbone = network.embedder.backbone
         self.names = [name for name, layer in backbone.named_modules() if _adaptable(layer)]
         self.adapters = nn.ModuleList(Adapter(backbone.get_parameter(f"{name}.weight")) for name in self.names)
-        self._resting: list[nn.Parameter] = []
+        self._frozen: list[nn.Parameter] = []
 
     def begin(self, session: Session) -> None:
-        """As all; in a later session adapters learn in place of the backbone."""
-        self._thaw()
+        """Also create the adapters in a later session, and freeze the backbone."""
+        self._unfreeze()
         super().begin(session)
         self._reset(self.options.rank if self.has_past else 0)
         if self.has_past:
             embedder = self.network.embedder
             parts = [embedder.backbone, embedder.pooling, *([] if self.options.projection else [embedder.projection])]
-            self._resting = [p for part in parts for p in part.parameters() if p.requires_grad]
-            for parameter in self._resting:
+            self._frozen = [p for part in parts for p in part.parameters() if p.requires_grad]
+            for parameter in self._frozen:
                 parameter.requires_grad_(False)
 
     def loss(self, batch: Batch) -> Losses:
-        """Cross entropy and triplet of the network with its adapters."""
+        """Cross entropy and metric loss of the network with its adapters."""
         z, logits = functional_call(self.network, self.merged(), (batch.images,))
         return self.plasticity(z, logits, batch.labels)
 
     def end(self, session: Session, images: Pass) -> None:
-        """Takes the adapters into the weights, which first makes the network what was learned; then as all."""
+        """Merge the adapters into the weights, so that the network is the one that was trained; then as in the base."""
         with torch.no_grad():
             for name, value in self.merged().items():
                 self.network.get_parameter(name).copy_(value)
         self._reset(0)
-        self._thaw()
+        self._unfreeze()
         super().end(session, images)
 
     def merged(self) -> dict[str, Tensor]:
-        """The weights that the adapters change, by their names in the network; none in the initial session."""
+        """The adapted weights by their names in the network; empty in the initial session."""
         if not self.has_past:
             return {}
         return {
@@ -112,15 +117,15 @@ class LoRA(Method):
         for _, weight, adapter in self._adapted():
             adapter.reset(rank, weight)
 
-    def _thaw(self) -> None:
-        for parameter in self._resting:
+    def _unfreeze(self) -> None:
+        for parameter in self._frozen:
             parameter.requires_grad_(True)
-        self._resting = []
+        self._frozen = []
 
 
 @full_precision
 def adapted(W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    """A weight and its adapter: W + (α/r)·B A, in the shape of W; W to the bit where B is 0.
+    """Adapted weight W + (α/r)·B A in the shape of W; equal to W to the bit where B is 0.
 
     Args:
         W: (out, …).
@@ -132,5 +137,5 @@ def adapted(W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
 
 
 def _adaptable(layer: nn.Module) -> bool:
-    whole = isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
-    return whole and bool(layer.weight.requires_grad)
+    ungrouped = isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+    return ungrouped and bool(layer.weight.requires_grad)

@@ -1,21 +1,25 @@
-"""Old images are remembered by what they did to each layer: only changes that would move their embeddings cost.
+"""Layer moments: Kronecker-factored penalty on weight changes, in embedding space, with stored negatives.
 
 L = L_ce + L_triplet + b·L_apart + w·Σ_l tr(G_l ΔW_l A_l ΔW_lᵀ),   ΔW_l = W_l − W*_l
 
 W*: the layer's weights after the previous session. A_l = E[x xᵀ] and G_l = E[Jᵀ J] over the images of all earlier
-sessions: second moments of the layer's inputs and of the embedding's derivative by its outputs, gathered once at the
-end of each session (`parts/moments.py`, where a convolution's G_l also gets the factor that makes the trace exact).
-The sum is the mean squared distance that the old images' embeddings would move, to second order and layer by layer.
-Directions of weight space that old images do not use are free, so that new classes learn in them; distillation on
-new images, in contrast, holds what new images use, needed or not. L_apart pushes new images away from a few
-stored embeddings of each old class, which stay valid since old embeddings hardly move (`losses/apart.py`).
+sessions: second moments of the layer's inputs and of the derivative of the embedding by its outputs, computed once at
+the end of each session (`components/layer_moments.py`; for a convolution G_l also contains the factor that makes the
+trace exact). Each term approximates the mean squared distance that the change of one layer alone would move the
+embeddings of old images, to second order and with A and G taken as independent. Terms between layers are missing, so
+that the sum is a useful estimate where few layers are trained and too small where the whole network is
+(docs/moments.md). Each matrix is kept as its r largest eigenvalues plus a multiple of the identity that holds the rest
+of the trace. So no direction of weight space is free: those that old images hardly use cost little, and new classes
+learn mainly there. Distillation on new images, in contrast, penalises changes of the outputs for new images, whether
+old ones need them or not. L_apart pushes new images away from a few stored embeddings of each old class, which remain
+valid as long as old embeddings hardly move (`losses/apart.py`).
 
 This project's own method. Related: Kronecker-factored Laplace approximations of the loss (Ritter et al., Online
 Structured Laplace Approximations, NeurIPS 2018), here of the embedding instead of the loss, so that neither labels nor
-a head take part; orthogonal and null-space training, which forbid what is only charged for here (OWM, Zeng et al.,
+a head take part; orthogonal and null-space training, which forbid what is only penalised here (OWM, Zeng et al.,
 Nature Machine Intelligence 2019; GPM, Saha et al., ICLR 2021; Adam-NSCL, Wang et al., CVPR 2021).
-Biases of these layers take part; BatchNorm is expected to be frozen after the first session.
-Keeps, with n inputs and m outputs of a layer and rank r, (n + m)·r·4 bytes a layer (a depthwise one has as many small
+Biases of these layers are included; BatchNorm is expected to be frozen after the first session.
+Keeps, with n inputs and m outputs of a layer and rank r, (n + m)·r·4 bytes per layer (a depthwise one has as many small
 matrices as channels), and C·(k·d·4 + 8·k + d·4 + 8) bytes for k stored embeddings of each of C classes.
 """
 
@@ -27,8 +31,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from scrubjay.components.layer_moments import MomentRecorder, layers, matrix
 from scrubjay.components.layer_moments import Moments as LayerMoments
-from scrubjay.components.layer_moments import Watch, layers, matrix
 from scrubjay.components.memory import Memory
 from scrubjay.losses.apart import apart
 from scrubjay.methods import Method, MethodOptions, Pass
@@ -37,16 +41,16 @@ from scrubjay.types import Batch, Losses, Session
 
 
 class MomentsOptions(MethodOptions):
-    """What old images did to the layers."""
+    """Options of the penalty and of the stored negatives."""
 
     weight: float = Field(60.0, ge=0)
-    """w, weight of the squared distance that old embeddings would move."""
+    """w, weight of the estimated squared distance that old embeddings would move."""
     rank: int = Field(64, ge=1)
-    """r, directions kept of each matrix of moments; the rest is taken as even."""
+    """r: eigenvectors kept per matrix of moments; the rest is replaced by a multiple of the identity of equal trace."""
     apart_weight: float = Field(1.0, ge=0)
-    """b, weight of the distance to stored embeddings."""
+    """b, weight of the triplet loss with stored embeddings as negatives."""
     budget: int = Field(10, ge=1)
-    """k, embeddings stored of each class."""
+    """k: embeddings stored per class."""
 
 
 class Moments(Method):
@@ -60,43 +64,43 @@ class Moments(Method):
 
     def __init__(self, network: Network, options: Any = None) -> None:
         super().__init__(network, options)
-        found = layers(network.embedder)
         self.moments = nn.ModuleDict(
-            {_key(name): LayerMoments(layer, self.options.rank) for name, layer in found.items()}
+            {_key(name): LayerMoments(layer, self.options.rank) for name, layer in layers(network.embedder).items()}
         )
         self.register_buffer("counted", torch.zeros((), dtype=torch.int64))
 
     def make_memory(self) -> Memory:
-        """Class means and a few embeddings of each class."""
+        """Class means, and a few embeddings per class."""
         return Memory(self.network.options.dim, budget=self.options.budget)
 
     def loss(self, batch: Batch) -> Losses:
-        """Cross entropy, triplet, and both terms once there are old classes."""
+        """Cross entropy, metric loss, and from the second session on both further terms."""
         z, logits = self.network(batch.images)
         losses = self.plasticity(z, logits, batch.labels)
         if self.has_past:
             assert self.memory is not None
             stored = self.memory.vectors[self.memory.labels < self.first_label]
             losses["apart"] = self.options.apart_weight * apart(z, batch.labels, stored, self.options.margin)
-            losses["moments"] = self.options.weight * self._moved()
+            losses["moments"] = self.options.weight * self._penalty()
         return losses
 
     def end(self, session: Session, images: Pass) -> None:
-        """Adds the moments of the session's images, weighed by their number, and stores some embeddings."""
+        """Merge the moments of the session's images, weighted by their number, and store some embeddings."""
         super().end(session, images)
-        found = {name: layer for name, layer in layers(self.network.embedder).items() if _key(name) in self.moments}
-        if not found:
+        recorded = {name: layer for name, layer in layers(self.network.embedder).items() if _key(name) in self.moments}
+        if not recorded:
             return
-        with Watch(found) as watch:
+        with MomentRecorder(recorded) as recorder:
             for batch in images():
-                watch.add(self.network.embedder(batch.images))
-        total = int(self.counted) + watch.images
-        for name, A, G in watch.means():
-            self._of(name).inputs.mix(A, watch.images / total, f"the second moment of the inputs of layer {name!r}")
-            self._of(name).effects.mix(G, watch.images / total, f"the second moment of the gradients at layer {name!r}")
+                recorder.add(self.network.embedder(batch.images))
+        total = int(self.counted) + recorder.images
+        for name, A, G in recorder.means():
+            share, moments = recorder.images / total, self._of(name)
+            moments.inputs.mix(A, share, f"the second moment of the inputs of layer {name!r}")
+            moments.effects.mix(G, share, f"the second moment of the gradients at layer {name!r}")
         self.counted.fill_(total)
 
-    def _moved(self) -> Tensor:
+    def _penalty(self) -> Tensor:
         """Σ_l tr(G_l ΔW_l A_l ΔW_lᵀ)."""
         before = layers(self.teacher.embedder, trained=False)
         terms = [
@@ -106,11 +110,11 @@ class Moments(Method):
         return torch.stack(terms).sum() if terms else next(self.network.parameters()).new_zeros(())
 
     def _of(self, name: str) -> LayerMoments:
-        found = self.moments[_key(name)]
-        assert isinstance(found, LayerMoments)
-        return found
+        moments = self.moments[_key(name)]
+        assert isinstance(moments, LayerMoments)
+        return moments
 
 
 def _key(name: str) -> str:
-    """A name of a module as a key of a `ModuleDict`, which takes no dots."""
+    """The name of a module as a key of a `ModuleDict`, which may not contain dots."""
     return name.replace(".", "/")
