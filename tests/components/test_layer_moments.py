@@ -60,6 +60,22 @@ def test_the_largest_directions_are_kept() -> None:
     torch.testing.assert_close(kept(torch.eye(3)[None]), torch.diag(torch.tensor([9.0, 2.0, 2.0]))[None])
 
 
+def test_directions_that_no_old_image_uses_are_charged_too() -> None:
+    """Beyond the rank the trace is spread evenly, over unused directions as well: none is free."""
+    x = draw(20, 6, seed=8)
+    x[:, 4:] = 0  # no image uses the last two inputs
+    moments = Moments(nn.Linear(6, 3, bias=False), rank=2)
+    A = x.T @ x / 20
+    moments.inputs.mix(A[None], 1.0)
+    moments.effects.mix(torch.eye(3)[None], 1.0)
+    change = torch.zeros(3, 6)
+    change[0, 5] = 1.0
+    beyond = torch.linalg.eigvalsh(A)[:-2]
+    assert (change @ A @ change.T).trace() == 0
+    assert moments(change[None]).item() == pytest.approx(float(beyond.mean()), rel=1e-4)
+    assert beyond.mean() > 0
+
+
 def test_moments_of_a_linear_layer_by_loops() -> None:
     """A over inputs with a 1 for the bias; G from the slopes along the directions that were drawn."""
     layer = nn.Linear(3, 2)

@@ -113,8 +113,8 @@ def test_affinity(seed: int) -> None:
             else:
                 right = [A_o[i][j] <= e[0], A_n[i][j] <= e[1]]
             kinds.add((Y[i] == Y[j], *right))
-            mended = max(h) if Y[i] == Y[j] else min(e)
-            target.append(A_o[i][j] if right[0] else A_n[i][j] if right[1] else mended)
+            corrected_value = max(h) if Y[i] == Y[j] else min(e)
+            target.append(A_o[i][j] if right[0] else A_n[i][j] if right[1] else corrected_value)
         corrected.append([t / sum(target) for t in target])
         total += divergence(corrected[i], A_n[i])
     assert {(True, False, False), (False, False, False), (False, False, True)} <= kinds

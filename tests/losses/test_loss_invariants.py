@@ -38,7 +38,7 @@ def spheres(seed: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 @given(seeds, sizes, kernels, sigmas)
-def test_mmd_is_a_distance_of_clouds(seed: int, size: int, kernels: str, sigma: float | None) -> None:
+def test_mmd_is_a_distance_of_distributions(seed: int, size: int, kernels: str, sigma: float | None) -> None:
     z_o, z_n = spheres(seed, size)
     shuffled = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
     distance = mmd(z_o, z_n, kernels=kernels, sigma=sigma)

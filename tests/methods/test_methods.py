@@ -197,7 +197,7 @@ def test_the_teacher_is_the_last_network_and_stays(name: str, tmp_path: Path) ->
 
 @every_method
 def test_says_whether_it_keeps_a_memory(name: str, tmp_path: Path) -> None:
-    """What is kept of a session and cannot be made up for later; parts that learn anew in every session are not."""
+    """Statistics that cannot be computed after the session; parts that every session trains from scratch are none."""
     first, _ = tiny.two_sessions(tmp_path)
     learner = learn_first(name, first)
     fresh = tiny.learner(name).state_dict()

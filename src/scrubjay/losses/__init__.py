@@ -1,1 +1,1 @@
-"""Losses: pure functions of tensors, one formula a file, the formula in its docstring."""
+"""Losses: pure functions of tensors, one per file, with the formula in its docstring."""

@@ -1,4 +1,4 @@
-"""Which pairs of a batch show the same class."""
+"""Masks of the positive and negative pairs of a batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Positive and negative partners of every image.
+    """Positive and negative partners of every image of a batch.
 
     P_i = {j ≠ i : y_j = y_i},   N_i = {j : y_j ≠ y_i}
 

@@ -1,7 +1,8 @@
-"""In which precision a loss is computed.
+"""Computes losses in float32 at least, whatever the precision of training.
 
-Differences of nearly equal numbers (distances of embeddings that hardly moved, sums of kernels) lose every digit in
-bfloat16 or half precision, and inside an autocast region even the product of two float32 matrices is taken in bfloat16.
+Differences of nearly equal numbers (distances of embeddings that hardly moved, sums of kernels) lose all digits in
+bfloat16 or half precision, and inside an autocast region even the product of two float32 matrices is computed in
+bfloat16.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ def _wide(value: Any) -> Any:
 
 
 def full_precision(loss: Callable[P, R]) -> Callable[P, R]:
-    """Compute `loss` in float32 at least: narrower arguments are widened, and autocast is off inside.
+    """Decorate `loss` so that bfloat16 and float16 arguments are cast to float32 and autocast is off inside.
 
-    float64 stays float64. Gradients come back in the dtype of the argument that they belong to.
+    float64 stays float64. Gradients have the dtype of the argument that they belong to.
     """
 
     @functools.wraps(loss)

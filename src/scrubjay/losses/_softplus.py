@@ -1,4 +1,4 @@
-"""The soft maximum of several numbers and zero."""
+"""Soft maximum of several numbers and zero."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def softplus(x: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         x: (…, n).
-        mask: (…, n) bool, which of them take part.
+        mask: (…, n) bool, which of them are included.
 
     Returns:
-        (…) ≥ 0; 0, with a gradient of 0, where none takes part.
+        (…) ≥ 0; 0, with a gradient of 0, where none is included.
     """
     return pad(x.masked_fill(~mask, -torch.inf), (1, 0)).logsumexp(-1)  # the padded column is the 1 = exp(0)

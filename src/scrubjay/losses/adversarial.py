@@ -1,4 +1,4 @@
-"""Adversarial alignment: nobody can tell new embeddings from old ones."""
+"""Adversarial losses of a discriminator that classifies embeddings as old or new."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from scrubjay.losses._precision import full_precision
 
 @full_precision
 def adversarial(log_D_o: Tensor, log_D_n: Tensor) -> Tensor:
-    """What the discriminator D minimises, and, through a gradient reversal layer, the embedder maximises.
+    """Negative log-likelihood of the discriminator D; the embedder maximises it through a gradient reversal layer.
 
     L = −(1/B) Σ_i log D(GRL(z_n,i))_0 − (1/B) Σ_i log D(z_o,i)_1
 
     Args:
-        log_D_o: (B, 2) log-probabilities that D gives the teacher's embeddings; column 0 "new", column 1 "old".
-        log_D_n: (B, 2) log-probabilities that D gives the reversed embeddings of the network being trained.
+        log_D_o: (B, 2) log-probabilities of D for the teacher's embeddings; column 0 "new", column 1 "old".
+        log_D_n: (B, 2) log-probabilities of D for the reversed embeddings of the network being trained.
 
     Returns:
-        Scalar ≥ 0, in nats; 2 log 2 where D does not know; 0 for B = 0.
+        Scalar ≥ 0, in nats; 2 log 2 where D is undecided; 0 for B = 0.
 
     Source: Pan et al., AdvBCT: Boundary-Aware Backward-Compatible Representation via Adversarial Learning, CVPR 2023.
     """
@@ -27,14 +27,14 @@ def adversarial(log_D_o: Tensor, log_D_n: Tensor) -> Tensor:
 
 @full_precision
 def deception(log_D_n: Tensor) -> Tensor:
-    """What the embedder minimises when it and the discriminator take turns: its embeddings pass for old ones.
+    """Non-saturating loss of the embedder: its embeddings shall be classified as old.
 
     L = −(1/B) Σ_i log D(z_n,i)_1
 
-    It keeps its gradient where D is sure, which the reversed form loses.
+    Its gradient does not vanish where D is certain, as that of the reversed form does.
 
     Args:
-        log_D_n: (B, 2) log-probabilities that D gives the embeddings of the network being trained.
+        log_D_n: (B, 2) log-probabilities of D for the embeddings of the network being trained.
 
     Returns:
         Scalar ≥ 0, in nats; 0 for B = 0.

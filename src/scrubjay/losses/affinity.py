@@ -1,4 +1,4 @@
-"""Affinity distillation that does not hand on the teacher's mistakes."""
+"""Affinity distillation, with the teacher's affinities corrected by the labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scrubjay.losses._precision import full_precision
 
 @full_precision
 def affinity(z_o: Tensor, z_n: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
-    """Divergence of the affinities from those of the teacher, corrected by the labels.
+    """KL divergence of the affinities of a batch from those of the teacher, corrected by the labels.
 
     A = softmax of each row of z zᵀ / T;   A_o of the teacher, A_n of the network being trained
     L = (1/B) Σ_i KL(Â_i ‖ A_n,i),   Â = Ã, each row divided by its sum, a constant for the gradient
@@ -45,15 +45,15 @@ def affinity(z_o: Tensor, z_n: Tensor, labels: Tensor, temperature: float = 0.1)
 
 def _corrected(A_o: Tensor, A_n: Tensor, labels: Tensor) -> Tensor:
     positive, negative = pairs(labels)
-    h_o, e_o, right_o = _judged(A_o, positive, negative)
-    h_n, e_n, right_n = _judged(A_n, positive, negative)
-    mended = torch.where(positive, torch.maximum(h_o, h_n), torch.minimum(e_o, e_n))
-    target = torch.where(right_o, A_o, torch.where(right_n, A_n, mended))
+    h_o, e_o, right_o = _extremes(A_o, positive, negative)
+    h_n, e_n, right_n = _extremes(A_n, positive, negative)
+    corrected = torch.where(positive, torch.maximum(h_o, h_n), torch.minimum(e_o, e_n))
+    target = torch.where(right_o, A_o, torch.where(right_n, A_n, corrected))
     return target / target.sum(1, keepdim=True)
 
 
-def _judged(A: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The hardest negative and the hardest positive of each row, and which pairs are right."""
+def _extremes(A: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The hardest negative h and hardest positive e of each row, both (B, 1), and which pairs are right, (B, B)."""
     h = A.masked_fill(~negative, -torch.inf).amax(1, keepdim=True)
     e = A.masked_fill(~positive, torch.inf).amin(1, keepdim=True)
     return h, e, torch.where(positive, h < A, ~negative | (e >= A))

@@ -1,4 +1,4 @@
-"""New images keep away from stored embeddings of old classes."""
+"""Triplet loss of new images with stored embeddings of old classes as negatives."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from scrubjay.losses._precision import full_precision
 
 @full_precision
 def apart(z: Tensor, labels: Tensor, stored: Tensor, margin: float = 0.2) -> Tensor:
-    """The triplet loss with stored embeddings of other classes as negatives.
+    """Hard triplet loss with the batch's positives and stored negatives.
 
     L = (1/B) Σ_i max(0, λ + max_m z_i·v_m − min_{j : y_j = y_i} z_i·z_j)
 
-    The image itself is among its positives, so that an image alone in its class is pushed away too.
+    The image itself is among its positives, so that an image without another of its class has a loss too.
 
     Args:
         z: (B, d) unit embeddings of images of new classes.
@@ -25,8 +25,8 @@ def apart(z: Tensor, labels: Tensor, stored: Tensor, margin: float = 0.2) -> Ten
     Returns:
         Scalar ≥ 0; 0, with a gradient of 0, for B = 0 and for M = 0.
 
-    Source: the hard triplet loss (Hermans et al., In Defense of the Triplet Loss, 2017) with the negatives that
-    feature replay keeps.
+    Source: the hard triplet loss (Hermans et al., In Defense of the Triplet Loss, 2017) with stored embeddings
+    as negatives, as in feature replay.
     """
     if len(z) == 0 or len(stored) == 0:
         return z.sum() * 0

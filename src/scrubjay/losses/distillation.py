@@ -9,12 +9,12 @@ from scrubjay.losses._precision import full_precision
 
 @full_precision
 def distillation(old_logits: Tensor, new_logits: Tensor, temperature: float = 2.0) -> Tensor:
-    """The trained network keeps the teacher's soft answers over the n old classes.
+    """Cross entropy between the softened outputs of teacher and trained network over the n old classes.
 
     L_dist = −(1/B) Σ_i Σ_{k≤n} p_ik log p'_ik,   p_i = softmax(l_o,i / T),   p'_i = softmax(l_n,i / T)
 
     No factor T²: the gradient shrinks as 1/T² (at T = 2, a quarter of what a loss with the factor gives for the same
-    weight). The least value is not 0 but the entropy of p, reached where p' = p.
+    weight). The minimum is not 0 but the entropy of p, reached where p' = p.
 
     Args:
         old_logits: (B, n) of the teacher, l_o.

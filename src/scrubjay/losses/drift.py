@@ -1,4 +1,4 @@
-"""How far a stored vector must be moved to stay where its class is."""
+"""Semantic drift compensation: estimated drift of stored vectors between two generations."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scrubjay.losses._precision import full_precision
 @torch.no_grad()
 @full_precision
 def drift(z_o: Tensor, z_n: Tensor, stored: Tensor, sigma: float = 0.3) -> Tensor:
-    """Semantic drift, estimated from what the new images nearby did.
+    """Drift of stored vectors, as a weighted mean of the drift of new images nearby.
 
     Δ_c = Σ_i w_i (z_n,i − z_o,i) / Σ_i w_i,   w_i = exp(−‖z_o,i − μ_c‖² / 2σ²)
 
-    The weights are computed as a softmax, which is the same and cannot underflow for a μ_c far from all images: the
-    drift of the nearest is then taken.
+    The weights are computed as a softmax, which is the same and cannot underflow for a μ_c far from all images: it then
+    gets the drift of the nearest image.
 
     Args:
         z_o: (B, d) embeddings of the session's images before the session.

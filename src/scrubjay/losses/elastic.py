@@ -1,4 +1,4 @@
-"""Embeddings stay where they were, in the directions that the classifier looks at."""
+"""Elastic feature consolidation: feature distillation in the metric of the classifier's Fisher information."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scrubjay.losses._precision import full_precision
 @torch.no_grad()
 @full_precision
 def feature_matrix(logits: Tensor, weight: Tensor) -> Tensor:
-    """Empirical feature matrix: how much the classifier's answers change with the embedding, by direction.
+    """Empirical feature matrix: how much the classifier's outputs change along each direction of the embedding.
 
     E = (1/B) Σ_i Jᵀ (diag(p_i) − p_i p_iᵀ) J,   p_i = softmax(l_i),   J = ∂l/∂z
 
-    It is the Fisher information of the answers with respect to the embedding: KL(p(z) ‖ p(z + δ)) ≈ ½ δᵀ E δ.
+    It is the Fisher information of the outputs with respect to the embedding: KL(p(z) ‖ p(z + δ)) ≈ ½ δᵀ E δ.
 
     Args:
         logits: (B, C) l of all classes so far.
@@ -34,7 +34,7 @@ def feature_matrix(logits: Tensor, weight: Tensor) -> Tensor:
 
 @full_precision
 def elastic(z_o: Tensor, z_n: Tensor, E: Tensor, epsilon: float = 0.01) -> Tensor:
-    """Squared distance of each embedding from its former place, in the metric of a feature matrix.
+    """Mean squared distance of new and old embeddings in the metric of a feature matrix.
 
     L = (1/B) Σ_i (z_n,i − z_o,i)ᵀ (E + εI) (z_n,i − z_o,i)
 
@@ -42,7 +42,7 @@ def elastic(z_o: Tensor, z_n: Tensor, E: Tensor, epsilon: float = 0.01) -> Tenso
         z_o: (B, d) embeddings by the teacher.
         z_n: (B, d) embeddings of the same images by the network being trained.
         E: (d, d) positive semidefinite.
-        epsilon: ε ≥ 0, what every direction counts.
+        epsilon: ε ≥ 0, weight of the plain squared distance.
 
     Returns:
         Scalar ≥ 0; 0 for z_n = z_o and for B = 0.

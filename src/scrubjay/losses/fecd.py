@@ -1,4 +1,4 @@
-"""Correlation distillation: who resembles whom in the batch stays as it was."""
+"""Correlation distillation: matches the similarity matrices of a batch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from scrubjay.losses.kl import kl
 
 @full_precision
 def fecd(z_o: Tensor, z_n: Tensor, temperature: float = 4.0) -> Tensor:
-    """Divergence of the row-wise softmax of the two similarity matrices.
+    """KL divergence between the row-wise softmaxes of the old and new similarity matrix.
 
     L = (T²/B) Σ_i KL(softmax(S_i / T) ‖ softmax(S'_i / T)),   S = z_o z_oᵀ,   S' = z_n z_nᵀ
 
-    The diagonal takes part. A rotation of all embeddings costs nothing.
+    The diagonal is included. The loss is invariant to a rotation of all embeddings.
 
     Args:
         z_o: (B, d) unit embeddings by the teacher.

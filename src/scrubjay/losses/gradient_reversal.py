@@ -1,4 +1,4 @@
-"""A layer that turns the gradient round."""
+"""Gradient reversal layer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def gradient_reversal(x: Tensor, coefficient: float = 1.0) -> Tensor:
-    """What follows learns to tell, what precedes learns to be mistaken for.
+    """Identity whose gradient is multiplied by −c: layers before it maximise the loss that layers after it minimise.
 
     GRL(x) = x,   ∂GRL/∂x = −c·I
 
@@ -25,12 +25,12 @@ def gradient_reversal(x: Tensor, coefficient: float = 1.0) -> Tensor:
 
 
 def reversal_coefficient(progress: float) -> float:
-    """Reversal grows from 0 towards 1, so that the discriminator learns first.
+    """Schedule of the coefficient: it grows from 0 towards 1, so that the discriminator learns first.
 
     c(p) = 2 / (1 + e^{−10p}) − 1
 
     Args:
-        progress: p, the part of the training that is done, in [0, 1].
+        progress: p, the share of the training that is done, in [0, 1].
 
     Source: Ganin and Lempitsky, ICML 2015; AdvBCT (Pan et al., CVPR 2023).
     """

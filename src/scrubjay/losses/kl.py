@@ -9,7 +9,7 @@ from scrubjay.losses._precision import full_precision
 
 @full_precision
 def kl(old_logits: Tensor, new_logits: Tensor, temperature: float = 1.0, rescale: bool = False) -> Tensor:
-    """The trained network keeps the teacher's soft answers; `distillation` less the entropy of those answers.
+    """KL divergence of the softened outputs from the teacher's; equals `distillation` minus the teacher's entropy.
 
     L = (1/B) Σ_i KL(p_i ‖ p'_i) = (1/B) Σ_i Σ_k p_ik (log p_ik − log p'_ik),
         p_i = softmax(l_o,i / T),   p'_i = softmax(l_n,i / T);   times T² if `rescale`
@@ -21,7 +21,7 @@ def kl(old_logits: Tensor, new_logits: Tensor, temperature: float = 1.0, rescale
         rescale: multiply by T², so that the size of the gradient hardly depends on T.
 
     Returns:
-        Scalar ≥ 0, in nats; 0 where the two sets of answers agree, for n = 0 and for B = 0.
+        Scalar ≥ 0, in nats; 0 where both outputs agree, for n = 0 and for B = 0.
 
     Source: Kullback and Leibler, On Information and Sufficiency, 1951; T and T²: Hinton et al., Distilling the
     Knowledge in a Neural Network, 2015.

@@ -1,4 +1,4 @@
-"""Embeddings stay where the teacher had them."""
+"""Pairwise feature distillation: distances between new and old embeddings of the same images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scrubjay.losses._precision import full_precision
 
 @full_precision
 def l2(z_o: Tensor, z_n: Tensor) -> Tensor:
-    """Squared distance of each embedding from its former place.
+    """Mean squared Euclidean distance between new and old embeddings.
 
     L = (1/B) Σ_i ‖z_n,i − z_o,i‖²
 
@@ -27,7 +27,7 @@ def l2(z_o: Tensor, z_n: Tensor) -> Tensor:
 
 @full_precision
 def cosine(z_o: Tensor, z_n: Tensor) -> Tensor:
-    """Angle between each embedding and its former place.
+    """Mean cosine distance between new and old embeddings.
 
     L = (1/B) Σ_i (1 − z_n,i·z_o,i)
 

@@ -1,4 +1,4 @@
-"""Intermediate maps stay as they were."""
+"""Distances between old and new feature maps of a stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scrubjay.losses.l2 import l2
 
 @full_precision
 def pod(map_o: Tensor, map_n: Tensor) -> Tensor:
-    """Pooled outputs distillation of one stage, the spatial form.
+    """Pooled outputs distillation (POD) of one stage, spatial form.
 
     L = (1/B) Σ_i ‖h(A_n,i) − h(A_o,i)‖,   h(A) = v(A) / ‖v(A)‖,   v(A) = [Σ_w A²_chw , Σ_h A²_chw]
 
@@ -24,7 +24,7 @@ def pod(map_o: Tensor, map_n: Tensor) -> Tensor:
         map_n: (B, C, H, W) of the same images by the network being trained.
 
     Returns:
-        Scalar in [0, √2]; 0 for B = 0. The gradient is 0 for an image whose two maps give one h.
+        Scalar in [0, √2]; 0 for B = 0. The gradient is 0 for an image with equal h of both maps.
 
     Source: Douillard et al., PODNet: Pooled Outputs Distillation for Small-Tasks Incremental Learning, ECCV 2020.
     """
@@ -34,7 +34,7 @@ def pod(map_o: Tensor, map_n: Tensor) -> Tensor:
 
 @full_precision
 def squares(map_o: Tensor, map_n: Tensor) -> Tensor:
-    """Squared distance of one stage's maps, without pooling or normalisation.
+    """Mean squared distance of one stage's maps, without pooling or normalisation.
 
     L = (1/B) Σ_i ‖A_n,i − A_o,i‖²
 

@@ -1,4 +1,4 @@
-"""Embeddings stay where they were, up to a map from the new space to the old."""
+"""Distance of projected new embeddings from old ones, and the orthogonal Procrustes solution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scrubjay.losses.l2 import l2
 
 @full_precision
 def projection(z_o: Tensor, projected: Tensor, squared: bool = True) -> Tensor:
-    """Distance of the projected new embeddings P(z_n) from the old ones.
+    """Mean distance of projected new embeddings P(z_n) from the old ones.
 
     squared:   L = (1/B) Σ_i ‖P(z_n,i) − z_o,i‖²
     otherwise: L = (1/√d) (1/B) Σ_i ‖P(z_n,i) − z_o,i‖
@@ -22,10 +22,10 @@ def projection(z_o: Tensor, projected: Tensor, squared: bool = True) -> Tensor:
     Args:
         z_o: (B, d) embeddings by the teacher.
         projected: (B, d) P(z_n); P linear, orthogonal, with an offset, or an MLP.
-        squared: which of the two.
+        squared: selects the formula.
 
     Returns:
-        Scalar ≥ 0; 0 for B = 0. The gradient of the second form is 0 for an image whose two places coincide.
+        Scalar ≥ 0; 0 for B = 0. The gradient of the second form is 0 for an image whose two embeddings coincide.
 
     Source: the second form: Gu et al., Preserving Linear Separability in Continual Learning by Backward Feature
     Projection, CVPR 2023 (weight 1).
@@ -39,12 +39,12 @@ def projection(z_o: Tensor, projected: Tensor, squared: bool = True) -> Tensor:
 @torch.no_grad()
 @full_precision
 def procrustes(a: Tensor, b: Tensor) -> Tensor:
-    """The rotation or reflection that carries one set of vectors nearest to another.
+    """Orthogonal Procrustes: the rotation or reflection that maps one set of vectors nearest to another.
 
     R = argmin_{RᵀR = I} ‖a R − b‖² = U Vᵀ,   U Σ Vᵀ = aᵀ b
 
-    A constant for the gradient: that of U Vᵀ is infinite where singular values coincide. Directions that no pair
-    of vectors shows are completed in an arbitrary way.
+    No gradient: that of U Vᵀ is infinite where singular values coincide. In directions that the vectors do not span, R
+    is arbitrary.
 
     Args:
         a: (B, d) vectors, for the bridge z_n.

@@ -1,4 +1,4 @@
-"""Parameters stay where they were, the important ones above all."""
+"""Quadratic penalties on parameter changes, weighted by importance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scrubjay.losses._precision import full_precision
 
 @full_precision
 def quadratic(theta: Tensor, anchor: Tensor, importance: Tensor) -> Tensor:
-    """Weighted squared distance of one parameter tensor from its former values.
+    """Weighted squared distance of one parameter tensor from its values after the previous session.
 
     L = Σ_i F_i (θ_i − θ*_i)²
 
@@ -35,7 +35,7 @@ def quadratic(theta: Tensor, anchor: Tensor, importance: Tensor) -> Tensor:
 def asymmetric(
     theta: Tensor, anchor: Tensor, importance: Tensor, previous: Tensor, *, a: float, epsilon: float = 1e-4
 ) -> Tensor:
-    """The same, steeper on the side of θ* that training never saw.
+    """Asymmetric quadratic: steeper on the side of θ* that training did not visit.
 
     L = Σ_i f_i,   f_i = s_i (θ_i − θ*_i)²,   s_i as in `stiffness`
 
@@ -45,7 +45,7 @@ def asymmetric(
         importance: Ω ≥ 0, the same shape.
         previous: θ°, the same shape: the values before the previous session.
         a: overestimation, at least 1.
-        epsilon: ε > 0, resistance on the unseen side where Ω_i = 0.
+        epsilon: ε > 0, stiffness on the unvisited side where Ω_i = 0.
 
     Returns:
         Scalar ≥ 0; 0, with a gradient of 0, for θ = θ*.
@@ -60,12 +60,12 @@ def asymmetric(
 def stiffness(
     theta: Tensor, anchor: Tensor, importance: Tensor, previous: Tensor, *, a: float, epsilon: float = 1e-4
 ) -> Tensor:
-    """Factor of the asymmetric quadratic at every θ_i; the slope of the penalty is 2 s_i (θ_i − θ*_i).
+    """Factor s of the asymmetric quadratic at every θ_i; the gradient of the penalty is 2 s_i (θ_i − θ*_i).
 
-    s_i = Ω_i          where (θ_i − θ*_i)(θ°_i − θ*_i) > 0, the side it came from
+    s_i = Ω_i          where (θ_i − θ*_i)(θ°_i − θ*_i) > 0, the side that training came from
           a Ω_i + ε    elsewhere
 
     Args and source as for `asymmetric`.
     """
-    seen = ((theta > anchor) & (previous > anchor)) | ((theta < anchor) & (previous < anchor))
-    return torch.where(seen, importance, a * importance + epsilon)
+    visited = ((theta > anchor) & (previous > anchor)) | ((theta < anchor) & (previous < anchor))
+    return torch.where(visited, importance, a * importance + epsilon)

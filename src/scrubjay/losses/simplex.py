@@ -1,4 +1,4 @@
-"""A classifier that never moves."""
+"""Vertices of a regular simplex, for a fixed classifier."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch.nn.functional import normalize
 
 
 def simplex(d: int) -> Tensor:
-    """Directions of the d + 1 vertices of a regular simplex: each as far from all others as can be.
+    """Directions of the d + 1 vertices of a regular simplex: all pairwise angles are equal and as large as possible.
 
     v_i = e_i (i = 1 … d),   v_{d+1} = (1 − √(d+1))/d · 1;   centred, then of unit norm;   v_i·v_j = −1/d for i ≠ j
 
-    As the fixed rows of a classifier they give every class its place before it is learned, so that embeddings of
-    different generations stay comparable: preallocate d + 1 classes.
+    As the fixed rows of a classifier they preallocate an output for each of d + 1 classes before it is learned, so that
+    embeddings of different generations stay comparable.
 
     Args:
         d: dimension of the embedding, at least 1.

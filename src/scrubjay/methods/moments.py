@@ -9,10 +9,11 @@ trace exact). Each term approximates the mean squared distance that the change o
 embeddings of old images, to second order and with A and G taken as independent. Terms between layers are missing, so
 that the sum is a useful estimate where few layers are trained and too small where the whole network is
 (docs/moments.md). Each matrix is kept as its r largest eigenvalues plus a multiple of the identity that holds the rest
-of the trace. So no direction of weight space is free: those that old images hardly use cost little, and new classes
-learn mainly there. Distillation on new images, in contrast, penalises changes of the outputs for new images, whether
-old ones need them or not. L_apart pushes new images away from a few stored embeddings of each old class, which remain
-valid as long as old embeddings hardly move (`losses/apart.py`).
+of the trace. So with more than r eigenvalues above 0 no direction of weight space is free: those that old images do not
+use at all cost as much as the mean of those beyond the first r, which is little, and new classes learn mainly there.
+Distillation on new images, in contrast, penalises changes of the outputs for new images, whether old ones need them or
+not. L_apart pushes new images away from a few stored embeddings of each old class, which remain valid as long as old
+embeddings hardly move (`losses/apart.py`).
 
 This project's own method. Related: Kronecker-factored Laplace approximations of the loss (Ritter et al., Online
 Structured Laplace Approximations, NeurIPS 2018), here of the embedding instead of the loss, so that neither labels nor

@@ -11,12 +11,12 @@ from scrubjay.losses._precision import full_precision
 
 @full_precision
 def contrastive(z: Tensor, labels: Tensor, margin: float = 1.0) -> Tensor:
-    """Images of one class meet, images of two classes keep a distance.
+    """Squared distances of positive pairs, and squared hinge losses of negative pairs within a margin.
 
     L = (1/|P|) Σ_{(i,j)∈P} ½ d_ij² + (1/|N|) Σ_{(i,j)∈N} ½ max(0, m − d_ij)²,   d_ij = ‖z_i − z_j‖
 
-    P: the pairs of one class, N: the pairs of two; each kind is averaged by itself, so that their balance does not
-    depend on how the batch was drawn, and a kind without pairs adds 0.
+    P: pairs of the same class, N: pairs of two classes; each set is averaged separately, so that their balance does not
+    depend on how the batch was drawn, and an empty set adds 0.
 
     Args:
         z: (B, d) embeddings.
@@ -24,7 +24,7 @@ def contrastive(z: Tensor, labels: Tensor, margin: float = 1.0) -> Tensor:
         margin: m > 0, in units of distance (unit embeddings are at most 2 apart).
 
     Returns:
-        Scalar ≥ 0; 0 for B ≤ 1. The gradient is 0 for a pair of two classes at one place.
+        Scalar ≥ 0; 0 for B ≤ 1. The gradient is 0 for a negative pair of equal embeddings.
 
     Source: Hadsell, Chopra, LeCun: Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006.
     """

@@ -20,21 +20,21 @@ def multi_similarity(
     base: float = 0.5,
     epsilon: float | None = 0.1,
 ) -> Tensor:
-    """Pairs weigh by how similar they are, and by how they compare with the other pairs of the anchor.
+    """Soft-weighted positive and negative pairs, after mining of those that are hard relative to the anchor's others.
 
     L = (1/B) Σ_i { (1/α) log[1 + Σ_{k∈P'_i} e^{−α(S_ik − λ)}] + (1/β) log[1 + Σ_{k∈N'_i} e^{β(S_ik − λ)}] }
     S_ij = z_i·z_j
     P'_i = {p ∈ P_i : S_ip < max_{n∈N_i} S_in + ε},   N'_i = {n ∈ N_i : S_in > min_{p∈P_i} S_ip − ε}
 
-    An image without a positive or without a negative adds 0 (without mining: the term of the kind that it has).
+    An image without a positive or without a negative adds 0 (without mining: its one existing term).
 
     Args:
         z: (B, d) unit embeddings.
         labels: (B,) int64.
         alpha: α, sharpness of the positive term.
         beta: β, sharpness of the negative term.
-        base: λ, in units of cosine; 0.5 parts similar from dissimilar pairs on unit embeddings.
-        epsilon: ε of the mining; None takes every pair.
+        base: λ, in units of cosine; 0.5 separates similar from dissimilar pairs of unit embeddings.
+        epsilon: ε of the mining; None uses every pair.
 
     Returns:
         Scalar ≥ 0; 0, with a gradient of 0, for B ≤ 1.

@@ -12,7 +12,7 @@ from scrubjay.losses._softplus import softplus
 
 @full_precision
 def proxy_anchor(z: Tensor, labels: Tensor, proxies: Tensor, margin: float = 0.1, alpha: float = 32.0) -> Tensor:
-    """Every class has a learned proxy, which draws its own images and repels all others.
+    """Proxies as anchors: each is attracted to the images of its class and repelled from all others.
 
     L = (1/|C⁺|) Σ_{c∈C⁺} log[1 + Σ_{i : y_i = c} e^{−α(s_ci − δ)}]
         + (1/|C|) Σ_c log[1 + Σ_{i : y_i ≠ c} e^{α(s_ci + δ)}]
@@ -20,7 +20,7 @@ def proxy_anchor(z: Tensor, labels: Tensor, proxies: Tensor, margin: float = 0.1
 
     Args:
         z: (B, d) unit embeddings.
-        labels: (B,) int64, rows of `proxies`.
+        labels: (B,) int64, row indices of `proxies`.
         proxies: (C, d), of any norm.
         margin: δ, in units of cosine.
         alpha: α, sharpness.

@@ -11,11 +11,11 @@ from scrubjay.losses._precision import full_precision
 
 @full_precision
 def supcon(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
-    """All images of a class are each other's positives.
+    """Mean log-softmax of each image's positives among all other images of the batch.
 
     L = −(1/B) Σ_i (1/|P_i|) Σ_{p∈P_i} log [ exp(z_i·z_p / τ) / Σ_{a≠i} exp(z_i·z_a / τ) ]
 
-    An image alone in its class adds 0.
+    An image without a positive adds 0.
 
     Args:
         z: (B, d) unit embeddings.

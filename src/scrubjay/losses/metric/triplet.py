@@ -19,7 +19,7 @@ FROM_METHOD = ("margin", "mining")
 
 @full_precision
 def triplet(z: Tensor, labels: Tensor, margin: float = 0.2, mining: Mining = "hard") -> Tensor:
-    """Every image is nearer to its own class than to any other, by a margin λ.
+    """Hinge on cosine similarities: positives must be more similar than negatives by a margin λ.
 
     S_ij = z_i·z_j,   P_i = {j ≠ i : y_j = y_i},   N_i = {j : y_j ≠ y_i}
 
@@ -27,14 +27,14 @@ def triplet(z: Tensor, labels: Tensor, margin: float = 0.2, mining: Mining = "ha
     semi-hard:  L = (1/B) Σ_i (1/|P_i|) Σ_{p∈P_i} max(0, λ + S_i,n(p) − S_ip),
                 n(p) = the most similar n ∈ N_i with S_in < S_ip
 
-    The divisor is always the number of images B: an image alone in its class, a batch of one class, and a positive
-    with no negative behind it add 0 to the sum. Where several images are equally hard, they share the gradient.
+    The divisor is always the number of images B: an image without a positive, a batch of one class, and a positive
+    without a less similar negative add 0 to the sum. Where several images are equally hard, they share the gradient.
 
     Args:
         z: (B, d) unit embeddings.
         labels: (B,) int64.
         margin: λ, in units of cosine.
-        mining: which triplets of the batch count.
+        mining: which triplets of the batch are used.
 
     Returns:
         Scalar ≥ 0; 0, with a gradient of 0, where no triplet violates the margin and for B = 0.
@@ -51,13 +51,14 @@ def triplet(z: Tensor, labels: Tensor, margin: float = 0.2, mining: Mining = "ha
         return z.sum()
     positive, negative = pairs(labels)
     S = z @ z.T
-    # an infinity where no partner exists carries max(0, …) to 0, gradient included
+    # an infinity where no partner exists makes max(0, …) 0, with a gradient of 0
     negatives = S.masked_fill(~negative, -torch.inf)
     if mining == "hard":
         return _hinge(margin, negatives.amax(1), S.masked_fill(~positive, torch.inf).amin(1)).mean()
     ranked = negatives.sort(1).values
-    behind = torch.searchsorted(ranked.detach(), S.detach()) - 1  # never −1: the anchor itself stands there with −∞
-    per_pair = _hinge(margin, ranked.gather(1, behind), S) * positive
+    # never −1: the anchor itself comes first, with −∞
+    less_similar = torch.searchsorted(ranked.detach(), S.detach()) - 1
+    per_pair = _hinge(margin, ranked.gather(1, less_similar), S) * positive
     return (per_pair.sum(1) / positive.sum(1).clamp_min(1)).mean()
 
 
