@@ -1,8 +1,10 @@
-"""What does a step of each method cost, and what does it keep? `make docs` writes docs/methods.md with the answer.
+"""How long does a step of each method take, and what does it keep? `make docs` writes the answer to docs/methods.md.
 
-The network is that of recipes/grocery.toml: EfficientNet-Lite0, all but its last block frozen and its activations at
-hand; a batch is 16 x 5 images, of noise, for speed does not depend on what they show. Every method is timed in turn
-with plain fine-tuning, the peer, so that both meet the same machine.
+The network is that of recipes/grocery.toml: EfficientNet-Lite0, all but its last block frozen, with cached activations;
+a batch is 16 x 5 images of noise, since the time does not depend on their content. The steps of each method alternate
+with steps of plain fine-tuning, the baseline, so that both meet the same load.
+
+With --text-only the page is generated from today's docstrings and the figures that it already contains.
 """
 
 from __future__ import annotations
@@ -19,26 +21,26 @@ from scrubjay import plugins
 from scrubjay.generations.lineage import _is_own
 from scrubjay.methods import Method, method
 from scrubjay.models.embedder import Network, NetworkOptions
-from scrubjay.report.method_page import Cost, method_page
+from scrubjay.report.method_page import Cost, method_page, read_page
 from scrubjay.types import Batch, Session
 
 MEASURED = (
-    "A step and what is kept: `make docs`, one thread, EfficientNet-Lite0 with all but its last block frozen, 80 "
-    "images a batch, median ratio to fine-tuning in the same run; bytes between the first two sessions, after 16 "
+    "Time per step and bytes kept: `make docs`, one thread, EfficientNet-Lite0 with all but its last block frozen, 80 "
+    "images per batch, median ratio to fine-tuning in the same run; bytes between the first two sessions, after 16 "
     "classes, besides the network itself."
 )
 CLASSES, EACH, ROUNDS = 16, 5, 9
 
 
 def loader(first: int, embedder: torch.nn.Module) -> Batch:
-    """A batch of noise, as the frozen part delivers it."""
+    """A batch of noise, as the frozen first layers return it."""
     images = torch.randint(256, (CLASSES * EACH, 3, 96, 96), dtype=torch.uint8)
     labels = torch.arange(first, first + CLASSES).repeat_interleave(EACH)
     return Batch(embedder.prepare(images), labels, torch.arange(len(labels)))
 
 
 def in_second_session(name: str) -> tuple[Method, Batch, int]:
-    """A method that has begun its second session, a batch of it, and the bytes kept between the two."""
+    """A method at the start of its second session, a batch of that session, and the bytes kept between the two."""
     torch.manual_seed(0)
     kind = method(name)
     learner = kind(Network(NetworkOptions(frozen="blocks.5")), kind.Options())
@@ -85,7 +87,14 @@ def cost(name: str) -> Cost:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", type=Path, help="write the page of methods to this file")
-    page = parser.parse_args().page
+    parser.add_argument("--text-only", action="store_true", help="keep the figures of the page; measure nothing")
+    arguments = parser.parse_args()
+    page: Path | None = arguments.page
+    if arguments.text_only:
+        if page is None:
+            parser.error("--text-only needs --page: the file whose text is to be updated")
+        page.write_text(method_page(*read_page(page.read_text(encoding="utf-8"))), encoding="utf-8")
+        return
     torch.set_num_threads(1)
     costs = {}
     for name in plugins.names("methods"):

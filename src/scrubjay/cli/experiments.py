@@ -114,7 +114,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for everything that the 
 
 @app.command()
 def methods() -> None:
-    """List the methods."""
+    """List the methods: the name that recipes use, the name in full, and what the method does."""
     listing(plugins.summaries("methods"))
 
 

@@ -1,4 +1,4 @@
-"""Backward-compatible training: the old classifier must classify new embeddings like old ones (CVPR 2020).
+"""Backward-compatible training: distillation through the frozen old classifier (Shen et al., CVPR 2020).
 
 L = L_ce + L_triplet + w·L_bct
 

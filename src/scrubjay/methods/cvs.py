@@ -1,4 +1,4 @@
-"""Coherence with a gallery of old embeddings, which is never re-embedded (CVS, CVPR 2022).
+"""Continual visual search: coherence with an old gallery that is never re-embedded (CVS, CVPR 2022).
 
 L = L_ce + L_triplet + α·L_model + β·L_data
 

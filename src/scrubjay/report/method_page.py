@@ -1,4 +1,4 @@
-"""The page of all methods, made from their docstrings: what each is, its formula, what it needs and keeps."""
+"""The documentation page of all methods and metric losses, generated from their docstrings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _VENUES = "BMVC|CVPR|ICCV|ECCV|NeurIPS|AAAI|ICML|ICLR|PNAS"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a method costs, as measured.
+    """Measured cost of a method.
 
     Attributes:
-        step: time of a training step, as a multiple of fine-tuning's.
-        kept: bytes kept between sessions besides the network.
+        step: time of a training step, as a multiple of that of fine-tuning.
+        kept: bytes kept between sessions, besides the network.
     """
 
     step: float
@@ -27,50 +27,61 @@ class Cost:
 
 
 def method_page(costs: Mapping[str, Cost], measured: str) -> str:
-    """Markdown: a table with a row a method, then a section a method.
+    """Markdown page: a table with one row per method, one section per method, and a table of the metric losses.
 
     Args:
-        costs: by name; a method that is missing gets dashes.
+        costs: cost by name; a method without one gets dashes.
         measured: one sentence on how the costs were measured.
     """
     documents = plugins.documentation("methods")
     lines = [
         "# Methods",
         "",
-        "Made by `make docs` from the docstrings. To every objective belongs L_ce + L_triplet on the new classes; any "
-        "metric loss can stand in for the triplet (`method.metric`), and weight averaging (`method.average`) and drift "
-        "compensation of stored features (`method.drift`) can be switched on for any method.",
+        "Generated from the docstrings by `make docs`. Every objective contains L_ce + L_triplet on the new classes; "
+        "any [metric loss](#metric-losses) can replace the triplet loss (`method.metric`), and weight averaging "
+        "(`method.average`) and drift compensation of stored features (`method.drift`) can be combined with any "
+        "method.",
         "",
         measured,
         "",
-        "| method | paper | formula | needs | a step | keeps, measured |",
+        "| method | paper | formula | needs | time per step | keeps, measured |",
         "| --- | --- | --- | --- | ---: | ---: |",
     ]
     lines += [_row(name, document, costs.get(name)) for name, document in documents.items()]
     for name, document in documents.items():
         title, _, rest = document.partition("\n")
         lines += ["", f"## {name}", "", title, "", *_body(rest.strip()), "", *_options(name)]
+    lines += ["", "## Metric losses", "", "Values of `method.metric`, besides `none` and `pml:NAME`.", ""]
+    lines += ["| name | loss |", "| --- | --- |"]
+    lines += [f"| `{name.replace('_', '-')}` | {text} |" for name, text in plugins.summaries("losses.metric").items()]
     return "\n".join(lines) + "\n"
+
+
+def read_page(page: str) -> tuple[dict[str, Cost], str]:
+    """The costs by name in a page made by `method_page`, and its sentence on how they were measured."""
+    rows = re.findall(r"^\| \[(\w+)\]\(#\w+\) \|.*\| ([\d.]+) × \| ([\d,]+) B \|$", page, re.MULTILINE)
+    costs = {name: Cost(float(step), int(kept.replace(",", ""))) for name, step, kept in rows}
+    return costs, page.split("\n\n")[2]
 
 
 def formula(document: str) -> str:
     """The objective of a docstring: the paragraph that begins with "L = ", on one line."""
-    found = re.search(r"^L = .*?(?=\n\s*\n|\Z)", document, re.MULTILINE | re.DOTALL)
-    return " ".join(found[0].split()) if found else "–"
+    paragraph = re.search(r"^L = .*?(?=\n\s*\n|\Z)", document, re.MULTILINE | re.DOTALL)
+    return " ".join(paragraph[0].split()) if paragraph else "–"
 
 
 def paper(document: str) -> str:
-    """The source that a docstring's first line names in brackets, or the first with a venue and a year."""
+    """The source in brackets in a docstring's first line; else the first text with a venue and a year."""
     if "This project's own method" in document:
         return "this project"
     first = document.partition("\n")[0]
     brackets: list[str] = re.findall(r"\(([^()]*\d{4}[^()]*|[^()]*CoReS[^()]*)\)", first)
     if brackets:
         return brackets[-1]
-    found = re.search(
+    citation = re.search(
         r"[A-Z][\w&. -]*(?:,[^.;()]*?)?\b(?:BMVC|CVPR|ICCV|ECCV|NeurIPS|AAAI|ICML|PNAS)\s+\d{4}", document
     )
-    return " ".join(found[0].split()) if found else "–"
+    return " ".join(citation[0].split()) if citation else "–"
 
 
 def _row(name: str, document: str, cost: Cost | None) -> str:
@@ -83,7 +94,7 @@ def _row(name: str, document: str, cost: Cost | None) -> str:
 
 
 def _body(text: str) -> list[str]:
-    """Paragraphs as they are; formulas, which line up by columns, as code."""
+    """The paragraphs of a docstring; formulas, which are aligned in columns, as code blocks."""
     lines: list[str] = []
     for paragraph in re.split(r"\n\s*\n", text):
         is_formula = paragraph.startswith(" ") or re.match(r".{0,12} = ", paragraph) is not None
@@ -94,9 +105,10 @@ def _body(text: str) -> list[str]:
 def _options(name: str) -> list[str]:
     own = {key: field for key, field in method(name).Options.model_fields.items() if key not in _SHARED}
     if not own:
-        return ["No options but those that all methods share."]
+        return ["No options besides those of all methods."]
     rows = []
     for key, field in own.items():
-        default, what = field.get_default(call_default_factory=True), " ".join((field.description or "").split())
-        rows.append(f"| `{key}` | `{default!r}` | {what} |")
-    return ["| option | default | what it is |", "| --- | --- | --- |", *rows]
+        default = field.get_default(call_default_factory=True)
+        description = " ".join((field.description or "").split())
+        rows.append(f"| `{key}` | `{default!r}` | {description} |")
+    return ["| option | default | meaning |", "| --- | --- | --- |", *rows]
