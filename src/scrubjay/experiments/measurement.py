@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def accuracy(scores: Sequence[GroupScores]) -> dict[str, Matrix]:
     return {metric: [[score(session, metric) for session in step.sessions] for step in scores] for metric in METRICS}
 
 
-def summaries(a: dict[str, Matrix], before: dict[str, list[float | None]]) -> dict[str, dict[str, float | None]]:
+def summaries(a: Mapping[str, Matrix], before: Mapping[str, list[float | None]]) -> dict[str, dict[str, float | None]]:
     """Averages, forgetting and transfer over the stream, by metric.
 
     Args:

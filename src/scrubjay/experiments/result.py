@@ -1,4 +1,4 @@
-"""The contents of `result.json`, from what a run has kept of every generation."""
+"""The contents of `result.json`, computed from the records of all generations of a run."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ADDED = ("bridged", "bridges", "backward_compatibility", "negative_flips", "reta
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What a run has kept of one generation.
+class GenerationRecord:
+    """Everything that a run has stored about one generation.
 
     Attributes:
         generation: the trained network, with its description.
@@ -41,33 +41,22 @@ class Kept:
 
 
 def build(
-    options: ExperimentOptions, stream: Stream, kept: Sequence[Kept], reference: Mapping[str, Any]
+    options: ExperimentOptions, stream: Stream, records: Sequence[GenerationRecord], reference: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Compute all figures of a run.
 
     Args:
-        options: of the run.
+        options: options of the run.
         stream: what was learned.
-        kept: every generation, oldest first.
+        records: every generation, oldest first.
         reference: contents of `reference.json`.
 
     Returns:
         What `result.json` holds; `docs/result.schema.json` describes every key.
     """
-    phase = Phase(len(kept) - 1, "evaluate")
-    measured = [each.measured for each in kept]
-    scores = [measurement.groups(each.test, stream, step) for step, each in enumerate(measured)]
-    accuracy = measurement.accuracy(scores)
-    bridges = {each.generation.number: each.bridge for each in kept if each.bridge is not None}
-    figures = {
-        "groups": [measurement.group_figures(each) for each in scores],
-        "accuracy": accuracy,
-        "retained": {metric: retained_by_session(matrix) for metric, matrix in accuracy.items()},
-        **cross_generation.figures(measured, stream, bridges),
-        "continual": measurement.summaries(accuracy, reference["sessions"]),
-    }
-    evaluated = phase.record(len(measured[-1].test.labels))
-    generations = [each.generation for each in kept]
+    phase = Phase(len(records) - 1, "evaluate")
+    figures = _figures(stream, records, reference["sessions"])
+    evaluated = phase.record(len(records[-1].measured.test.labels))
     return {
         "scrubjay": versions()["scrubjay"],
         "name": options.name,
@@ -77,41 +66,61 @@ def build(
         "versions": versions(),
         "data": {
             "source": stream.name,
-            "hash": [generation.info.data_hash for generation in generations],
+            "hash": [record.generation.info.data_hash for record in records],
             "classes": list(stream.classes),
-            "broken": _broken(kept),
+            "broken": _broken(records),
         },
         "sessions": [
-            {"classes": list(each.classes), "train": len(each.train), "test": len(each.test)}
-            for each in stream.sessions
+            {"classes": list(session.classes), "train": len(session.train), "test": len(session.test)}
+            for session in stream.sessions
         ],
         **figures,
-        "bridges": [each.chosen for each in kept],
-        "class_means": [
-            measurement.by_class_means(each.measured.test, class_means(each.generation), stream, number)
-            for number, each in enumerate(kept)
-        ],
+        "bridges": [record.chosen for record in records],
         "reference": reference["groups"],
-        "curves": {str(generation.number): generation.info.curves for generation in generations},
-        "phases": _phases(kept, evaluated),
+        "curves": {str(record.generation.number): record.generation.info.curves for record in records},
+        "phases": _phases(records, evaluated),
     }
 
 
-def _broken(kept: Iterable[Kept]) -> list[list[str]]:
+def _figures(
+    stream: Stream, records: Sequence[GenerationRecord], before: Mapping[str, list[float | None]]
+) -> dict[str, Any]:
+    """The scores; `before` is the score on each session's classes before any training, by metric."""
+    measured = [record.measured for record in records]
+    scores = [measurement.groups(each.test, stream, step) for step, each in enumerate(measured)]
+    accuracy = measurement.accuracy(scores)
+    bridges = {record.generation.number: record.bridge for record in records if record.bridge is not None}
+    return {
+        "groups": [measurement.group_figures(each) for each in scores],
+        "accuracy": accuracy,
+        "retained": {metric: retained_by_session(matrix) for metric, matrix in accuracy.items()},
+        **cross_generation.figures(measured, stream, bridges),
+        "continual": measurement.summaries(accuracy, before),
+        "class_means": [
+            measurement.by_class_means(record.measured.test, class_means(record.generation), stream, step)
+            for step, record in enumerate(records)
+        ],
+    }
+
+
+def _broken(records: Iterable[GenerationRecord]) -> list[list[str]]:
     """Path and reason of every image that could not be decoded, each once."""
     broken: set[tuple[str, ...]] = set()
-    for each in kept:
-        broken |= {tuple(entry) for entry in each.generation.info.broken}
-        broken |= {*each.measured.test.failures, *each.measured.gallery.failures}
+    for record in records:
+        broken |= {tuple(entry) for entry in record.generation.info.broken}
+        broken |= {*record.measured.test.failures, *record.measured.gallery.failures}
     return sorted(map(list, broken))
 
 
-def _phases(kept: Sequence[Kept], evaluated: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Phases in the order learn, embed, bridge, evaluate. Those of older versions had the peak of the process."""
-    entries: list[Mapping[str, Any]] = [each.generation.info.phase or {} for each in kept]
+def _phases(records: Sequence[GenerationRecord], evaluated: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Phases in the order learn, embed, bridge, evaluate.
+
+    Those of older versions have the peak since the process started.
+    """
+    entries: list[Mapping[str, Any]] = [record.generation.info.phase or {} for record in records]
     for name in ("embed", "bridge"):
-        entries += [phase for each in kept for phase in each.phases if phase["phase"] == name]
-    return [{"peak_since": "start", **entry} for entry in (*entries, evaluated)]
+        entries += [phase for record in records for phase in record.phases if phase["phase"] == name]
+    return [{**entry, "peak_since": entry.get("peak_since", "start")} for entry in (*entries, evaluated)]
 
 
 def is_current(result: Mapping[str, Any]) -> bool:

@@ -207,20 +207,20 @@ class _Run:
 
     def write_result(self, reference: dict[str, Any]) -> dict[str, Any]:
         """Compute all figures from what is stored of every generation, and write `result.json`."""
-        kept = [self._kept(generation) for generation in self.lineage.generations()]
-        result = results.build(self.options, self.stream, kept, reference)
+        records = [self._record(generation) for generation in self.lineage.generations()]
+        result = results.build(self.options, self.stream, records, reference)
         write_json(self.out / "result.json", result)
         return result
 
-    def _kept(self, generation: Generation) -> results.Kept:
+    def _record(self, generation: Generation) -> results.GenerationRecord:
         measured = Measured.load(self._measured(generation))
         phases = [read_record(self._measured(generation, ".json"))]
         description = self._measured(generation, ".bridge.json")
         if not description.exists():
-            return results.Kept(generation, measured, phases, None, None)
+            return results.GenerationRecord(generation, measured, phases, None, None)
         entry = read_record(description)
         bridge = maps.load(self._measured(generation, ".bridge.safetensors"))["to_parent"]
-        return results.Kept(generation, measured, [*phases, entry["phase"]], bridge, entry["chosen"])
+        return results.GenerationRecord(generation, measured, [*phases, entry["phase"]], bridge, entry["chosen"])
 
     def _embed(self, network: Network, samples: Sequence[Sample]) -> Embeddings:
         return embed(network.embedder, samples, self.options.images, self.cache, self.activations)

@@ -166,7 +166,7 @@ class Trials:
             "new": finite(scores.new.map_at_r),
             "seen": finite(scores.seen.map_at_r),
             "old_gallery": _map_at_r(queries, old_gallery),
-            "old_gallery_anew": _map_at_r(queries, gallery),
+            "old_gallery_reindexed": _map_at_r(queries, gallery),
             "old_gallery_before": self.old_gallery_before,
             "seconds": round(time.perf_counter() - began, 3),
         }

@@ -180,7 +180,8 @@ def _cost(finished: Sequence[Figures], count: int, epochs: int) -> dict[str, flo
 def _peeked(trials: Trials, field: Sequence[Candidate], finished: Sequence[Figures], epochs: int) -> dict[str, Any]:
     """Every candidate in full, evaluated on old data: how far the choice is from the best, and how the rankings agree.
 
-    Trials of older versions lack `old_gallery_before`, which is the same for all candidates.
+    Trials of older versions have `old_gallery_reindexed` under another key, and lack `old_gallery_before`, which is the
+    same for all candidates.
     """
     plain = _plain(trials, epochs)
     figures = [
@@ -189,6 +190,8 @@ def _peeked(trials: Trials, field: Sequence[Candidate], finished: Sequence[Figur
     ]
     old = [dict(each["peek"]) for each in figures]
     for each in old:
+        if "old_gallery_anew" in each:
+            each["old_gallery_reindexed"] = each.pop("old_gallery_anew")
         if "old_gallery_before" not in each:
             each["old_gallery_before"] = trials.old_gallery_before
     seconds = sum(each["seconds"] + each["peek"]["seconds"] for each in figures)
@@ -205,8 +208,9 @@ def oracle(rows: Sequence[Figures], old: Sequence[Figures], chosen: str) -> dict
 
     Args:
         rows: `label` and `score` of each candidate.
-        old: `old`, `before`, `seen`, `old_gallery`, `old_gallery_anew` (the old gallery re-embedded by the candidate)
-            and `old_gallery_before` (queries and gallery by the generation before) of each candidate, in mAP@R.
+        old: `old`, `before`, `seen`, `old_gallery`, `old_gallery_reindexed` (the old gallery re-embedded by the
+            candidate) and `old_gallery_before` (queries and gallery by the generation before) of each candidate, in
+            mAP@R.
         chosen: label of the other choice.
 
     Raises:
@@ -218,7 +222,7 @@ def oracle(rows: Sequence[Figures], old: Sequence[Figures], chosen: str) -> dict
         shares = {
             "old_kept": ratio(each["old"], each["before"]),
             "seen_of_joint": ratio(each["seen"], best),
-            "old_gallery_kept": ratio(each["old_gallery"], each["old_gallery_anew"]),
+            "old_gallery_kept": ratio(each["old_gallery"], each["old_gallery_reindexed"]),
             "old_gallery_absolute": ratio(each["old_gallery"], each["old_gallery_before"]),
         }
         distance = corner(shares)

@@ -178,7 +178,7 @@ def summary(leaderboard: Board) -> Table:
     )
     keys = [key for key in columns(leaderboard, "Leaderboard") if not key.endswith("recall@1")]
     table.add_column(Text(""), justify="right")
-    table.add_column(Text("method"))
+    table.add_column(Text("method"), overflow="fold")
     for key in keys:
         table.add_column(Text(heading(key)), justify="right")
     for row in leaderboard.rows:
