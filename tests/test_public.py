@@ -19,7 +19,7 @@ PUBLIC = {
     "Catalogue": "scrubjay.catalogue",
     "CatalogueOptions": "scrubjay.workspace.options",
     "Dataset": "scrubjay.types",
-    "ExperimentOptions": "scrubjay.experiments.run",
+    "ExperimentOptions": "scrubjay.experiments.options",
     "Hit": "scrubjay.types",
     "Method": "scrubjay.methods",
     "Sample": "scrubjay.types",

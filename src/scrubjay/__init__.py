@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
     from scrubjay.errors import ScrubjayError, UserError
     from scrubjay.evaluation.retrieval import evaluate_query_gallery, evaluate_self
-    from scrubjay.experiments.run import ExperimentOptions, run
+    from scrubjay.experiments.options import ExperimentOptions
+    from scrubjay.experiments.run import run
     from scrubjay.methods import Method
     from scrubjay.types import Dataset, Hit, Sample, Session
     from scrubjay.workspace.options import CatalogueOptions
@@ -37,7 +38,7 @@ _HOMES = {
     "Catalogue": "catalogue",
     "CatalogueOptions": "workspace.options",
     "Dataset": "types",
-    "ExperimentOptions": "experiments.run",
+    "ExperimentOptions": "experiments.options",
     "Hit": "types",
     "Method": "methods",
     "Sample": "types",
