@@ -38,7 +38,7 @@ def rotation(dim: int, size: float = 0.3) -> NDArray[np.float64]:
 
 
 def moved(z: NDArray[np.float32], seed: int = 5) -> NDArray[np.float32]:
-    """As another network sees the same images: turned and a little noisy."""
+    """The same images embedded by another network: rotated, with a little noise."""
     noise = 0.1 * np.random.default_rng(seed).standard_normal(z.shape)
     return unit(z @ rotation(z.shape[1]).T + noise)
 
@@ -80,7 +80,7 @@ def test_procrustes_recovers_a_rotation() -> None:
     np.testing.assert_allclose(W, R, atol=0.01)  # drawn a little to the identity
 
 
-def test_directions_that_no_image_shows_stay() -> None:
+def test_directions_without_any_image_are_unchanged() -> None:
     s, t = np.zeros((30, 6), np.float32), np.zeros((30, 6), np.float32)
     s[:, :3] = vectors(30, 3)
     t[:, :3] = s[:, :3] @ rotation(3).T.astype(np.float32)
@@ -126,7 +126,7 @@ def test_mlp_learns_what_no_matrix_can_do_and_leaves_the_global_generator_alone(
     assert cosine(mlp(s[500:]), t[500:]) > cosine(fit("ridge", s[:500], t[:500])(s[500:]), t[500:]) + 0.05
 
 
-def test_mlp_is_the_identity_where_images_kept_aside_gain_nothing() -> None:
+def test_mlp_is_the_identity_where_held_out_images_gain_nothing() -> None:
     z = vectors(40, 6)
     np.testing.assert_allclose(fit("mlp", z, z)(z), z, atol=1e-6)
 
@@ -180,7 +180,7 @@ def test_a_fit_that_cannot_be_is_refused() -> None:
         fit("ridge", z, np.full_like(z, np.nan))
 
 
-def test_composing_is_one_after_the_other() -> None:
+def test_composition_applies_bridges_in_sequence() -> None:
     z = vectors(30, 6)
     one, other = fit("ridge", z, moved(z)), fit("mlp", z, moved(z, 7))
     narrow = fit("procrustes", z, vectors(30, 4, 9))
@@ -208,7 +208,7 @@ def test_more_than_ten_steps_keep_their_order() -> None:
     scale=st.sampled_from([0.0, 1e-30, 1e-12, 1.0, 1e12]),
     kind=st.sampled_from(["weight", "bias", "mlp", "chain"]),
 )
-def test_rows_that_come_out_have_length_one(dim: int, seed: int, scale: float, kind: str) -> None:
+def test_mapped_rows_have_length_one(dim: int, seed: int, scale: float, kind: str) -> None:
     rng = np.random.default_rng(seed)
 
     def numbers(*shape: int) -> NDArray[np.float32]:

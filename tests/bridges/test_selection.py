@@ -25,7 +25,7 @@ def unit(vectors: NDArray[np.floating]) -> Vectors:
 def world(
     W: NDArray[np.floating], *, classes: int = 6, each: int = 6, noise: float = 0.05, seed: int = 0, first: int = 0
 ) -> PairedEmbeddings:
-    """Images of the classes from `first` on by two networks; the second sees what W makes of what the first sees."""
+    """Images of the classes from `first` on; the vectors of the second network are those of the first, mapped by W."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(first, first + classes), each)
     centres = np.random.default_rng(99).standard_normal((100, D))
@@ -55,19 +55,19 @@ def cosine(bridge: Bridge, images: PairedEmbeddings) -> float:
     return float((bridge(images.source).astype(np.float64) * images.target).sum(1).mean())
 
 
-def test_networks_that_see_alike_need_no_bridge() -> None:
+def test_networks_with_equal_spaces_need_no_bridge() -> None:
     images = world(np.eye(D), noise=0)
     assert choose(images, world(np.eye(D), noise=0, seed=1)).bridge.kind == "identity"
 
 
-def test_a_turned_space_is_turned_back_for_classes_that_nothing_was_fitted_to() -> None:
+def test_a_rotated_space_is_rotated_back_for_classes_outside_the_fit() -> None:
     choice = choose(world(rotation(), classes=12), world(rotation(), classes=12, seed=1))
     old = world(rotation(), seed=2, first=20)
     assert choice.bridge.kind != "identity"
     assert cosine(choice.bridge, old) > 0.9 > cosine(Bridge("identity"), old) + 0.5
 
 
-def test_what_wrecks_old_classes_is_not_chosen() -> None:
+def test_a_bridge_that_harms_old_classes_is_not_selected() -> None:
     """Two new classes change places; a map that does that to all images of their plane harms the others."""
     old = world(np.eye(D), noise=0.02, seed=5, first=20)
     swapped = world(np.eye(D), classes=2, noise=0.02)
@@ -78,7 +78,9 @@ def test_what_wrecks_old_classes_is_not_chosen() -> None:
 
 @settings(max_examples=12)
 @given(st.integers(0, 1000), st.floats(0, 1), st.floats(0, 1), st.booleans())
-def test_never_below_the_identity_on_what_judged(seed: int, turn: float, noise: float, sampled: bool) -> None:
+def test_the_selected_bridge_is_never_below_the_identity_on_the_images_that_select_it(
+    seed: int, turn: float, noise: float, sampled: bool
+) -> None:
     W = (1 - turn) * np.eye(D) + turn * rotation(seed)
     fitted, held = world(W, noise=noise, seed=seed), world(W, noise=noise, seed=seed + 1)
     sample = world(np.eye(D), noise=noise, seed=seed + 2, first=20) if sampled else None
@@ -129,11 +131,11 @@ def test_few_images_and_none_held_out(classes: int, each: int) -> None:
     json.dumps(choice.figures, allow_nan=False)
 
 
-def test_a_single_class_tells_nothing_about_others_so_the_simplest_is_taken() -> None:
+def test_with_a_single_class_the_simplest_bridge_is_selected() -> None:
     assert of_images(1, 3).bridge.kind == "identity"
 
 
-def test_no_image_is_said() -> None:
+def test_without_images_an_error_says_so() -> None:
     with pytest.raises(DataError, match="no image to fit them to"):
         of_images(0, 0)
 

@@ -68,7 +68,7 @@ def test_damaged_exif_leaves_the_pixels(tmp_path: Path, exif: bytes, suffix: str
     assert decode(path).size == (40, 20)
 
 
-def test_palette_gif_with_transparency_is_laid_on_white(tmp_path: Path) -> None:
+def test_palette_gif_with_transparency_is_composited_onto_white(tmp_path: Path) -> None:
     path = tmp_path / "x.gif"
     image = Image.new("P", (8, 8), 1)
     image.putpalette([0, 0, 0, 255, 0, 0])
@@ -79,13 +79,13 @@ def test_palette_gif_with_transparency_is_laid_on_white(tmp_path: Path) -> None:
     assert decoded.getpixel((5, 5)) == RED
 
 
-def test_of_an_animation_the_first_frame(tmp_path: Path) -> None:
+def test_the_first_frame_of_an_animation_is_decoded(tmp_path: Path) -> None:
     path = tmp_path / "x.gif"
     Image.new("RGB", (8, 8), "red").save(path, save_all=True, append_images=[Image.new("RGB", (8, 8), "blue")])
     assert decode(path).getpixel((0, 0)) == RED
 
 
-def test_alpha_is_laid_on_white(tmp_path: Path) -> None:
+def test_alpha_is_composited_onto_white(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     image = Image.new("RGBA", (4, 1), (255, 0, 0, 255))
     image.putpixel((1, 0), (255, 0, 0, 0))
@@ -95,7 +95,7 @@ def test_alpha_is_laid_on_white(tmp_path: Path) -> None:
     assert [decoded.getpixel((x, 0)) for x in range(3)] == [RED, WHITE, (204, 204, 204)]
 
 
-def test_grey_with_alpha_is_laid_on_white(tmp_path: Path) -> None:
+def test_grey_with_alpha_is_composited_onto_white(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     image = Image.new("LA", (2, 1), (100, 255))
     image.putpixel((1, 0), (100, 0))
@@ -213,7 +213,7 @@ def noise_jpeg() -> bytes:
         (b"RIFF\xff\xff\xff\xffWEBPVP8 " + b"\0" * 60, r"not an image|cannot be decoded"),
     ],
 )
-def test_what_is_no_image_is_refused_by_name(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_file_that_is_not_an_image_is_refused_by_name(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=reason) as caught:

@@ -121,7 +121,7 @@ def _as_is(batch: Batch) -> Batch:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_cannot_be_decoded_is_left_out_and_named(make: Make, workers: int) -> None:
+def test_an_image_that_cannot_be_decoded_is_left_out_and_named(make: Make, workers: int) -> None:
     samples = make(5, broken=(1,), missing=(3,))
     options = OPTIONS.model_copy(update={"workers": workers})
     (batch,) = eval_batches(samples, options, 5)
@@ -134,7 +134,7 @@ def test_what_cannot_be_decoded_is_left_out_and_named(make: Make, workers: int) 
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_or_stops_the_run(make: Make, workers: int) -> None:
+def test_an_image_that_cannot_be_decoded_can_stop_the_run(make: Make, workers: int) -> None:
     samples = make(5, broken=(3,))
     options = OPTIONS.model_copy(update={"workers": workers, "on_error": "raise"})
     served = eval_batches(samples, options, 2)
@@ -144,7 +144,7 @@ def test_or_stops_the_run(make: Make, workers: int) -> None:
 
 
 @pytest.mark.parametrize("broken", [(0, 1), (2, 3), (4, 5), (0, 1, 4, 5), (0, 1, 2, 3), (2, 3, 4, 5), (1,), (0, 1, 3)])
-def test_a_batch_of_broken_images_goes_but_not_its_failures(make: Make, broken: tuple[int, ...]) -> None:
+def test_a_batch_of_broken_images_is_left_out_and_its_failures_are_kept(make: Make, broken: tuple[int, ...]) -> None:
     samples = make(6, broken=broken)
     served = list(eval_batches(samples, OPTIONS, 2))
     assert all(len(batch.labels) for batch in served)
@@ -153,7 +153,7 @@ def test_a_batch_of_broken_images_goes_but_not_its_failures(make: Make, broken: 
     assert failed == [str(samples[index].path) for index in broken]
 
 
-def test_nothing_but_broken_images(make: Make) -> None:
+def test_only_broken_images_are_an_error(make: Make) -> None:
     samples = make(3, broken=(0, 1, 2))
     with pytest.raises(ImageError, match=r"none of 3 images can be decoded; the first is .*0\.png: not an image"):
         list(eval_batches(samples, OPTIONS, 2))

@@ -23,7 +23,7 @@ def test_every_image_is_served(labels: list[int], p: int, k: int, seed: int) -> 
 
 @settings(deadline=None)
 @given(LABELS, P, K, SEED)
-def test_a_class_in_a_batch_brings_k_views_side_by_side(labels: list[int], p: int, k: int, seed: int) -> None:
+def test_a_class_in_a_batch_has_k_adjacent_images(labels: list[int], p: int, k: int, seed: int) -> None:
     sizes = Counter(labels)
     for batch in PKSampler(labels, p, k, seed).epoch(1):
         groups = [batch[start : start + k] for start in range(0, len(batch), k)]

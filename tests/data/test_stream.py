@@ -75,7 +75,7 @@ def test_shuffle_is_seeded() -> None:
     assert sorted(one) == sorted(LETTERS.classes)
 
 
-def test_samples_keep_what_else_they_say() -> None:
+def test_samples_keep_their_other_fields() -> None:
     first = replace(LETTERS.samples[0], box=(1, 2, 3, 4), query=False)
     stream = split(replace(LETTERS, samples=(first, *LETTERS.samples[1:])), options(initial=["b", "a"], step=1))
     assert replace(first, label=1) in stream.sessions[0].train
@@ -125,7 +125,7 @@ def test_sessions_are_disjoint_and_complete(
         ({"initial": ["a"], "step": 1}, r"the initial session has 1 class \(a\); it needs two"),
     ],
 )
-def test_what_a_dataset_cannot_give(values: dict[str, Any], message: str) -> None:
+def test_impossible_options_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         split(LETTERS, options(**values))
 
@@ -159,7 +159,7 @@ def test_unseen_class_without_test_images() -> None:
         split(dataset(*"abcdefghij", test=0), options(initial=4, step=2, unseen=1))
 
 
-def test_a_stream_goes_on_with_classes_that_were_not_there() -> None:
+def test_a_stream_continues_with_new_classes() -> None:
     session = extend(("x", "y"), dataset("a", "b"), 3)
     assert (session.index, session.classes, session.first_label, session.labels) == (3, ("a", "b"), 2, range(2, 4))
     assert [sample.label for sample in session.train] == [2, 2, 3, 3]
@@ -168,7 +168,7 @@ def test_a_stream_goes_on_with_classes_that_were_not_there() -> None:
     assert extend((), dataset("a", "b"), 0).first_label == 0
 
 
-def test_what_a_stream_cannot_go_on_with() -> None:
+def test_known_classes_cannot_continue_a_stream() -> None:
     with pytest.raises(DataError, match="toys: class 'b' is already learned; rename it, or leave it out"):
         extend(("a", "b"), dataset("c", "b"), 1)
     with pytest.raises(DataError, match=r"the initial session has 1 class \(a\); it needs two"):

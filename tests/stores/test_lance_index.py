@@ -97,7 +97,7 @@ def test_nothing_large_is_kept_with_an_index_or_without(store: LanceStore, monke
     assert store.search(G0, vectors[:3], 1) == [answer[:1] for answer in before]
 
 
-def test_what_the_index_has_yet_to_take_in_is_found(store: LanceStore) -> None:
+def test_rows_that_are_not_in_the_index_yet_are_found(store: LanceStore) -> None:
     put(store, 0, unit(1500))
     store.maintain()
     late = unit(3, seed=8)
@@ -115,7 +115,7 @@ def test_more_ties_than_are_asked_for_are_in_id_order(store: LanceStore) -> None
         assert ids(store.search(G0, np.repeat(vectors[:1], batch, axis=0), 20)) == [names[:200:10]] * batch
 
 
-def test_upkeep_removes_what_never_counts_again(store: LanceStore) -> None:
+def test_maintenance_removes_vectors_that_are_not_current(store: LanceStore) -> None:
     names = put(store, 0, unit(1500))
     store.put_items(Item(name, name, "another content") for name in names[:7])
     store._items.delete(names[10:20])  # as a kill between the two commits of a deletion leaves it
@@ -138,7 +138,7 @@ for batch in range(15):
 """
 
 
-def test_upkeep_beside_a_writing_process_loses_nothing(store: LanceStore) -> None:
+def test_maintenance_beside_a_writing_process_loses_nothing(store: LanceStore) -> None:
     names = put(store, 0, unit(1500))
     with subprocess.Popen([sys.executable, "-c", WRITER, f"lancedb://{store.folder}"]) as process:
         while process.poll() is None:

@@ -61,7 +61,7 @@ def test_an_address_needs_a_folder() -> None:
         open_store("lancedb://")
 
 
-def test_opening_writes_nothing(tmp_path: Path) -> None:
+def test_opening_a_store_writes_nothing(tmp_path: Path) -> None:
     open_store(f"lancedb://{tmp_path}/gallery")
     assert list(tmp_path.iterdir()) == []
 

@@ -204,7 +204,7 @@ def test_without_the_package_the_extra_is_named() -> None:
 # what PostgreSQL has and has not
 
 
-def test_opening_writes_nothing(url: str) -> None:
+def test_opening_a_store_writes_nothing(url: str) -> None:
     open_store(url)
     schema = address(url).schema
     assert run(url, f"select 1 from pg_namespace where nspname = '{schema}'") == []
@@ -225,7 +225,7 @@ def test_galleries_of_one_database_know_nothing_of_each_other() -> None:
     "bad",
     [Item("a\0", "u", "h"), Item("a", "u", "h", "la\0bel"), Item("a", "u", "h", None, {"k": "\ud800"})],
 )
-def test_characters_that_it_has_not(store: Store, bad: Item) -> None:
+def test_characters_that_postgresql_cannot_store(store: Store, bad: Item) -> None:
     with pytest.raises(DataError, match="PostgreSQL cannot store a NUL or a lone surrogate"):
         store.put_items([Item("first", "u", "h"), bad])
     assert store.count() == 0
@@ -383,7 +383,7 @@ def test_an_index_whose_building_was_interrupted_is_built_again(url: str, store:
     assert indices(url) == [(True,)]
 
 
-def test_upkeep_of_two_at_once_builds_one_index(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_maintenance_by_two_processes_builds_one_index(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgresql, "INDEX_FROM", 1000)
     filled(store, 2000)
     threads = [threading.Thread(target=open_store(url).maintain) for _ in range(3)]
@@ -435,7 +435,7 @@ def test_killed_while_adding_loses_nothing_that_was_acknowledged(url: str) -> No
     assert missing == 0 or held == first * 64
 
 
-def test_many_writers_of_the_same_items_do_not_wait_for_each_other_in_a_ring(url: str) -> None:
+def test_many_writers_of_the_same_items_do_not_deadlock(url: str) -> None:
     names = [f"{number:05d}" for number in range(200)]
     vectors, failures = unit(200), list[Exception]()
     open_store(url).create_space(G0)
@@ -480,7 +480,7 @@ def test_one_store_serves_many_threads(store: Store) -> None:
     assert sorted(answers) == sorted(f"{number:05d}" for number in range(6) for _ in range(10))
 
 
-def test_stores_that_are_made_at_the_same_moment_are_one(url: str) -> None:
+def test_stores_created_at_the_same_time_share_one_gallery(url: str) -> None:
     failures, barrier = list[Exception](), threading.Barrier(6)
 
     def work() -> None:

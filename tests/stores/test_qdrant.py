@@ -95,7 +95,7 @@ def test_without_the_package_the_extra_is_named() -> None:
 # the local mode
 
 
-def test_opening_writes_nothing(tmp_path: Path) -> None:
+def test_opening_a_store_writes_nothing(tmp_path: Path) -> None:
     open_store(local(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
@@ -204,7 +204,7 @@ def test_vectors_keep_every_bit(url: str) -> None:
         assert hashes == [f"hash of {int(name)}" for name in block]
 
 
-def test_a_space_comes_and_goes_while_others_answer(url: str) -> None:
+def test_a_space_is_created_and_dropped_while_others_are_searched(url: str) -> None:
     store = open_store(url)
     vectors = filled(store, 30)
     answer = store.search(G0, vectors[:1], 30)
@@ -273,7 +273,7 @@ def test_an_image_that_changes_while_its_vector_is_written_has_none(
 
 
 @pytest.mark.parametrize("arriving", [0, 1, 2, 3])
-def test_a_write_that_is_cut_off_never_makes_a_wrong_vector_count(
+def test_an_interrupted_write_never_makes_a_wrong_vector_current(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arriving: int
 ) -> None:
     url = qdrant_engine.url(tmp_path)
@@ -338,7 +338,7 @@ def answers() -> Iterator[tuple[dict[str, tuple[int, Any]], str]]:
         (502, b"<html>", StorageError, "502, <html>; see"),
     ],
 )
-def test_what_a_server_refuses_is_told_in_one_line(
+def test_an_error_of_the_server_gives_a_one_line_message(
     answers: tuple[dict[str, tuple[int, Any]], str],
     code: int,
     body: Any,

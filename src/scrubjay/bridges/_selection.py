@@ -174,8 +174,8 @@ def _cross_validated(name: str, strengths: tuple[float, ...], images: PairedEmbe
     mapped = [np.zeros_like(images.target) for _ in strengths]
     folds = list(_folds(images.labels))
     for rows in folds:
-        kept = images.where(~rows)
-        for vectors, bridge in zip(mapped, fit_all(name, kept.source, kept.target, strengths), strict=True):
+        others = images.where(~rows)
+        for vectors, bridge in zip(mapped, fit_all(name, others.source, others.target, strengths), strict=True):
             vectors[rows] = bridge(images.source[rows])
     return mapped if folds else [vectors[:0] for vectors in mapped]
 

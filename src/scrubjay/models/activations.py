@@ -40,7 +40,7 @@ class Activations:
     """Cached activations of the frozen part of one embedder.
 
     They are computed batch invariant (see `Stem`), so an activation has the same bits whichever process computed it,
-    and beside whichever other images.
+    and in whichever batch.
 
     Args:
         folder: folder of the file; several embedders may share it.
@@ -64,6 +64,7 @@ class Activations:
             self._rows = sqlite3.connect(self.file, timeout=120, isolation_level=None)
             self._rows.execute("PRAGMA journal_mode=WAL")
             self._rows.execute("PRAGMA synchronous=OFF")  # a lost row is computed again
+            # the column that identifies the image keeps the name it has in existing files
             self._rows.execute(
                 "CREATE TABLE IF NOT EXISTS activations "
                 "(picture TEXT, crop INTEGER, shape TEXT, value BLOB, PRIMARY KEY (picture, crop)) WITHOUT ROWID"

@@ -25,7 +25,7 @@ class Stem:
     at most `CHUNK` at a time: a query costs one image, and its activations may differ in the last bits from those
     computed in a larger batch (the cosine of the two embeddings stays above 1 − 1e-6). When batch invariant, the last
     chunk is padded to `CHUNK` images, and the activations of an image have the same bits whatever the batch. That is
-    needed where activations are cached (`Activations`), and in the runs that must give the same result without.
+    needed where activations are cached (`Activations`), and in runs that must give the same result without a cache.
 
     Args:
         backbone: any network that runs its children one after another up to the cut.

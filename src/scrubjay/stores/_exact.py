@@ -26,17 +26,17 @@ def nearest(
         queries: float32 (Q, d), unit rows.
         k: at least 1; min(k, N) rows are returned.
     """
-    kept = min(k, len(vectors))
+    count = min(k, len(vectors))
     margin = 2 * queries.shape[1] * float(np.finfo(np.float32).eps)
     block = max(1, _SCORES_AT_ONCE // max(1, len(vectors)))
     for start in range(0, len(queries), block):
         chunk = queries[start : start + block]
         for query, coarse in zip(chunk, chunk @ vectors.T, strict=True):
-            if kept == 0:
+            if count == 0:
                 yield np.empty(0, np.intp), np.empty(0)
                 continue
-            threshold = np.partition(coarse, -kept)[-kept]
+            threshold = np.partition(coarse, -count)[-count]
             rows = np.flatnonzero(coarse >= threshold - margin)
             scores = np.vecdot(vectors[rows].astype(np.float64), query.astype(np.float64))
-            order = np.lexsort((rows, -scores))[:kept]
+            order = np.lexsort((rows, -scores))[:count]
             yield rows[order], np.clip(scores[order], -1, 1)
