@@ -13,7 +13,7 @@ ROWS = 1024
 
 @torch.no_grad()
 def average(network: nn.Module, teacher: nn.Module, share: float) -> None:
-    """θ ← a·θ_new + (1 − a)·θ_old, in place; the head's rows of new classes are left as they are.
+    """θ ← a·θ_new + (1 − a)·θ_old, in place; the head's rows of new classes are not changed.
 
     Args:
         network: θ_new; a head that has grown is averaged in the rows that the teacher's head has.

@@ -30,7 +30,7 @@ Sums = tuple[Tensor, Tensor, Tensor]
 class LowRank(nn.Module):
     """Low-rank approximation of a positive semidefinite matrix, M ≈ U diag(s) Uᵀ + r·I, for each of several groups.
 
-    The rest of the trace is spread evenly over all other directions, so that none of them costs nothing.
+    The rest of the trace is spread evenly over all other directions, so that these are penalised too.
 
     Args:
         groups: number of matrices.

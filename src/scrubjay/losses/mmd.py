@@ -60,7 +60,7 @@ def mmd(
         kernels: one Gaussian, or the mean of five with DAN's bandwidths around σ².
         biased: which of the two estimates.
         normalisation: "pairs" as above, or "samples" for B times that.
-        squared: return MMD² itself (the unbiased estimate then as it is, negative or not).
+        squared: return MMD² itself (then the unbiased estimate may be negative).
 
     Returns:
         Scalar, float32 for float32 and narrower inputs; 0, with a gradient of 0, for equal inputs and for B = 0.
