@@ -27,7 +27,7 @@ from scrubjay.generations.lineage import Lineage
 from scrubjay.io.journal import Journal
 from scrubjay.methods import method
 from scrubjay.models.embedder import Network, NetworkOptions
-from scrubjay.models.embedding import embed, space_fingerprint
+from scrubjay.models.embedding import Encoder, space_fingerprint
 from scrubjay.stores import Item, Space, open_store
 from scrubjay.types import Sample
 
@@ -77,7 +77,7 @@ class Bench:
 
     def bare(self) -> float:
         began = time.perf_counter()
-        embed(self.embedder, self.samples, IMAGES)
+        Encoder(self.embedder, IMAGES).embed(self.samples)
         return len(self.samples) / (time.perf_counter() - began)
 
     def backfill(self, limits: Limits) -> Backfilled:

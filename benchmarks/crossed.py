@@ -24,7 +24,7 @@ from scrubjay.experiments.run import ExperimentOptions, load_stream
 from scrubjay.generations.generation import Generation
 from scrubjay.generations.lineage import Lineage
 from scrubjay.models.checkpoint import load_tensors, save_tensors
-from scrubjay.models.embedding import embed
+from scrubjay.models.embedding import Encoder
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _all_training(
     path = folder / "crossed" / f"{generation.name}.safetensors"
     if not path.exists():
         embedder = Lineage(folder / "generations").network(generation).embedder
-        embedded = embed(embedder, later, options.images, cache)
+        embedded = Encoder(embedder, options.images).embed(later, cache)
         assert embedded.fingerprint == measured.gallery.fingerprint, f"{path}: not the space that was measured"
         save_tensors(path, {"vectors": torch.from_numpy(embedded.vectors)}, {"fingerprint": embedded.fingerprint})
     vectors = load_tensors(path, "delete it, and it is computed again")[0]["vectors"].numpy()

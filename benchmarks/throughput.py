@@ -25,7 +25,7 @@ from scrubjay.losses.cross_entropy import cross_entropy
 from scrubjay.losses.metric.triplet import triplet
 from scrubjay.methods.finetune import Finetune
 from scrubjay.models.embedder import Network, NetworkOptions
-from scrubjay.models.embedding import embed
+from scrubjay.models.embedding import Encoder
 from scrubjay.training import TrainingOptions, learn
 from scrubjay.types import Session
 
@@ -66,7 +66,7 @@ def bare_embedding(network: Network, session: Session, cache: Cache) -> int:
 
 
 def our_embedding(network: Network, session: Session, cache: Cache) -> int:
-    return len(embed(network.embedder, session.train, IMAGES, cache).labels)
+    return len(Encoder(network.embedder, IMAGES).embed(session.train, cache).labels)
 
 
 def speed(work, *arguments) -> float:

@@ -10,7 +10,7 @@ from scrubjay.catalogue import Catalogue
 from scrubjay.errors import CatalogueError, CheckpointError, ConfigError, DataError, ImageError, SpaceError
 from scrubjay.experiments.run import ExperimentOptions, run
 from scrubjay.io.locking import locked
-from scrubjay.models.embedding import embed
+from scrubjay.models.embedding import Encoder
 from scrubjay.stores import Item
 from scrubjay.types import Sample
 from scrubjay.workspace.options import CatalogueOptions
@@ -84,7 +84,7 @@ def test_a_gallery_is_searchable_at_every_moment_of_its_life(shop: Catalogue, sp
 def test_scores_are_cosines_of_what_the_generation_embeds(shop: Catalogue, spring: Path) -> None:
     shop.add([spring])
     samples = [Sample(spring / name / f"{number}.png", 0) for name in ("apple", "pear") for number in range(4)]
-    vectors = embed(shop.lineage.network(shop.lineage.get("g0")).embedder, samples, IMAGES).vectors
+    vectors = Encoder(shop.lineage.network(shop.lineage.get("g0")).embedder, IMAGES).embed(samples).vectors
     cosines = vectors @ vectors[2]
     hits = shop.search(samples[2].path, 8)
     expected = {str(sample.path): score for sample, score in zip(samples, cosines.tolist(), strict=True)}

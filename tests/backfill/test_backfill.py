@@ -27,7 +27,7 @@ from scrubjay.errors import CatalogueError, ConfigError, SpaceError
 from scrubjay.gallery.items import sample_of
 from scrubjay.generations.lineage import Lineage
 from scrubjay.io.journal import Journal
-from scrubjay.models.embedding import embed, space_fingerprint
+from scrubjay.models.embedding import Encoder, space_fingerprint
 from scrubjay.stores import Item, Space, open_store
 from scrubjay.stores.lancedb import LanceStore
 from scrubjay.types import Sample
@@ -75,7 +75,7 @@ class Shop:
     def expected(self) -> dict[str, np.ndarray]:
         lineage = Lineage(self.folder / "generations")
         samples = [sample_of(item) for item in self.items]
-        embedded = embed(lineage.network(lineage.get("g1")).embedder, samples, IMAGES)
+        embedded = Encoder(lineage.network(lineage.get("g1")).embedder, IMAGES).embed(samples)
         return dict(zip(self.order, embedded.vectors, strict=True))
 
 

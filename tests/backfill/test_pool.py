@@ -17,7 +17,7 @@ import tiny
 from scrubjay.backfill import pool
 from scrubjay.errors import CatalogueError, ConfigError, StorageError
 from scrubjay.generations.lineage import Lineage
-from scrubjay.models.embedding import embed
+from scrubjay.models.embedding import Encoder
 from scrubjay.types import Embeddings, Sample
 from tiny import IMAGES, NETWORK, learner, paint
 from waiting import GUARD, until
@@ -46,7 +46,7 @@ def chunks(tmp_path_factory: pytest.TempPathFactory) -> Chunks:
 def by_hand(generation: Path, chunks: Chunks) -> list[Embeddings]:
     network = Lineage(generation.parent).network(Lineage(generation.parent).get(generation.name))
     good = [[sample for sample in chunk if sample.path.read_bytes() != b"no image"] for chunk in chunks]
-    return [embed(network.embedder, chunk, IMAGES) for chunk in good if chunk]
+    return [Encoder(network.embedder, IMAGES).embed(chunk) for chunk in good if chunk]
 
 
 def same(found: Sequence[tuple[int, Embeddings]], expected: list[Embeddings], chunks: Chunks) -> None:

@@ -23,7 +23,7 @@ from scrubjay.experiments.result import ADDED, completed, is_current
 from scrubjay.experiments.run import ExperimentOptions, load_stream, run
 from scrubjay.generations.lineage import Lineage
 from scrubjay.models.checkpoint import load_tensors
-from scrubjay.models.embedding import embed
+from scrubjay.models.embedding import Encoder
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "result.schema.json").read_text(encoding="utf-8"))
 SESSIONS = ((0, 1), (2,), (3,))
@@ -138,7 +138,7 @@ def test_a_bridge_leads_from_every_generation_to_its_parent(finished: Path, phot
     stream, _ = load_stream(options(photos))
     lineage = Lineage(finished / "generations")
     for t in (1, 2):
-        view = embed(lineage.network(lineage.get(f"g{t - 1}")).embedder, stream.sessions[t].train, IMAGES)
+        view = Encoder(lineage.network(lineage.get(f"g{t - 1}")).embedder, IMAGES).embed(stream.sessions[t].train)
         measured = Measured.load(finished / "measured" / f"g{t}.safetensors")
         own = measured.gallery.labels >= stream.sessions[t].first_label
         pairs = PairedEmbeddings(measured.gallery.vectors[own], view.vectors, view.labels)

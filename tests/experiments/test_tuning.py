@@ -25,6 +25,7 @@ from scrubjay.experiments.run import ExperimentOptions
 from scrubjay.experiments.search_space import candidates, rungs, weights
 from scrubjay.experiments.trial import hold_out
 from scrubjay.methods import method
+from scrubjay.models.embedding import Encoder
 from scrubjay.report.tuning_summary import lines
 from scrubjay.types import Sample
 from tiny import TINY
@@ -106,19 +107,19 @@ def test_what_is_learned_and_what_is_judged_by_are_of_new_classes_and_disjoint(
 ) -> None:
     learned: set[Path] = set()
     embedded: set[Path] = set()
-    learn, embed = trial.learn, trial.embed
+    learn, embed = trial.learn, Encoder.embed
 
     def watched_learn(learner: Any, session: Any, images: Any, *rest: Any) -> Any:
         assert {sample.path for sample in session.train} == {sample.path for sample in images.samples}
         learned.update(sample.path for sample in images.samples)
         return learn(learner, session, images, *rest)
 
-    def watched_embed(embedder: Any, samples: Any, *rest: Any) -> Any:
+    def watched_embed(encoder: Encoder, samples: Any, *rest: Any) -> Any:
         embedded.update(sample.path for sample in samples)
-        return embed(embedder, samples, *rest)
+        return embed(encoder, samples, *rest)
 
     monkeypatch.setattr(trial, "learn", watched_learn)
-    monkeypatch.setattr(trial, "embed", watched_embed)
+    monkeypatch.setattr(Encoder, "embed", watched_embed)
     found = tuning.tune(options(photos), tmp_path / "out", GRID, start=tuned / "start")
     new = {path for path in photos.parent.glob("train/*/*.png") if path.parent.name in ("class2", "class3")}
     assert embedded == new
@@ -181,7 +182,7 @@ def test_given_again_nothing_is_repeated(photos: Path, tuned: Path, monkeypatch:
     def refuse(*_: object) -> None:
         raise AssertionError("work was done again")
 
-    for module, name in ((trial, "learn"), (trial, "embed"), (trial, "make_method"), (experiment, "run")):
+    for module, name in ((trial, "learn"), (Encoder, "embed"), (trial, "make_method"), (experiment, "run")):
         monkeypatch.setattr(module, name, refuse)
     assert tuning.tune(options(photos), tuned, peek=True) == before
     assert read(tuned) == before

@@ -21,7 +21,7 @@ from scrubjay.generations.generation import Generation, SessionRecord
 from scrubjay.generations.lineage import Lineage, versions
 from scrubjay.methods import Method
 from scrubjay.methods.finetune import Finetune
-from scrubjay.models.embedding import embed, space_fingerprint
+from scrubjay.models.embedding import Encoder, space_fingerprint
 from scrubjay.training import learn
 from scrubjay.types import Session
 
@@ -78,7 +78,7 @@ def test_a_generation_comes_back_to_the_bit(tmp_path: Path, first: Session) -> N
     line, learner = Lineage(tmp_path / "line"), tiny.learner("mmd")
     assert line.newest is None
     learn(learner, first, tiny.loader(first.train), tiny.TRAINING, 0)
-    expected = embed(learner.network.embedder, first.train, tiny.IMAGES)
+    expected = Encoder(learner.network.embedder, tiny.IMAGES).embed(first.train)
     made = line.add(learner, described(learner))
 
     generation = Lineage(tmp_path / "line").get("g0")
@@ -88,7 +88,7 @@ def test_a_generation_comes_back_to_the_bit(tmp_path: Path, first: Session) -> N
     assert not network.training
     assert network.options == learner.network.options
     assert tiny.same(network.state_dict(), learner.network.state_dict())
-    found = embed(network.embedder, first.train, tiny.IMAGES)
+    found = Encoder(network.embedder, tiny.IMAGES).embed(first.train)
     np.testing.assert_array_equal(found.vectors, expected.vectors)
     assert found.fingerprint == generation.fingerprint == expected.fingerprint
 

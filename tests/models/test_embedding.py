@@ -8,14 +8,14 @@ import torch
 
 import tiny
 from scrubjay.errors import ImageError
-from scrubjay.models.embedding import BATCH, embed, embed_backbone, space_fingerprint
+from scrubjay.models.embedding import BATCH, Encoder, space_fingerprint
 from scrubjay.types import Sample
 
 
 def test_embeds_in_order_with_labels_and_space(tmp_path: Path) -> None:
     samples = tiny.session(tmp_path, 0, 0).train
     embedder = tiny.learner().network.embedder.train()
-    found = embed(embedder, samples, tiny.IMAGES)
+    found = Encoder(embedder, tiny.IMAGES).embed(samples)
     assert embedder.training, "the mode is what it was"
     with torch.inference_mode():
         expected = embedder.eval()(tiny.batch(samples).images)
@@ -38,7 +38,7 @@ def test_the_space_is_that_of_what_changes_vectors() -> None:
 def test_the_backbone_alone_is_another_space(tmp_path: Path) -> None:
     samples = tiny.session(tmp_path, 0, 0).train
     embedder = tiny.learner().network.embedder
-    found = embed_backbone(embedder, samples, tiny.IMAGES)
+    found = Encoder(embedder, tiny.IMAGES).embed_backbone(samples)
     assert found.vectors.shape == (8, 96)
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, rtol=1e-5)
     assert found.fingerprint != space_fingerprint(embedder, tiny.IMAGES)
@@ -48,23 +48,25 @@ def test_broken_images_are_missing_and_named(tmp_path: Path) -> None:
     samples = tiny.session(tmp_path, 0, 0).train
     samples[2].path.write_text("no image")
     embedder = tiny.learner().network.embedder
-    found = embed(embedder, samples, tiny.IMAGES)
+    found = Encoder(embedder, tiny.IMAGES).embed(samples)
     assert found.indices.tolist() == [0, 1, 3, 4, 5, 6, 7]
     assert [path for path, _ in found.failures] == [str(samples[2].path)]
     with pytest.raises(ImageError, match=r"2\.png"):
-        embed(embedder, samples, tiny.IMAGES.model_copy(update={"on_error": "raise"}))
+        Encoder(embedder, tiny.IMAGES.model_copy(update={"on_error": "raise"})).embed(samples)
     with pytest.raises(ImageError, match=r"2\.png"):
-        embed(embedder, [samples[2]], tiny.IMAGES)
+        Encoder(embedder, tiny.IMAGES).embed([samples[2]])
 
 
 def test_no_images_are_no_vectors() -> None:
-    found = embed(tiny.learner().network.embedder, [], tiny.IMAGES)
+    found = Encoder(tiny.learner().network.embedder, tiny.IMAGES).embed([])
     assert found.vectors.shape == (0, 8)
     assert found.labels.shape == found.indices.shape == (0,)
 
 
 def test_several_batches_are_put_together(tmp_path: Path) -> None:
     path = tiny.paint(tmp_path / "a.png", 1, 1)
-    found = embed(tiny.learner().network.embedder, [Sample(path, number) for number in range(BATCH + 3)], tiny.IMAGES)
+    found = Encoder(tiny.learner().network.embedder, tiny.IMAGES).embed(
+        [Sample(path, number) for number in range(BATCH + 3)]
+    )
     assert found.labels.tolist() == list(range(BATCH + 3))
     np.testing.assert_allclose(found.vectors, np.repeat(found.vectors[:1], BATCH + 3, 0), atol=1e-5)

@@ -32,7 +32,7 @@ from scrubjay.methods import Method
 from scrubjay.models.activations import Activations
 from scrubjay.models.checkpoint import load_into, load_tensors
 from scrubjay.models.embedder import Network
-from scrubjay.models.embedding import embed, embed_backbone, space_fingerprint
+from scrubjay.models.embedding import Encoder, space_fingerprint
 from scrubjay.training import adopt, learn
 from scrubjay.types import Embeddings, Sample, Session
 
@@ -200,7 +200,8 @@ class _Run:
         path = self.out / "reference.json"
         if not path.exists():
             tested = measurement.test_samples(self.stream)
-            features = embed_backbone(network.embedder, tested, self.options.images, self.cache, self.activations)
+            encoder = Encoder(network.embedder, self.options.images)
+            features = encoder.embed_backbone(tested, self.cache, self.activations)
             scores = measurement.groups(features, self.stream, len(self.stream.sessions) - 1)
             write_json(path, {"groups": measurement.group_figures(scores), "sessions": measurement.by_session(scores)})
         return read_record(path)
@@ -223,7 +224,8 @@ class _Run:
         return results.GenerationRecord(generation, measured, [*phases, entry["phase"]], bridge, entry["chosen"])
 
     def _embed(self, network: Network, samples: Sequence[Sample]) -> Embeddings:
-        return embed(network.embedder, samples, self.options.images, self.cache, self.activations)
+        encoder = Encoder(network.embedder, self.options.images)
+        return encoder.embed(samples, self.cache, self.activations)
 
     def _loader(self, samples: Sequence[Sample]) -> ImageLoader:
         loader = ImageLoader(samples, self.options.images, train=True, cache=self.cache)

@@ -31,7 +31,7 @@ from scrubjay.generations.lineage import Lineage
 from scrubjay.io.atomic import write_json
 from scrubjay.models.activations import Activations
 from scrubjay.models.embedder import Network
-from scrubjay.models.embedding import embed
+from scrubjay.models.embedding import Encoder
 from scrubjay.training import learn
 from scrubjay.types import Embeddings, Sample
 
@@ -212,7 +212,7 @@ class Trials:
         return Activations(self.activations, self._teacher.embedder, self.options.images)
 
     def _embed(self, network: Network, samples: Sequence[Sample]) -> Embeddings:
-        return embed(network.embedder, samples, self.options.images, self._cache, self._stored)
+        return Encoder(network.embedder, self.options.images).embed(samples, self._cache, self._stored)
 
 
 def _map_at_r(queries: Embeddings, gallery: Embeddings) -> float:

@@ -109,28 +109,6 @@ class Encoder:
         return _collected(self.embedder, forward, in_order(loader, BATCH), len(loader), space)
 
 
-def embed(
-    embedder: Embedder,
-    samples: Sequence[Sample],
-    images: ImageOptions,
-    cache: Cache | None = None,
-    activations: Activations | None = None,
-) -> Embeddings:
-    """Embed images once with an embedder: see `Encoder.embed`."""
-    return Encoder(embedder, images).embed(samples, cache, activations)
-
-
-def embed_backbone(
-    embedder: Embedder,
-    samples: Sequence[Sample],
-    images: ImageOptions,
-    cache: Cache | None = None,
-    activations: Activations | None = None,
-) -> Embeddings:
-    """Embed images once with the backbone alone: see `Encoder.embed_backbone`."""
-    return Encoder(embedder, images).embed_backbone(samples, cache, activations)
-
-
 @torch.inference_mode()
 def _collected(
     embedder: Embedder, forward: Callable[[Tensor], Tensor], loaded: Iterable[Batch], images: int, space: str
