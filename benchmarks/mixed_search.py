@@ -25,8 +25,8 @@ from scrubjay.config import read_json
 from scrubjay.evaluation.compatibility import backfill_area
 from scrubjay.evaluation.retrieval import evaluate_scores
 from scrubjay.experiments.run import ExperimentOptions, run
-from scrubjay.gallery.calibration import Calibration, Pairs, fit_calibration, fit_calibrations
-from scrubjay.gallery.gallery import Gallery, Leg
+from scrubjay.gallery.calibration import Calibration, ScoredPairs, fit_calibration, fit_calibrations
+from scrubjay.gallery.gallery import Gallery, SpaceQuery
 from scrubjay.stores import Item, Space, open_store
 
 LAST = 3
@@ -77,9 +77,9 @@ class Study:
     def cosines(self, g: int, rows: NDArray[np.bool_], columns: NDArray[np.bool_]) -> NDArray[np.float32]:
         return self.carried[g][rows] @ self.vectors[g][columns].T
 
-    def pairs(self, g: int, at: NDArray[np.int64]) -> Pairs:
+    def pairs(self, g: int, at: NDArray[np.int64]) -> ScoredPairs:
         matches = self.asked[self.probe][:, None] == self.labels[at == g][None, :]
-        return Pairs(self.cosines(g, self.probe, at == g), matches, np.ones_like(matches))
+        return ScoredPairs(self.cosines(g, self.probe, at == g), matches, np.ones_like(matches))
 
     def scores(self, at: NDArray[np.int64], lines: Lines, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Calibrated scores of the queries `rows` for all items, whose vectors are by the generations `at`."""
@@ -156,7 +156,7 @@ def by_new_classes(one: Study, at: NDArray[np.int64]) -> Lines:
     pairs = []
     for g in legs:
         matches = one.asked[asking][:, None] == one.labels[deal == g][None, :]
-        pairs.append(Pairs(one.cosines(g, asking, deal == g), matches, np.ones_like(matches)))
+        pairs.append(ScoredPairs(one.cosines(g, asking, deal == g), matches, np.ones_like(matches)))
     return dict(zip(legs, fit_calibrations(pairs), strict=True))
 
 
@@ -215,7 +215,7 @@ def check_store(one: Study, fraction: float) -> int:
             items = [Item(f"{row:06d}", f"{row}.jpg", str(row), str(one.labels[row])) for row in held]
             if items:
                 gallery.add(items, one.vectors[g][held], space)
-                legs.append(Leg(space, one.carried[g][rows], lines.get(g, Calibration())))
+                legs.append(SpaceQuery(space, one.carried[g][rows], lines.get(g, Calibration())))
         found = gallery.search_mixed(legs, 10)
         assert gallery.unembedded() == 0
     for row, hits in zip(rows, found, strict=True):

@@ -26,7 +26,7 @@ Make = Callable[[str], Store]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Empty stores of a kind, as many as are asked for."""
+    """Returns a new empty store of the kind at each call."""
     number = iter(range(9))
 
     def empty(kind: str) -> Store:
@@ -58,7 +58,7 @@ def filled(store: Store, count: int = 30) -> Store:
     return store
 
 
-def test_a_gallery_goes_round_all_stores_and_comes_back_the_same(make: Make) -> None:
+def test_a_gallery_copied_through_all_stores_comes_back_unchanged(make: Make) -> None:
     stores = [filled(make("lancedb")), *(make(kind) for kind in ("postgresql", "qdrant", "lancedb"))]
     for source, target in pairwise(stores):
         copied = copy(source, target)
@@ -76,17 +76,17 @@ def test_a_gallery_goes_round_all_stores_and_comes_back_the_same(make: Make) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_vectors_that_do_not_count_are_counted_and_left(make: Make, kind: str) -> None:
+def test_invalid_vectors_are_not_copied_but_counted(make: Make, kind: str) -> None:
     source, target = filled(make(kind)), make(kind)
     copied = copy(source, target)
-    lying = sum(len(ids) for ids, _, _ in source.stored("g0"))
-    assert copied.left_out["g0"] == lying - 27 >= 2
+    stored = sum(len(ids) for ids, _, _ in source.stored("g0"))
+    assert copied.left_out["g0"] == stored - 27 >= 2
     assert sum(len(ids) for ids, _, _ in target.stored("g0")) == 27
     assert target.missing("g0") == ["ü01", "ü02"]
 
 
 class Dying:
-    """A store that fails after some writes, as one does whose process is killed."""
+    """A store that fails after some writes, like one whose process is killed."""
 
     def __init__(self, store: Store, writes: int) -> None:
         self._store, self._writes = store, writes
@@ -153,11 +153,13 @@ def test_a_copy_whose_process_is_killed_is_completed_by_the_next(kind: str, writ
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "qdrant"])
-def test_a_target_with_anything_else_is_refused_and_stays_as_it_is(make: Make, kind: str) -> None:
+def test_a_target_with_foreign_content_is_refused_and_not_changed(make: Make, kind: str) -> None:
     source = filled(make(kind))
     target = make(kind)
     target.put_items([Item("ü05", "u", "h"), Item("theirs", "u", "h")])
-    with pytest.raises(CatalogueError, match="the target holds 'theirs', which the source does not; copy to an empty"):
+    with pytest.raises(
+        CatalogueError, match="the target holds the item 'theirs', which the source does not hold; copy to an empty"
+    ):
         copy(source, target)
     assert (target.count(), target.spaces()) == (2, [])
 
@@ -169,12 +171,12 @@ def test_a_target_with_anything_else_is_refused_and_stays_as_it_is(make: Make, k
 
     target = make(kind)
     target.create_space(Space("g7", 4, "f", "g7"))
-    with pytest.raises(CatalogueError, match="a space 'g7' that the source has not"):
+    with pytest.raises(CatalogueError, match="a space 'g7' that the source does not have"):
         copy(source, target)
     assert target.count() == 0
 
 
-def test_what_differs_is_named(make: Make) -> None:
+def test_the_first_difference_is_reported(make: Make) -> None:
     source, target = filled(make("postgresql")), make("postgresql")
 
     class Losing(Dying):
@@ -184,19 +186,17 @@ def test_what_differs_is_named(make: Make) -> None:
 
     copied = copy(source, Losing(target, 9))  # type: ignore[arg-type]
     assert not copied.equal
-    assert (
-        copied.difference == "vectors of space 'g1': 9 in the source, 8 in the target; run it again when nobody writes"
-    )
+    assert copied.difference == "vectors of space 'g1': 9 in the source, 8 in the target"
 
     class Swapping(Dying):
         def put_embeddings(self, space: Space, ids: Sequence[str], vectors: ArrayLike) -> None:
             self._store.put_embeddings(space, ids, np.roll(vectors, 1, axis=0))
 
     copied = copy(source, Swapping(target, 9))  # type: ignore[arg-type]
-    assert copied.difference == "vectors of space 'g0': 27 in both, but not the same; run it again when nobody writes"
+    assert copied.difference == "vectors of space 'g0': 27 in both, but with different contents"
 
 
-def test_items_that_come_while_it_copies_do_no_harm(make: Make) -> None:
+def test_items_added_during_a_copy_are_copied_by_the_next(make: Make) -> None:
     source, target = filled(make("postgresql")), make("postgresql")
 
     class Growing(Dying):
@@ -206,12 +206,12 @@ def test_items_that_come_while_it_copies_do_no_harm(make: Make) -> None:
             source.put_embeddings(G0, ["new"], unit(1, 8))
 
     copied = copy(source, Growing(target, 9))  # type: ignore[arg-type]
-    assert copied.difference == "items: 30 in the source, 29 in the target; run it again when nobody writes"
+    assert copied.difference == "items: 30 in the source, 29 in the target"
     assert copy(source, target).equal
 
 
 class Rows:
-    """As much of a store as a digest reads, in any order and in any blocks."""
+    """The part of a store that a digest reads, with rows in any order and blocks of any size."""
 
     def __init__(self, items: list[Item], vectors: np.ndarray, order: list[int], block: int) -> None:
         self._items = [items[place] for place in order]

@@ -1,4 +1,4 @@
-"""A gallery from one store to another: items, spaces and vectors in blocks, then both sides read again and compared."""
+"""Copies a gallery from one store to another in blocks, then reads both stores and compares their contents."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _MODULUS = 1 << 256
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy has moved, and whether both stores hold the same now.
+    """The result of a copy.
 
     Attributes:
-        items: how many.
-        vectors: how many, by the id of their space.
-        left_out: vectors that were not copied because they do not count in the source either, by the id of their
-            space: of items that are gone, or of images that have changed.
-        difference: the first thing that differs between the stores; None when they are equal.
+        items: number of items in the target.
+        vectors: number of valid vectors in the target, by the id of their space.
+        left_out: number of vectors that were not copied because no search of the source finds them either, by the id
+            of their space: their item was deleted, or its image has changed since.
+        difference: the first difference between the stores; None where they are equal.
     """
 
     items: int
@@ -42,13 +42,13 @@ class Copied:
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
-    """What a number of rows come to, whatever their order.
+class Checksum:
+    """A checksum of rows that does not depend on their order.
 
     Attributes:
-        count: how many.
+        count: number of rows.
         total: sum of their hashes modulo 2²⁵⁶.
-        left_out: how many rows beside them do not count.
+        left_out: number of further rows that are not valid and not part of the sum.
     """
 
     count: int
@@ -58,74 +58,77 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What a gallery holds.
+    """Checksums of everything that a gallery holds.
 
     Attributes:
-        items: of all fields of each.
-        spaces: of the vectors that count, by space: of id, content hash and the bytes of float32.
+        items: checksum of the items, over all their fields.
+        spaces: checksum of the valid vectors of each space, over id, content hash and the bytes as float32.
     """
 
-    items: Sum
-    spaces: Mapping[Space, Sum]
+    items: Checksum
+    spaces: Mapping[Space, Checksum]
 
 
 def copy(source: Store, target: Store) -> Copied:
-    """Copy all of a gallery. What the target has already is written again, so that a second run completes a first.
+    """Copy a whole gallery. Rows that the target already holds are written again, so a second run completes a first.
 
-    Vectors are held a block at a time. A change of the source meanwhile is found by the comparison at the end.
+    Only one block of vectors is in memory at a time. If the source changes during the copy, the comparison at the end
+    reports it.
 
     Args:
-        source: read only.
-        target: empty, or what an earlier copy of this source has left.
+        source: the store to read from; it is not changed.
+        target: the store to write to: empty, or filled by an earlier, interrupted copy of this source.
 
     Raises:
-        CatalogueError: the target holds items or spaces that the source has not. Nothing is written.
-        SpaceError: the target has another space under the id of one of the source's. Nothing is written.
+        CatalogueError: the target holds items or spaces that the source does not hold. Nothing was written.
+        SpaceError: the target has a different space under the id of one of the source's. Nothing was written.
     """
-    _refuse_others(source, target)
+    _refuse_foreign_content(source, target)
     total = source.count()
     for block in _blocks(track(source.items(), "copying items", total)):
         target.put_items(block)
     for space in source.spaces():
         target.create_space(space)
         held, _ = source.coverage(space)
-        for _ in track(_written(source, target, space), f"copying vectors of {space.generation}", held):
+        for _ in track(_copy_vectors(source, target, space), f"copying vectors of {space.generation}", held):
             pass
-    here, there = digest(source), digest(target)
+    source_digest, target_digest = digest(source), digest(target)
     return Copied(
-        items=there.items.count,
-        vectors={space.id: found.count for space, found in there.spaces.items()},
-        left_out={space.id: found.left_out for space, found in here.spaces.items()},
-        difference=_difference(here, there),
+        items=target_digest.items.count,
+        vectors={space.id: checksum.count for space, checksum in target_digest.spaces.items()},
+        left_out={space.id: checksum.left_out for space, checksum in source_digest.spaces.items()},
+        difference=_difference(source_digest, target_digest),
     )
 
 
 def digest(store: Store) -> Digest:
-    """The digest of all that a store holds, read in blocks."""
-    items = _summed(_hash_of_item(item) for item in track(store.items(), "comparing items", store.count()))
+    """Read a whole store, in blocks, and compute its checksums."""
+    items = _checksum(_hash_of_item(item) for item in track(store.items(), "comparing items", store.count()))
     spaces = {}
     for space in store.spaces():
         held, _ = store.coverage(space)
         hashes = track(_hashes_of_vectors(store, space), f"comparing vectors of {space.generation}", held)
-        spaces[space] = _summed(hashes)
+        spaces[space] = _checksum(hashes)
     return Digest(items, spaces)
 
 
-def _refuse_others(source: Store, target: Store) -> None:
+def _refuse_foreign_content(source: Store, target: Store) -> None:
     spaces = {space.id: space for space in source.spaces()}
     for space in target.spaces():
         if space.id not in spaces:
             raise CatalogueError(
-                f"the target has a space {space.id!r} that the source has not; copy to an empty store."
+                f"the target has a space {space.id!r} that the source does not have; copy to an empty store."
             )
         same_space(spaces[space.id], space)
-    other = next(_only_in_second(source, target), None)
-    if other is not None:
-        raise CatalogueError(f"the target holds {other!r}, which the source does not; copy to an empty store.")
+    foreign = next(_only_in_second(source, target), None)
+    if foreign is not None:
+        raise CatalogueError(
+            f"the target holds the item {foreign!r}, which the source does not hold; copy to an empty store."
+        )
 
 
 def _only_in_second(first: Store, second: Store) -> Iterator[str]:
-    """Ids of items of the second store that the first has not: both come in the order of their bytes."""
+    """Ids of items that only the second store holds. Both stores yield items in the byte order of their ids."""
     ids = (item.id for item in first.items())
     current = next(ids, None)
     for item in second.items():
@@ -135,27 +138,30 @@ def _only_in_second(first: Store, second: Store) -> Iterator[str]:
             yield item.id
 
 
-def _written(source: Store, target: Store, space: Space) -> Iterator[str]:
-    """Write the vectors that count for the target's items, block by block; yields the id of each that is written."""
+def _copy_vectors(source: Store, target: Store, space: Space) -> Iterator[str]:
+    """Write the vectors that are valid for the target's items, block by block; yields the id of each written vector."""
     for ids, contents, vectors in source.stored(space.id):
-        rows = np.flatnonzero(_counting(target, ids, contents))
+        rows = np.flatnonzero(_are_valid(target, ids, contents))
         names = [ids[row] for row in rows]
         target.put_embeddings(space, names, vectors[rows])
         yield from names
 
 
-def _counting(store: Store, ids: Sequence[str], contents: Sequence[str]) -> list[bool]:
-    """Whether the vectors of these ids, of these contents, are of items as they are now."""
-    now = {item.id: item.content_hash for item in store.items(ids)}
-    return [now.get(name) == content for name, content in zip(ids, contents, strict=True)]
+def _are_valid(store: Store, ids: Sequence[str], contents: Sequence[str]) -> list[bool]:
+    """For each vector, whether its item exists and still has the content hash that the vector was computed from."""
+    current = {item.id: item.content_hash for item in store.items(ids)}
+    return [current.get(name) == content for name, content in zip(ids, contents, strict=True)]
 
 
 def _hashes_of_vectors(store: Store, space: Space) -> Iterator[int | None]:
-    """A hash for each vector of the space; None for one that does not count."""
+    """A hash for each vector of the space; None for a vector that is not valid."""
     for ids, contents, vectors in store.stored(space.id):
-        counting = _counting(store, ids, contents)
-        for counts, *pair, row in zip(counting, ids, contents, vectors.astype("<f4"), strict=True):
-            yield _hash(json.dumps(pair).encode() + row.tobytes()) if counts else None
+        validity = _are_valid(store, ids, contents)
+        for is_valid, name, content, vector in zip(validity, ids, contents, vectors.astype("<f4"), strict=True):
+            if is_valid:
+                yield _hash(json.dumps([name, content]).encode() + vector.tobytes())
+            else:
+                yield None
 
 
 def _hash_of_item(item: Item) -> int:
@@ -167,30 +173,32 @@ def _hash(content: bytes) -> int:
     return int.from_bytes(hashlib.sha256(content).digest(), "little")
 
 
-def _summed(hashes: Iterable[int | None]) -> Sum:
-    """Number and sum: a sum, unlike an exclusive or, also tells of what is there twice."""
+def _checksum(hashes: Iterable[int | None]) -> Checksum:
+    """Number and sum of hashes. A sum, unlike an exclusive or, also reveals duplicate rows."""
     count, total, left_out = 0, 0, 0
     for value in hashes:
         if value is None:
             left_out += 1
         else:
             count, total = count + 1, (total + value) % _MODULUS
-    return Sum(count, total, left_out)
+    return Checksum(count, total, left_out)
 
 
-def _difference(here: Digest, there: Digest) -> str | None:
-    if here.items != there.items:
-        return f"items: {_told(here.items, there.items)}"
-    for space in here.spaces:
-        if here.spaces[space] != there.spaces.get(space):
-            return f"vectors of space {space.id!r}: {_told(here.spaces[space], there.spaces.get(space, Sum(0, 0)))}"
+def _difference(source: Digest, target: Digest) -> str | None:
+    """The first difference as text; None where both are equal."""
+    if source.items != target.items:
+        return f"items: {_described(source.items, target.items)}"
+    for space, checksum in source.spaces.items():
+        other = target.spaces.get(space)
+        if checksum != other:
+            return f"vectors of space {space.id!r}: {_described(checksum, other or Checksum(0, 0))}"
     return None
 
 
-def _told(here: Sum, there: Sum) -> str:
-    if here.count != there.count:
-        return f"{here.count} in the source, {there.count} in the target; run it again when nobody writes"
-    return f"{here.count} in both, but not the same; run it again when nobody writes"
+def _described(source: Checksum, target: Checksum) -> str:
+    if source.count != target.count:
+        return f"{source.count} in the source, {target.count} in the target"
+    return f"{source.count} in both, but with different contents"
 
 
 def _blocks(items: Iterator[Item]) -> Iterator[list[Item]]:

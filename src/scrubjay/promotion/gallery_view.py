@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrubjay.errors import CheckpointError
-from scrubjay.gallery.calibration import Pairs, fit_calibrations
+from scrubjay.gallery.calibration import ScoredPairs, fit_calibrations
 from scrubjay.gallery.items import ITEMS
 from scrubjay.gate.probe_set import ProbeQueries
 from scrubjay.gate.view import IDENTITY, GallerySlice, GalleryView
@@ -102,7 +102,7 @@ def calibrated_view(
         if is_direct:
             direct.add(name)
         view = _uncalibrated(queries, [slices[row] for row in rows], cosines)
-        pairs.append(Pairs(view.scores, view.matches(), view.counted()))
+        pairs.append(ScoredPairs(view.scores, view.matches(), view.counted()))
     fitted = dict(zip(order, fit_calibrations(pairs), strict=True))
     return GalleryView(queries.probes, slices, blocks, [fitted[part.space] for part in slices], frozenset(direct))
 
