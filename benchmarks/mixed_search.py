@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossed import Crossed, crossed
-from scrubjay.backfill.priority import BackfillQueue, expected_errors, order, score_gradients
+from scrubjay.backfill.priority import BackfillQueue, backfill_order, expected_errors, score_gradients
 from scrubjay.bridges import Bridge, compose, fit
 from scrubjay.config import read_json
 from scrubjay.evaluation.compatibility import backfill_area
@@ -172,8 +172,8 @@ def orders(one: Study) -> dict[str, list[NDArray[np.int64]]]:
     names = [f"{label:04d}" for label in one.labels[older]]
     waiting = BackfillQueue(names, one.errors[older], pull[older], np.ones(len(older)))
     strategies = ("gain", "uncertainty", "label")
-    found = {name: [older[order(name, waiting)]] for name in strategies}
-    return {**found, "random": [older[order("random", waiting, seed)] for seed in range(RANDOM)]}
+    found = {name: [older[backfill_order(name, waiting)]] for name in strategies}
+    return {**found, "random": [older[backfill_order("random", waiting, seed)] for seed in range(RANDOM)]}
 
 
 def curve(one: Study, ranked: NDArray[np.int64], fitting: Fitting) -> NDArray[np.float64]:

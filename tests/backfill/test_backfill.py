@@ -33,12 +33,12 @@ from scrubjay.stores.lancedb import LanceStore
 from scrubjay.types import Sample
 from tiny import IMAGES, NETWORK, learner, paint
 
-EACH = 16  # items of a batch in these tests
+BATCH = 16  # items of a batch in these tests
 
 
 @dataclass
 class Shop:
-    """A gallery whose items have a vector of g0, and a generation g1 that is to embed them again."""
+    """A gallery whose items have a vector of g0, and a generation g1 that re-embeds them."""
 
     folder: Path
     items: list[Item]
@@ -69,7 +69,7 @@ class Shop:
         return dict(zip(*self.store.vectors("g1"), strict=True))
 
     def rows(self) -> list[str]:
-        """Ids as they lie in the space, doubles and all."""
+        """Ids of all stored vectors of the space, including duplicates."""
         return [name for names, _, _ in self.store.stored("g1") for name in names]
 
     def expected(self) -> dict[str, np.ndarray]:
@@ -80,7 +80,7 @@ class Shop:
 
 
 def alike(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
-    """The bits of a convolution depend on the size of its batch where that is below 16; hence a tolerance."""
+    """Compare with a tolerance: in batches below 16, the last bits of a convolution depend on the size of the batch."""
     assert one.keys() == other.keys()
     for name, vector in one.items():
         np.testing.assert_allclose(vector, other[name], atol=1e-5)
@@ -111,7 +111,7 @@ def opened(folder: Path, number: int) -> Shop:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limiting, "BATCH", EACH)
+    monkeypatch.setattr(limiting, "BATCH", BATCH)
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return opened(tmp_path_factory.mktemp("shared") / "shop", 40)
 
 
-def test_all_is_embedded_in_the_order_that_was_asked(shop: Shop) -> None:
+def test_all_items_are_embedded_in_the_given_order(shop: Shop) -> None:
     order = shop.order[::-1]
     first = shop.run(order, items=10)
     assert (first.done, first.missing, first.limit, first.complete) == (10, 30, "items", False)
@@ -138,7 +138,7 @@ def test_all_is_embedded_in_the_order_that_was_asked(shop: Shop) -> None:
     assert (again.done, again.complete) == (0, True)
 
 
-def test_images_that_cannot_be_had_are_listed_and_nothing_else_is_lost(shop: Shop) -> None:
+def test_images_that_cannot_be_embedded_are_listed_and_nothing_else_is_lost(shop: Shop) -> None:
     gone, changed, broken, box = (shop.items[index] for index in (0, 17, 39, 3))
     Path(gone.uri).unlink()
     paint(Path(changed.uri), 3, 999)
@@ -159,49 +159,47 @@ def test_images_that_cannot_be_had_are_listed_and_nothing_else_is_lost(shop: Sho
     }
     assert (done.done, done.missing, done.complete) == (36, 4, True)
     assert set(shop.vectors()) == set(shop.order) - {gone.id, changed.id, broken.id, odd.id}
-    told = read_journal(shop.journal)
-    assert (told.state, told.done, set(told.skipped)) == ("complete", 36, set(done.skipped))
+    progress = read_journal(shop.journal)
+    assert (progress.state, progress.done, set(progress.skipped)) == ("complete", 36, set(done.skipped))
 
     paint(Path(gone.uri), 0, 0)
-    limited = shop.run(items=1)  # what was left out comes last: broken images do not use up the limit
+    limited = shop.run(items=1)  # skipped items come last, so broken images do not use up the limit
     assert (limited.done, limited.missing) == (1, 3)
     assert gone.id in shop.vectors()
 
 
-def test_a_gallery_of_nothing_but_broken_images_is_gone_through(shop: Shop) -> None:
+def test_a_gallery_of_missing_images_only_is_complete(shop: Shop) -> None:
     for item in shop.items:
         Path(item.uri).unlink()
     done = shop.run()
     assert (done.done, done.missing, len(done.skipped), done.complete) == (0, 40, 40, True)
     assert len(read_journal(shop.journal).skipped) == 40
-    assert shop.run([]).complete is False, "items that were not even looked at are not complete"
+    assert shop.run([]).complete is False, "items that were not tried do not count as skipped"
 
 
-def test_a_image_that_changes_while_it_is_embedded_is_not_taken_for_what_it_was(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_that_changes_while_it_is_embedded_is_skipped(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     victim, removed = shop.items[20], shop.items[21]
 
     def meanwhile(work: Callable[..., object]) -> Callable[..., object]:
-        def embedded(*arguments: object) -> object:
+        def embed_chunks(*arguments: object) -> object:
             paint(Path(victim.uri), 5, 998)
             shop.store.delete([removed.id])
             return work(*arguments)
 
-        return embedded
+        return embed_chunks
 
-    monkeypatch.setattr(backfill, "embedded", meanwhile(pool.embedded))
+    monkeypatch.setattr(backfill, "embed_chunks", meanwhile(pool.embed_chunks))
     done = shop.run()
     assert [reason for _, _, reason in done.skipped] == ["the file has changed since it was added"]
     assert set(shop.vectors()) == set(shop.order) - {victim.id, removed.id}
     assert done.complete
 
 
-def test_the_limits_end_a_call_and_the_next_goes_on(shop: Shop) -> None:
+def test_limits_end_a_call_and_the_next_continues(shop: Shop) -> None:
     assert shop.run(seconds=0).done == 0
     asked = []
     until = shop.run(until=lambda: not asked.append(1))  # type: ignore[func-returns-value]
-    assert (until.done, until.limit, len(asked)) == (EACH, "until", 1)
+    assert (until.done, until.limit, len(asked)) == (BATCH, "until", 1)
     assert shop.run(items=3).done == 3
     assert len(shop.run(jobs=1).skipped) == 0
     alike(shop.vectors(), shop.expected())
@@ -225,7 +223,7 @@ def test_any_cut_into_calls_ends_with_the_same_vectors(shared: Shop, cuts: list[
     assert len(shop.rows()) == len(shop.items)
 
 
-def test_a_rate_is_kept_to_by_many_short_pauses(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_is_kept_by_many_short_pauses(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     now, slept = [0.0], []
 
     class Clock:
@@ -242,18 +240,18 @@ def test_a_rate_is_kept_to_by_many_short_pauses(shop: Shop, monkeypatch: pytest.
     shop.store.drop_space("g1")
     assert shop.run(rate=2, seconds=12).limit == "seconds"
     assert slept[3:] == pytest.approx([8, 4])
-    assert [Limits(rate=rate).batch for rate in (0.1, 7.9, 8, 1000)] == [16, 16, 16, EACH]
+    assert [Limits(rate=rate).batch for rate in (0.1, 7.9, 8, 1000)] == [16, 16, 16, BATCH]
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("20m", 1200), ("1h30m", 5400), ("1.5h", 5400), ("2h1s", 7201), (" 5m ", 300)]
 )
-def test_times_are_read(text: str, seconds: float) -> None:
+def test_durations_are_parsed(text: str, seconds: float) -> None:
     assert seconds_of(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "90", "soon", "1d", "-5m", "30m1h", "5m5m", "1e3s", "٣m", "nan s"])
-def test_what_is_no_time_is_refused(text: str) -> None:
+def test_an_invalid_duration_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="write it as 90s, 20m or 1h30m"):
         seconds_of(text)
 
@@ -280,16 +278,16 @@ def test_the_audit_finds_vectors_of_another_network(shop: Shop) -> None:
     done = shop.run()
     assert not done.complete
     assert "32 of 32 vectors in a sample differ from what the generation computes" in done.problems[0]
-    told = read_journal(shop.journal)
-    assert (told.state, told.problems) == ("stopped", done.problems)
-    assert "scrubjay backfill shop" in str(told.line(Path("shop")))
+    progress = read_journal(shop.journal)
+    assert (progress.state, progress.problems) == ("stopped", done.problems)
+    assert "scrubjay backfill shop" in str(progress.line(Path("shop")))
 
 
 def test_two_at_once_are_refused_while_searches_go_on(shop: Shop) -> None:
     seen: list[object] = []
 
     def meanwhile() -> bool:
-        with pytest.raises(CatalogueError, match="another backfill with g1 is at work"):
+        with pytest.raises(CatalogueError, match="another backfill with g1 is running"):
             shop.run()
         seen.append(read_journal(shop.journal).state)
         seen.append(len(shop.store.search(shop.old, np.eye(1, shop.old.dim), 50)[0]))
@@ -298,7 +296,7 @@ def test_two_at_once_are_refused_while_searches_go_on(shop: Shop) -> None:
 
     done = shop.run(until=meanwhile)
     assert done.complete
-    assert seen == ["at work", 40] * 3
+    assert seen == ["running", 40] * 3
     assert read_journal(shop.journal).state == "complete"
 
 
@@ -322,23 +320,23 @@ def test_searches_in_other_threads_see_whole_batches(shop: Shop) -> None:
     assert counts == sorted(counts)
 
 
-def test_a_torn_journal_is_passed_over_and_mended(shop: Shop) -> None:
+def test_an_incomplete_journal_line_is_ignored_and_ended(shop: Shop) -> None:
     assert shop.run(items=20).done == 20
     whole = shop.journal.read_bytes()
     shop.journal.write_bytes(whole[: len(whole) - 40] + b'\n{"event": "start", "ite')
     assert read_journal(shop.journal).state == "interrupted"
     assert shop.run().complete
     lines = shop.journal.read_text().splitlines()
-    assert lines.index('{"event": "start", "ite') > 0, "what is torn has a line of its own"
+    assert lines.index('{"event": "start", "ite') > 0, "the incomplete line is ended before the next"
     assert json.loads(lines[-1])["event"] == "complete"
-    told = read_journal(shop.journal)
-    assert (told.generation, told.state, told.items, told.done) == ("g1", "complete", 40, 20)
-    assert told.line(shop.folder) is None
+    progress = read_journal(shop.journal)
+    assert (progress.generation, progress.state, progress.items, progress.done) == ("g1", "complete", 40, 20)
+    assert progress.line(shop.folder) is None
 
 
-def test_without_a_journal_there_is_nothing_to_tell(tmp_path: Path) -> None:
-    told = read_journal(tmp_path / "g7.jsonl")
-    assert (told.state, told.line(tmp_path)) == ("none", None)
+def test_without_a_journal_there_is_no_progress(tmp_path: Path) -> None:
+    progress = read_journal(tmp_path / "g7.jsonl")
+    assert (progress.state, progress.line(tmp_path)) == ("none", None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -394,17 +392,17 @@ def count(shop: Shop) -> int:
     return sum(line["event"] == "batch" for line in Journal(shop.journal).read())
 
 
-def test_a_killed_backfill_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_killed_backfill_continues_where_it_was(tmp_path: Path) -> None:
     shop = opened(tmp_path / "shop", 200)
     assert killed(shop, 1, 2, halt=2)
-    told = read_journal(shop.journal)
-    assert (told.state, told.items) == ("interrupted", 200)
+    progress = read_journal(shop.journal)
+    assert (progress.state, progress.items) == ("interrupted", 200)
     held = len(shop.vectors())
-    assert told.done <= held < 200
+    assert progress.done <= held < 200
     done = shop.run()
     assert (done.done, done.complete) == (200 - held, True)
     alike(shop.vectors(), shop.expected())
-    assert sorted(shop.rows()) == sorted(shop.order), "nothing is lost, nothing doubled"
+    assert sorted(shop.rows()) == sorted(shop.order), "no vector is lost, none is stored twice"
 
 
 @pytest.mark.slow

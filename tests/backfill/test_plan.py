@@ -20,7 +20,7 @@ def shop(small_shop: Path, tmp_path: Path) -> Catalogue:
 
 
 @pytest.mark.parametrize("order", ["gain", "uncertainty", "label", "random"])
-def test_a_plan_names_every_item_once_and_does_nothing(shop: Catalogue, order: str) -> None:
+def test_a_plan_lists_every_item_once_and_changes_nothing(shop: Catalogue, order: str) -> None:
     before = shop.gallery.counts()
     plan = shop.plan(order)
     assert sorted(plan.ids) == sorted(item.id for item in shop.gallery.store.items())
@@ -48,7 +48,7 @@ def test_classes_come_one_after_the_other_by_label(shop: Catalogue) -> None:
     assert [labels[name] for name in shop.plan("label").ids] == ["apple"] * 8 + ["pear"] * 8
 
 
-def test_what_is_asked_for_is_counted(shop: Catalogue) -> None:
+def test_items_that_queries_find_are_counted(shop: Catalogue) -> None:
     last = shop.plan().ids[-1]
     (item,) = shop.gallery.store.items([last])
     for _ in range(3):
@@ -60,8 +60,8 @@ def test_what_is_asked_for_is_counted(shop: Catalogue) -> None:
     assert before[after] > 0
 
 
-def test_an_unknown_order_is_one_line(shop: Catalogue) -> None:
-    with pytest.raises(ConfigError, match="order 'best': what there is: gain, uncertainty, label, random"):
+def test_an_unknown_order_is_refused(shop: Catalogue) -> None:
+    with pytest.raises(ConfigError, match="order 'best' is unknown; known are: gain, uncertainty, label, random"):
         shop.plan("best")
 
 
@@ -73,7 +73,7 @@ def test_the_recall_is_measured_at_every_fourth_batch(shop: Catalogue) -> None:
     assert not any(never() for _ in range(8))
 
 
-def test_recall_of_the_probe_images_stops_it(shop: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backfill_stops_at_a_recall_of_the_probe_images(shop: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scrubjay.backfill.plan.CHECKED", 1)
     monkeypatch.setattr("scrubjay.backfill.limits.BATCH", 4, raising=False)
     done = shop.backfill(until_recall=0.0)

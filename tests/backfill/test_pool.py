@@ -34,7 +34,7 @@ def generation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chunks(tmp_path_factory: pytest.TempPathFactory) -> Chunks:
-    """Five chunks, the last one smaller; one image is cropped, one broken, and of one chunk all are."""
+    """Five chunks, the last one smaller; one image is cropped, one is broken, and one chunk has only broken images."""
     root = tmp_path_factory.mktemp("images")
     samples = [Sample(paint(root / f"{number}.png", number % 7, number), 0) for number in range(76)]
     samples[5] = Sample(samples[5].path, 0, box=(4, 4, 30, 30))
@@ -65,22 +65,22 @@ def same(found: Sequence[tuple[int, Embeddings]], expected: list[Embeddings], ch
 def test_a_chunk_gives_the_same_bits_here_and_in_processes(generation: Path, chunks: Chunks) -> None:
     expected = by_hand(generation, chunks)
     before = os.getpriority(os.PRIO_PROCESS, 0)
-    same(list(pool.embedded(generation, IMAGES, chunks)), expected, chunks)
-    assert os.getpriority(os.PRIO_PROCESS, 0) == before, "the caller is slowed down for good"
-    same(list(pool.embedded(generation, IMAGES, chunks, 2)), expected, chunks)
+    same(list(pool.embed_chunks(generation, IMAGES, chunks)), expected, chunks)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before, "the priority of the caller was lowered"
+    same(list(pool.embed_chunks(generation, IMAGES, chunks, 2)), expected, chunks)
     assert not active_children()
 
 
-def test_the_chunk_of_a_killed_process_is_done_by_another(generation: Path, chunks: Chunks) -> None:
+def test_the_chunk_of_a_killed_process_is_embedded_by_another(generation: Path, chunks: Chunks) -> None:
     killed = []
 
     def coming() -> Iterator[list[Sample]]:
         yield from chunks[:4]
-        killed.extend(active_children()[:1])  # at work on one of the first
+        killed.extend(active_children()[:1])  # it embeds one of the first chunks
         killed[0].kill()
         yield chunks[4]
 
-    same(list(pool.embedded(generation, IMAGES, coming(), 2)), by_hand(generation, chunks), chunks)
+    same(list(pool.embed_chunks(generation, IMAGES, coming(), 2)), by_hand(generation, chunks), chunks)
     assert killed[0].exitcode == -signal.SIGKILL
 
 
@@ -96,7 +96,7 @@ def test_a_chunk_that_kills_every_process_is_named(generation: Path, chunks: Chu
     reaper.start()
     try:
         with pytest.raises(StorageError, match=r"0\.png: the process that embeds it and 17 others died 3 times"):
-            list(pool.embedded(generation, IMAGES, chunks, 2))
+            list(pool.embed_chunks(generation, IMAGES, chunks, 2))
     finally:
         over.set()
         reaper.join()
@@ -117,7 +117,7 @@ def chunks():
         yield [Sample(Path(sys.argv[2]), 0)] * 64
 
 if __name__ == "__main__":
-    for _ in pool.embedded(Path(sys.argv[1]), ImageOptions(size=32, resize=36), chunks(), 2):
+    for _ in pool.embed_chunks(Path(sys.argv[1]), ImageOptions(size=32, resize=36), chunks(), 2):
         pass
 """
 
@@ -133,15 +133,15 @@ def test_processes_end_with_what_started_them(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert master.stdout is not None
-    lines = [master.stdout.readline() for _ in range(6)]  # the first results are there: all have begun
+    lines = [master.stdout.readline() for _ in range(6)]  # after the first results all processes have started
     pids = {int(pid) for line in lines for pid in line.split()}
     assert len(pids) == 2, master.stderr.read() if master.stderr and master.poll() else lines
     if kind == signal.SIGINT:
-        os.killpg(master.pid, kind)  # as a terminal does, workers and all
+        os.killpg(master.pid, kind)  # as a terminal does, including the workers
     else:
         master.kill()
-    _, told = master.communicate(timeout=GUARD)
-    assert told.count("Traceback") <= 1, "the workers were not to be asked"
+    _, err = master.communicate(timeout=GUARD)
+    assert err.count("Traceback") <= 1, "workers must ignore Ctrl-C"
     until(lambda: not any(alive(pid) for pid in pids))
 
 
@@ -152,21 +152,19 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_what_cannot_be_done_is_said_before_anything_is_started(
-    generation: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mistakes_are_reported_before_anything_is_started(generation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="jobs = 0"):
-        next(pool.embedded(generation, IMAGES, [], 0))
+        next(pool.embed_chunks(generation, IMAGES, [], 0))
     with pytest.raises(CatalogueError, match="no generation 'g7'"):
-        next(pool.embedded(generation.with_name("g7"), IMAGES, [], 2))
+        next(pool.embed_chunks(generation.with_name("g7"), IMAGES, [], 2))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'scrubjay\[ray\]'"):
-        next(pool.embedded(generation, IMAGES, [[]], ray="local"))
+        next(pool.embed_chunks(generation, IMAGES, [[]], ray="local"))
 
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """Ray's own sockets and files, which it leaves to the garbage collector, and what it says of its future."""
+    """Ignore warnings of Ray: sockets and files that it leaves to the garbage collector, and deprecations."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=ResourceWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")
@@ -177,7 +175,7 @@ def quiet() -> Iterator[None]:
 @pytest.mark.slow  # Ray takes half a minute to start and to load torch
 def test_a_chunk_gives_the_same_bits_on_ray(generation: Path, chunks: Chunks, quiet: None) -> None:
     ray = pytest.importorskip("ray", reason="needs ray")
-    found = sorted(pool.embedded(generation, IMAGES, chunks, 2, "local"), key=lambda each: each[0])
+    found = sorted(pool.embed_chunks(generation, IMAGES, chunks, 2, "local"), key=lambda each: each[0])
     same(found, by_hand(generation, chunks), chunks)
     assert not ray.is_initialized()
 
@@ -192,7 +190,7 @@ def test_a_machine_that_dies_costs_no_chunk(generation: Path, chunks: Chunks, qu
     try:
         second = cluster.add_node(num_cpus=1)
         found = []
-        for each in pool.embedded(generation, IMAGES, many, 2, cluster.address):
+        for each in pool.embed_chunks(generation, IMAGES, many, 2, cluster.address):
             found.append(each)
             if len(found) == 1:
                 cluster.remove_node(second, allow_graceful=False)
@@ -204,4 +202,4 @@ def test_a_machine_that_dies_costs_no_chunk(generation: Path, chunks: Chunks, qu
 def test_an_address_without_a_cluster_is_a_clear_error(generation: Path, chunks: Chunks, quiet: None) -> None:
     pytest.importorskip("ray", reason="needs ray")
     with pytest.raises(ConfigError, match=r"--ray 127.0.0.1:9: no cluster answers there"):
-        next(pool.embedded(generation, IMAGES, chunks, 2, "127.0.0.1:9"))
+        next(pool.embed_chunks(generation, IMAGES, chunks, 2, "127.0.0.1:9"))

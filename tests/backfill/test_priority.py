@@ -11,53 +11,53 @@ from scrubjay.backfill.priority import (
     NEIGHBOURS,
     BackfillQueue,
     Strategy,
+    backfill_order,
     expected_errors,
-    gains,
-    order,
+    gains_per_second,
     score_gradients,
 )
 from scrubjay.errors import ConfigError
 
 
-def waiting(number: int, seed: int = 0) -> BackfillQueue:
+def random_queue(number: int, seed: int = 0) -> BackfillQueue:
     draw = np.random.default_rng(seed)
     labels = [None if each == 3 else f"class{each}" for each in draw.integers(0, 4, number)]
-    errors, pull = draw.random(number).round(1), draw.random(number).round(1)
-    return BackfillQueue(labels, errors, pull, draw.random(number).round(1))
+    errors, gradients = draw.random(number).round(1), draw.random(number).round(1)
+    return BackfillQueue(labels, errors, gradients, draw.random(number).round(1))
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 30), st.integers(0, 99), st.sampled_from(get_args(Strategy)))
-def test_every_order_is_a_permutation_and_always_the_same(number: int, seed: int, strategy: str) -> None:
-    items = waiting(number, seed)
-    found = order(strategy, items, seed)
+def test_every_order_is_a_permutation_and_reproducible(number: int, seed: int, strategy: str) -> None:
+    items = random_queue(number, seed)
+    found = backfill_order(strategy, items, seed)
     assert sorted(found.tolist()) == list(range(number))
-    assert found.tolist() == order(strategy, items, seed).tolist()
+    assert found.tolist() == backfill_order(strategy, items, seed).tolist()
 
 
 def test_each_strategy_orders_by_what_it_names() -> None:
-    items = waiting(40)
-    assert np.all(np.diff(gains(items)[order("gain", items)]) <= 0)
-    assert np.all(np.diff(items.errors[order("uncertainty", items)]) <= 0)
-    labels = [str(items.labels[position]) for position in order("label", items)]
+    items = random_queue(40)
+    assert np.all(np.diff(gains_per_second(items)[backfill_order("gain", items)]) <= 0)
+    assert np.all(np.diff(items.errors[backfill_order("uncertainty", items)]) <= 0)
+    labels = [str(items.labels[position]) for position in backfill_order("label", items)]
     assert labels == sorted(labels)
-    assert order("random", items, 0).tolist() != order("random", items, 1).tolist()
+    assert backfill_order("random", items, 0).tolist() != backfill_order("random", items, 1).tolist()
 
 
-def test_of_equal_gain_the_quicker_comes_first_and_of_equal_speed_the_greater() -> None:
+def test_gain_is_divided_by_the_seconds_of_each_item() -> None:
     items = BackfillQueue(["a"] * 3, np.ones(3), np.array([1.0, 1.0, 2.0]), np.array([0.2, 0.1, 0.2]))
-    assert order("gain", items).tolist()[2] == 0
-    assert gains(items).tolist() == pytest.approx([5, 10, 10])
+    assert backfill_order("gain", items).tolist()[2] == 0
+    assert gains_per_second(items).tolist() == pytest.approx([5, 10, 10])
 
 
-def test_ties_are_shuffled_so_that_gain_without_knowledge_is_a_random_order() -> None:
+def test_ties_are_shuffled_so_that_equal_gains_are_a_random_order() -> None:
     items = BackfillQueue(["a"] * 30, np.ones(30), np.ones(30), np.zeros(30))
-    assert order("gain", items, 4).tolist() == order("random", items, 4).tolist()
+    assert backfill_order("gain", items, 4).tolist() == backfill_order("random", items, 4).tolist()
 
 
-def test_an_unknown_strategy_is_refused_with_those_there_are() -> None:
+def test_an_unknown_strategy_is_refused_and_the_known_are_listed() -> None:
     with pytest.raises(ConfigError, match=r"order 'best'.*gain, uncertainty, label, random"):
-        order("best", waiting(3))
+        backfill_order("best", random_queue(3))
 
 
 def by_loops(scores: np.ndarray, matches: np.ndarray, counted: np.ndarray) -> list[float]:
@@ -76,7 +76,7 @@ def by_loops(scores: np.ndarray, matches: np.ndarray, counted: np.ndarray) -> li
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 8), st.integers(0, 999))
-def test_pulls_are_those_of_loops(queries: int, items: int, seed: int) -> None:
+def test_score_gradients_equal_those_of_loops(queries: int, items: int, seed: int) -> None:
     draw = np.random.default_rng(seed)
     scores = draw.normal(0, 3, (queries, items))
     matches, counted = draw.random((queries, items)) < 0.4, draw.random((queries, items)) < 0.8
@@ -84,7 +84,7 @@ def test_pulls_are_those_of_loops(queries: int, items: int, seed: int) -> None:
     assert score_gradients(scores, matches, counted) == pytest.approx(expected)
 
 
-def test_pulls_are_the_slope_of_the_loss_of_the_ranking() -> None:
+def test_score_gradients_are_the_derivative_of_the_ranking_loss() -> None:
     draw = np.random.default_rng(0)
     scores, matches = draw.normal(0, 2, (1, 6)), np.array([[True, False, True, False, False, False]])
 
@@ -98,18 +98,18 @@ def test_pulls_are_the_slope_of_the_loss_of_the_ranking() -> None:
         assert found[item] == pytest.approx(abs(loss(scores + step) - loss(scores - step)) / 2e-5, abs=1e-6)
 
 
-def test_what_stands_in_the_way_is_pulled_at_and_what_nobody_finds_is_not() -> None:
-    scores = np.array([[2.0, 6.0, -9.0, 2.0]])  # a match, what stands before it, what is far away, a match
-    pull = score_gradients(scores, np.array([[True, False, False, True]]), np.ones((1, 4), bool))
-    assert pull[1] > pull[0] > pull[2]
-    assert pull[2] < 1e-5
+def test_an_item_above_the_matches_has_a_large_gradient_and_a_distant_one_has_none() -> None:
+    scores = np.array([[2.0, 6.0, -9.0, 2.0]])  # a match, a non-match above it, a distant non-match, a match
+    gradients = score_gradients(scores, np.array([[True, False, False, True]]), np.ones((1, 4), bool))
+    assert gradients[1] > gradients[0] > gradients[2]
+    assert gradients[2] < 1e-5
     settled = score_gradients(
         np.array([[9.0, -9.0, -9.0, 9.0]]), np.array([[True, False, False, True]]), np.ones((1, 4), bool)
     )
     assert settled.max() < 1e-5
 
 
-def test_many_queries_are_taken_block_after_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_queries_are_processed_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = np.random.default_rng(0)
     scores, matches = draw.normal(size=(11, 7)), draw.random((11, 7)) < 0.3
     whole = score_gradients(scores, matches, np.ones_like(matches))

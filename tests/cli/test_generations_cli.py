@@ -99,14 +99,14 @@ def test_a_shadow_answers_and_is_compared(shop: Catalogue, call: Call, tmp_path:
         "g1 will answer 100% of the queries too. Compare: scrubjay shadow shop\n",
         "",
     )
-    assert "no query was answered by both yet" in call("shadow", "shop")[1]
+    assert "no query was answered by both generations yet" in call("shadow", "shop")[1]
     for image in ("apple/100.png", "pear/101.png"):
         Catalogue(shop.folder).search(tmp_path / "spring/test" / image)
     call("search", "shop", "spring/test/pear/101.png", "--label", "pear")
     code, out, err = call("shadow", "shop")
     assert (code, err) == (0, "")
-    assert out.startswith("2 queries were answered by both.")
-    assert call("shadow", "shop", "--stop") == (0, "no generation answers in the shadow any more.\n", "")
+    assert out.startswith("2 queries were answered by both generations.")
+    assert call("shadow", "shop", "--stop") == (0, "no shadow generation is set any more.\n", "")
     code, out, err = call("shadow", "shop")
     assert (code, out, err.count("\n")) == (2, "", 1)
 

@@ -84,8 +84,8 @@ def test_page_says_how_many_and_what_to_do(tmp_path):
     asked = [query(tmp_path / f"{i}.png") for i in range(5)]
     shown = Page(page(novel(asked[:3], asked[3:4], asked[4:]), "my shop"))
     assert "Time to learn" in shown.text
-    assert "5 of the last 200 queries found nothing" in shown.text
-    assert "at most 5 % would be usual" in shown.text
+    assert "5 of the last 200 queries found no likely match" in shown.text
+    assert "at most 5 % are expected" in shown.text
     assert shown.code[0] == "scrubjay learn 'my shop' new-classes"
     assert "3 images" in shown.text
     assert "nearest: jay, 12%" in shown.text
@@ -93,11 +93,11 @@ def test_page_says_how_many_and_what_to_do(tmp_path):
         assert each.image in shown.text
 
 
-def test_page_without_alarm_does_not_call_for_learning():
+def test_page_without_alarm_does_not_recommend_to_learn():
     shown = Page(page(novel(alarm=False)))
-    assert "Nothing that calls for learning" in shown.text
+    assert "No sign of new classes" in shown.text
     assert "What to do" not in shown.text
-    assert "not known: no probe image says" in Page(page(novel(alarm=False, expected=1.0))).text
+    assert "is not known, because there are no probe images" in Page(page(novel(alarm=False, expected=1.0))).text
 
 
 def test_gone_and_broken_images_are_empty_tiles(tmp_path):
@@ -105,8 +105,8 @@ def test_gone_and_broken_images_are_empty_tiles(tmp_path):
     broken.write_bytes(painted(tmp_path / "whole.png").read_bytes()[:60])
     shown = Page(page(novel([query(tmp_path / "gone.png"), query(broken), query(None, label=None, match=None)])))
     assert shown.attributes("img") == []
-    for said in ("no image: gone.png", "no image: broken.png", "no image: without a file", "nearest: no class"):
-        assert said in shown.text
+    for text in ("no image: gone.png", "no image: broken.png", "no image: without a file", "nearest: no class"):
+        assert text in shown.text
 
 
 def test_large_group_shows_some_and_names_all(tmp_path):
@@ -127,14 +127,14 @@ def test_commands_make_a_folder_of_a_group(tmp_path):
     assert found == ["001-a b.png", "002-it's $HOME; <b>.png", "003-a b.png"]
 
 
-def test_page_is_written_whole_even_with_a_name_that_is_no_unicode(tmp_path):
+def test_page_is_written_with_a_file_name_that_is_not_unicode(tmp_path):
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
     write_novel_page(tmp_path / "new" / "page.html", novel([query(odd), query(odd)]), "shop")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
     assert shlex.quote("shop") in (tmp_path / "new" / "page.html").read_text(encoding="utf-8")
 
 
-def test_place_that_cannot_be_written_is_told(tmp_path):
+def test_folder_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
         write_novel_page(tmp_path / "file" / "page.html", novel())

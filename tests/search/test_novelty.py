@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from scrubjay.gallery.calibration import conformal_threshold
-from scrubjay.search.novelty import LIMIT, WINDOW, Novelty, expected_share, grouped, message, novelty, wealth
+from scrubjay.search.novelty import ALARM_LIMIT, WINDOW, Novelty, expected_share, grouped, message, novelty, wealth
 from scrubjay.search.query_log import Query
 
 SCORES = st.lists(st.floats(-1, 1), min_size=1, max_size=60)
@@ -54,11 +54,11 @@ def test_share_of_false_matches_is_kept(n, rate):
     false = [conformal_threshold(scores[:-1], rate) < scores[-1] for scores in rng.normal(size=(rounds, n + 1))]
     error = 4 * math.sqrt(rate * (1 - rate) / rounds)
     assert np.mean(false) <= rate + error
-    assert np.mean(false) >= rate - 1 / (n + 1) - error, "and no more is refused than that takes"
+    assert np.mean(false) >= rate - 1 / (n + 1) - error, "no more matches are refused than necessary"
 
 
 @pytest.mark.parametrize(("missed", "n"), [(0, 10), (1, 20), (7, 40), (39, 40)])
-def test_expected_share_is_where_so_few_misses_have_five_per_cent(missed, n):
+def test_expected_share_is_the_bound_of_clopper_and_pearson(missed, n):
     known = [0.2] * missed + [0.9] * (n - missed)
     assert binom.cdf(missed, n, expected_share(known, 0.5)) == pytest.approx(0.05)
 
@@ -67,7 +67,7 @@ def test_score_at_the_threshold_is_missed():
     assert expected_share([0.5] * 3 + [0.6] * 7, 0.5) == expected_share([0.1] * 3 + [0.9] * 7, 0.5)
 
 
-def test_without_known_images_nothing_is_expected_and_nothing_alarms():
+def test_without_match_scores_nothing_raises_an_alarm():
     assert expected_share([], 0.5) == expected_share([0.1], 0.5) == 1.0
     assert wealth([True] * 1000, 1.0) == 1.0
 
@@ -78,7 +78,7 @@ def test_expected_share_is_an_upper_bound_as_often_as_promised():
     assert np.mean(held) >= 0.95 - 4 * math.sqrt(0.05 * 0.95 / 2000)
 
 
-def test_wealth_is_the_mean_over_bets_of_what_a_gambler_has():
+def test_wealth_is_the_mean_over_bets():
     unmatched, p0 = [True, False, False, True, True], 0.2
     reached = []
     for bet in (0.1, 0.3, 0.6):
@@ -95,12 +95,12 @@ def test_one_bet_gains_nothing_on_average(p0):
 
 
 def first_alarm(unmatched: np.ndarray, p0: float) -> np.ndarray:
-    """The query (from 1 on) at which each row first alarms; length + 1 where none does. As `wealth`, for many rows."""
+    """The query (from 1) at which each row first raises an alarm; length + 1 for none. Like `wealth`, for many rows."""
     bets = np.array([0.1, 0.3, 0.6])[:, None]
     w, first = np.ones((3, len(unmatched))), np.full(len(unmatched), unmatched.shape[1] + 1)
     for t, x in enumerate(unmatched.T, 1):
         w = np.maximum(w, 1) * (1 + bets / p0 * (x - p0))
-        first = np.where((w.mean(0) >= LIMIT) & (first > t), t, first)
+        first = np.where((w.mean(0) >= ALARM_LIMIT) & (first > t), t, first)
     return first
 
 
@@ -108,7 +108,7 @@ def test_simulation_and_module_agree():
     unmatched = np.random.default_rng(1).random((3, 80)) < 0.4
     for row, first in zip(unmatched, first_alarm(unmatched, 0.05), strict=True):
         assert 1 < first <= 80
-        assert wealth(row[:first].tolist(), 0.05) >= LIMIT > wealth(row[: first - 1].tolist(), 0.05)
+        assert wealth(row[:first].tolist(), 0.05) >= ALARM_LIMIT > wealth(row[: first - 1].tolist(), 0.05)
 
 
 @pytest.mark.parametrize("p0", [0.02, 0.1, 0.3])
@@ -116,9 +116,9 @@ def test_false_alarms_are_rare_however_often_one_looks(p0):
     rng = np.random.default_rng(2)
     length, rows = 1000, 600
     first = first_alarm(rng.random((rows, length)) < p0, p0)
-    # The mean of min(first, length) alone says little; a rate of one in LIMIT queries would alarm in 63 % of the rows.
-    assert np.mean(first <= length) < 1 - math.exp(-length / LIMIT)
-    assert np.minimum(first, length).mean() > 0.8 * LIMIT
+    # The mean of min(first, length) alone says little; a rate of one in ALARM_LIMIT queries would alarm in 63 % of the rows.
+    assert np.mean(first <= length) < 1 - math.exp(-length / ALARM_LIMIT)
+    assert np.minimum(first, length).mean() > 0.8 * ALARM_LIMIT
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_novelty_counts_each_image_once_as_it_was_last_answered():
     assert [each.id for group in found.groups for each in group] == [5]
 
 
-def test_same_image_over_and_over_is_no_news():
+def test_repeated_queries_of_one_image_raise_no_alarm():
     again = [query(i, False, content="ab" * 16) for i in range(500)]
     assert not novelty(again, [0.9] * 100, 0.5, 0.5).alarm
 
@@ -154,12 +154,12 @@ def test_novelty_alarms_on_new_classes_and_shows_the_newest():
     assert found.expected == pytest.approx(1 - 0.05**0.01)
 
 
-def test_nothing_asked():
+def test_without_queries_there_is_no_alarm():
     assert novelty([], [0.9] * 10, 0.5, 0.5) == Novelty(0, 0, expected_share([0.9] * 10, 0.5), 1.0, False, ())
 
 
-def average_linkage(vectors: np.ndarray, alike: float) -> set[frozenset[int]]:
-    """Merge the two groups of the highest mean cosine as long as it is at least `alike`."""
+def average_linkage(vectors: np.ndarray, min_cosine: float) -> set[frozenset[int]]:
+    """Merge the two groups of the highest mean cosine as long as it is at least `min_cosine`."""
     groups = [[i] for i in range(len(vectors))]
     cosines = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
     while len(groups) > 1:
@@ -169,25 +169,25 @@ def average_linkage(vectors: np.ndarray, alike: float) -> set[frozenset[int]]:
             for b in range(a)
         }
         (a, b), best = max(means.items(), key=lambda each: each[1])
-        if best < alike:
+        if best < min_cosine:
             break
         groups[b] += groups.pop(a)
     return {frozenset(group) for group in groups}
 
 
 @given(st.integers(0, 10_000), st.integers(1, 14), st.floats(-0.9, 0.95))
-def test_groups_are_those_of_average_linkage(seed, number, alike):
+def test_groups_are_those_of_average_linkage(seed, number, min_cosine):
     vectors = np.random.default_rng(seed).normal(size=(number, 3)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    groups = grouped([query(i, False, vector) for i, vector in enumerate(vectors)], alike)
-    assert {frozenset(each.id for each in group) for group in groups} == average_linkage(vectors, alike)
+    groups = grouped([query(i, False, vector) for i, vector in enumerate(vectors)], min_cosine)
+    assert {frozenset(each.id for each in group) for group in groups} == average_linkage(vectors, min_cosine)
     assert [len(group) for group in groups] == sorted((len(group) for group in groups), reverse=True)
 
 
-@pytest.mark.parametrize("alike", [1.0, 1.5, -1.0, -2.0])
-def test_groups_at_the_ends(alike):
+@pytest.mark.parametrize("min_cosine", [1.0, 1.5, -1.0, -2.0])
+def test_groups_at_extreme_cosines(min_cosine):
     asked = [query(0, vector=(1, 0)), query(1, vector=(1, 0)), query(2, vector=(-1, 0))]
-    assert [len(group) for group in grouped(asked, alike)] == ([2, 1] if alike > 0 else [3])
+    assert [len(group) for group in grouped(asked, min_cosine)] == ([2, 1] if min_cosine > 0 else [3])
 
 
 def test_message_says_how_many_and_only_when_it_is_time():
@@ -195,7 +195,7 @@ def test_message_says_how_many_and_only_when_it_is_time():
     found = Novelty(200, 37, 0.05, 2000.0, True, (one, one, (query(3, False),)))
     assert message(found) == (
         "time to learn: 37 of the last 200 queries look like new classes (2 groups of two images or more; "
-        "5% would be usual at most)."
+        "without new classes, at most 5% is expected)."
     )
     assert "(1 group of" in message(Novelty(200, 2, 0.05, 2000.0, True, (one,)))
     assert message(Novelty(200, 37, 0.05, 10.0, False, (one,))) is None

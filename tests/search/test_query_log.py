@@ -25,7 +25,7 @@ import numpy as np
 from scrubjay.search import query_log as queries
 from scrubjay.search.query_log import Query, QueryLog
 
-queries._HURRY = 600.0  # a busy machine is not what is tested
+queries._SEARCH_TIMEOUT = 600.0  # a busy machine is not what is tested
 log, name = QueryLog(Path(sys.argv[1])), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()
@@ -87,7 +87,7 @@ def test_empty_log_answers_without_a_file(log):
     assert not log.path.exists()
 
 
-def test_hits_are_kept_briefly_whatever_number_they_carry():
+def test_brief_converts_numbers_to_plain_floats():
     hits = [Hit("a", "u", "jay", 0.9, "g1", match=np.float32(0.5)), Hit("b", "v", None, 0.1, "g1")]
     assert brief(hits) == (("a", "u", "jay", 0.5), ("b", "v", None, None))
     assert type(brief(hits)[0][3]) is float
@@ -112,8 +112,8 @@ def test_shadow_answers(log):
         log.append(query(number, shadow=[None, "g2", "g3", "g2"][number]))
     assert [each.id for each in log.pending()] == [2, 3, 4]
     assert [each.id for each in log.pending(2)] == [2, 3]
-    log.answer(log.pending()[0], [Hit("n", "u", "owl", 0.5, "g2", match=0.25)])
-    log.answer(log.pending()[0], [])
+    log.add_shadow_hits(log.pending()[0], [Hit("n", "u", "owl", 0.5, "g2", match=0.25)])
+    log.add_shadow_hits(log.pending()[0], [])
     assert [each.id for each in log.pending()] == [4]
     assert [each.shadow_hits for each in log.answered("g2")] == [(("n", "u", "owl", 0.25),)]
     assert [each.shadow_hits for each in log.answered("g3")] == [()]
@@ -135,7 +135,7 @@ def newer(log):
 
 
 @pytest.mark.parametrize("spoil", [broken, nowhere, newer])
-def test_search_goes_on_where_nothing_can_be_written(log, spoil, caplog):
+def test_log_that_cannot_be_written_is_a_warning(log, spoil, caplog):
     spoil(log)
     log.append(query())
     (record,) = caplog.records
@@ -160,7 +160,7 @@ def test_full_disk_loses_the_row_only(log, caplog, monkeypatch):
 
 
 def test_locked_log_loses_the_row_only(log, caplog, monkeypatch):
-    monkeypatch.setattr(queries, "_HURRY", 0.01)
+    monkeypatch.setattr(queries, "_SEARCH_TIMEOUT", 0.01)
     log.append(query(0))
     other = sqlite3.connect(log.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -174,7 +174,7 @@ def test_locked_log_loses_the_row_only(log, caplog, monkeypatch):
 
 
 @pytest.mark.parametrize(("spoil", "cure"), [(broken, "delete it"), (newer, "upgrade")])
-def test_reader_is_told_what_to_do(log, spoil, cure):
+def test_reader_gets_an_error_with_a_cure(log, spoil, cure):
     spoil(log)
     for read in (log.recent, log.counts, log.pending, lambda: log.answered("g2")):
         with pytest.raises(StorageError, match=cure) as caught:
@@ -183,7 +183,7 @@ def test_reader_is_told_what_to_do(log, spoil, cure):
         assert "\n" not in str(caught.value)
 
 
-def test_row_that_is_no_row_is_told(log):
+def test_damaged_row_is_reported(log):
     log.append(query())
     with sqlite3.connect(log.path) as connection:
         connection.execute("UPDATE queries SET hits = '[not JSON'")
@@ -194,7 +194,7 @@ def test_row_that_is_no_row_is_told(log):
         log.counts()
 
 
-def test_older_tables_are_brought_up_to_date(log, monkeypatch):
+def test_older_tables_are_migrated(log, monkeypatch):
     log.append(query(0))
     later = (*queries._MIGRATIONS, ("ALTER TABLE queries ADD COLUMN place TEXT", "UPDATE queries SET place = 'shop'"))
     monkeypatch.setattr(queries, "_MIGRATIONS", later)

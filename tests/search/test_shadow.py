@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scrubjay.errors import CheckpointError, ImageError
 from scrubjay.search.query_log import Query, QueryLog
-from scrubjay.search.shadow import Shadowing, answer_pending, compare, selected
+from scrubjay.search.shadow import ShadowWorker, answer_pending, compare, selected
 from scrubjay.types import Hit
 from waiting import GUARD, until
 
@@ -73,7 +73,7 @@ def test_image_that_is_gone_gets_an_empty_answer(log, caplog):
 
     assert answer_pending(log, answer) == 5
     assert [len(each.shadow_hits) for each in log.answered("g2")] == [1, 0, 1, 1, 1]
-    assert "/1.jpg: no answer in the shadow" in caplog.text
+    assert "/1.jpg: no shadow answer" in caplog.text
     assert compare(log.answered("g2")).queries == 4
 
 
@@ -88,23 +88,23 @@ def test_generation_that_cannot_answer_leaves_the_queries_pending(log):
     assert [each.image for each in log.pending()] == ["/2.jpg", "/3.jpg", "/4.jpg"]
 
 
-def test_thread_drains_the_log_and_what_comes_later(log):
+def test_thread_answers_pending_and_later_queries(log):
     seen, more = threading.Semaphore(0), threading.Semaphore(0)
 
     def answer(query):
         (seen if query.image != "/9.jpg" else more).release()
         return [hit("a")]
 
-    shadowing = Shadowing(log, answer, pause=0.01)
-    shadowing.start()
+    worker = ShadowWorker(log, answer, pause=0.01)
+    worker.start()
     assert all(seen.acquire(timeout=GUARD) for _ in range(5))
     log.append(query(9))
     assert more.acquire(timeout=GUARD)
-    shadowing.stop()
+    worker.stop()
     assert len(log.answered("g2")) == 6
 
 
-def test_thread_ends_after_the_query_in_hand(log):
+def test_thread_stops_after_the_current_query(log):
     begun, go_on = threading.Event(), threading.Event()
 
     def answer(query):
@@ -112,12 +112,12 @@ def test_thread_ends_after_the_query_in_hand(log):
         assert go_on.wait(GUARD)
         return [hit("a")]
 
-    shadowing = Shadowing(log, answer, pause=0.01)
-    shadowing.start()
+    worker = ShadowWorker(log, answer, pause=0.01)
+    worker.start()
     assert begun.wait(GUARD)
-    stopping = threading.Thread(target=shadowing.stop)
+    stopping = threading.Thread(target=worker.stop)
     stopping.start()
-    until(shadowing._end.is_set)
+    until(worker._end.is_set)
     go_on.set()
     stopping.join(GUARD)
     assert not stopping.is_alive()
@@ -125,7 +125,7 @@ def test_thread_ends_after_the_query_in_hand(log):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), CheckpointError("damaged")])
-def test_error_in_the_thread_is_logged_and_tried_again(log, error, caplog):
+def test_error_in_the_thread_is_logged_and_the_query_retried(log, error, caplog):
     asked, done = [], threading.Event()
 
     def answer(query):
@@ -136,20 +136,20 @@ def test_error_in_the_thread_is_logged_and_tried_again(log, error, caplog):
             done.set()
         return [hit("a")]
 
-    shadowing = Shadowing(log, answer, pause=0.001)
-    shadowing.start()
+    worker = ShadowWorker(log, answer, pause=0.001)
+    worker.start()
     assert done.wait(GUARD)
-    shadowing.stop()
+    worker.stop()
     assert asked[:2] == ["/0.jpg", "/0.jpg"]
     assert len(log.answered("g2")) == 5
     assert str(error) in caplog.text
 
 
 def test_stopping_does_not_wait_out_a_pause(log):
-    shadowing = Shadowing(log, lambda query: [], pause=3600)
-    shadowing.start()
-    shadowing.stop()
-    assert not shadowing._thread.is_alive()
+    worker = ShadowWorker(log, lambda query: [], pause=3600)
+    worker.start()
+    worker.stop()
+    assert not worker._thread.is_alive()
 
 
 def both(before, after) -> Query:
@@ -185,10 +185,10 @@ def test_match_is_left_out_where_one_is_not_calibrated():
 def test_lines_say_what_is_known_and_what_is_not():
     changed = [both([row("a", "jay")], [row("z", None)]) for _ in range(13)]
     lines = compare([*changed, both([row("a")], [row("a")])]).lines()
-    assert lines[0] == "14 queries were answered by both."
+    assert lines[0] == "14 queries were answered by both generations."
     assert "the same best item: 7.1%, of the same class: 7.1%; items in common: 7.1%" in lines[1]
     assert lines.count("  /0.jpg: jay → –") == 10
     assert "  and 3 more" in lines
-    assert lines[-1].startswith("which of both is right, no query says")
-    assert compare([]).lines() == ["no query was answered by both yet."]
-    assert compare([both([row("a")], [row("a")])]).lines()[0] == "1 query was answered by both."
+    assert lines[-1].startswith("queries have no labels, so neither answer is known to be right")
+    assert compare([]).lines() == ["no query was answered by both generations yet."]
+    assert compare([both([row("a")], [row("a")])]).lines()[0] == "1 query was answered by both generations."

@@ -1,11 +1,11 @@
-"""Embed items again: in batches, with a journal, to be cut short at any moment and gone on with.
+"""Re-embeds items of the gallery in batches; it can be interrupted at any moment and continued.
 
-    shop/backfill/g2.jsonl   a line for the start of each stretch of work, for each batch, and for the audit at its end
-    shop/backfill/g2.lock    held by the process that is at work
+    shop/backfill/g2.jsonl   the journal: a line for the start of each run, for each batch, and for the final result
+    shop/backfill/g2.lock    locked by the process that runs
 
-What is done is what the store says: a vector counts when it is there. The journal tells people, and remembers which
-items were left out and why. A line that a kill has torn is passed over. Images are embedded at a low priority (see
-`scrubjay.backfill.pool`), so that live searches go first.
+Only the store decides what is done: an item is re-embedded when its vector is stored. The journal is for people, and
+records which items were skipped and why. Lines that a killed process left incomplete are ignored. Images are embedded
+at a low priority (see `scrubjay.backfill.pool`), so that live searches come first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,8 @@ from numpy.typing import NDArray
 
 from scrubjay.backfill.audit import audit
 from scrubjay.backfill.limits import Limits, seconds_of
-from scrubjay.backfill.pool import embedded
-from scrubjay.backfill.state import left_out, locked_for
+from scrubjay.backfill.pool import embed_chunks
+from scrubjay.backfill.state import exclusive, skipped_ids
 from scrubjay.data.images import ImageOptions
 from scrubjay.errors import DataError, SpaceError
 from scrubjay.gallery.items import image_problem, sample_of
@@ -36,20 +35,22 @@ from scrubjay.types import Embeddings, Sample
 __all__ = ["Backfill", "Backfilled", "Limits", "seconds_of"]
 
 ATTEMPTS = 3
+"""Number of attempts to write a batch while other processes delete or replace its items."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backfilled:
-    """What a backfill did.
+    """The result of one call of a backfill.
 
     Attributes:
-        done: items embedded, in this call.
-        skipped: id, URI and reason of those that cannot be: gone, changed, or not to be decoded.
-        missing: items that still have no vector in the space, the skipped among them.
-        seconds: of this call.
-        complete: every item of the store is embedded but those skipped, and the audit found nothing wrong.
-        problems: what the audit found wrong.
-        limit: which of the limits stopped it: "seconds", "items" or "until"; None where it went to the end.
+        done: number of items that were embedded.
+        skipped: id, URI and reason of each item that cannot be embedded, because its image file is missing, has
+            changed or cannot be decoded.
+        missing: number of items that still have no vector in the space, including the skipped ones.
+        seconds: duration of the call.
+        complete: every item of the store is embedded except the skipped ones, and the audit found no problem.
+        problems: problems that the audit found.
+        limit: the limit that ended the call: "seconds", "items" or "until"; None where it worked to the end.
     """
 
     done: int
@@ -62,21 +63,21 @@ class Backfilled:
 
     @property
     def images_per_second(self) -> float:
-        """Images embedded a second."""
+        """Number of images that were embedded a second."""
         return self.done / self.seconds if self.seconds > 0 else 0.0
 
 
 @dataclass
 class Backfill:
-    """Work on the items of one space.
+    """Embeds items of a store with one generation.
 
     Attributes:
-        store: the gallery's.
-        space: of the generation.
-        generation: its folder.
+        store: store of the gallery.
+        space: embedding space of the generation.
+        generation: folder of the generation.
         images: how images are prepared.
-        journal: of the space.
-        skipped: what was left out, by id: URI and reason.
+        journal: journal of this generation's backfill.
+        skipped: URI and reason of each skipped item, by id.
     """
 
     store: Store
@@ -88,66 +89,67 @@ class Backfill:
     _unwritten: list[str] = field(default_factory=list, init=False)
 
     def run(self, order: Sequence[str], limits: Limits) -> Backfilled:
-        """Embed items in the given order, those that have a vector by now left out, until a limit or the end.
+        """Embed the items that have no vector in the space yet, in the given order, up to a limit or to the end.
 
-        Items that an earlier call had to leave out are tried again, after all others.
+        Items that an earlier call had to skip are tried again, after all others.
 
         Args:
-            order: ids.
-            limits: when to stop before.
+            order: ids of the items.
+            limits: when to stop early.
 
         Raises:
-            CatalogueError: another backfill of this space is at work.
-            SpaceError: the images would not be prepared as for the space.
-            StorageError: the disk is full, or processes or a cluster failed; what was done until then stays.
+            CatalogueError: another backfill of this space is running.
+            SpaceError: the images would not be prepared as for the other vectors of the space.
+            StorageError: the disk is full, or processes or a cluster failed; what was written until then stays.
         """
-        with locked_for(self.journal):
+        with exclusive(self.journal):
             began, done, tried, limit = time.monotonic(), 0, 0, limits.reached(0, 0.0)
             self.store.create_space(self.space)
             self.skipped, self._unwritten = {}, []
             digest = hashlib.blake2b("\n".join(order).encode(), digest_size=16).hexdigest()
             about = {"generation": self.space.generation, "fingerprint": self.space.fingerprint, "order": digest}
             self.journal.write("start", items=len(order), limits=limits.to_json(), **about)
-            with closing(self._work(order, limits, began)) as work:
-                for handed, stored in () if limit else work:
-                    tried, done = tried + handed, done + stored
-                    time.sleep(limits.pause(tried, time.monotonic() - began))
-                    limit = limits.reached(tried, time.monotonic() - began)
-                    if limit is None and limits.until is not None and limits.until():
-                        limit = "until"
-                    if limit is not None:
-                        break
-            return self._ended(order, done, began, limit)
+            if limit is None:
+                with closing(self._work(order, limits, began)) as work:
+                    for batch_tried, batch_stored in work:
+                        tried, done = tried + batch_tried, done + batch_stored
+                        time.sleep(limits.pause(tried, time.monotonic() - began))
+                        limit = limits.reached(tried, time.monotonic() - began)
+                        if limit is None and limits.until is not None and limits.until():
+                            limit = "until"
+                        if limit is not None:
+                            break
+            return self._finish(order, done, began, limit)
 
     def _work(self, order: Sequence[str], limits: Limits, began: float) -> Generator[tuple[int, int], None, None]:
-        """Numbers of items tried and embedded, batch after batch."""
-        waiting = set(self.store.missing(self.space.id))
-        todo = [name for name in dict.fromkeys(order) if name in waiting]
-        last = left_out(self.journal)
-        todo.sort(key=last.__contains__)  # else those that cannot be embedded use up the limit of every call
-        handed: dict[int, list[Item]] = {}
+        """Embed and store batch after batch; yields how many items of each were tried and how many were stored."""
+        missing = set(self.store.missing(self.space.id))
+        todo = [name for name in dict.fromkeys(order) if name in missing]
+        skipped_before = skipped_ids(self.journal)
+        todo.sort(key=skipped_before.__contains__)  # otherwise they would use up the limit of every call
+        batches: dict[int, list[Item]] = {}
 
         def chunks() -> Iterator[list[Sample]]:
             tried = 0
-            for number, batch in zip(count(), self._batches(todo, limits.batch), strict=False):
+            for number, batch in enumerate(self._batches(todo, limits.batch)):
                 if limits.reached(tried, time.monotonic() - began):
                     return
-                handed[number] = batch if limits.items is None else batch[: limits.items - tried]
-                tried += len(handed[number])
-                yield [_sample(item) for item in handed[number]]
+                batches[number] = batch if limits.items is None else batch[: limits.items - tried]
+                tried += len(batches[number])
+                yield [_sample(item) for item in batches[number]]
 
-        found = embedded(self.generation, self.images, chunks(), limits.jobs, limits.ray)
-        with closing(found):
-            for number, vectors in track(found, f"embed {len(todo)} items again", -(-len(todo) // limits.batch)):
-                items = handed.pop(number)
-                yield len(items), self._store(items, vectors)
+        results = embed_chunks(self.generation, self.images, chunks(), limits.jobs, limits.ray)
+        with closing(results):
+            for number, embeddings in track(results, f"re-embed {len(todo)} items", -(-len(todo) // limits.batch)):
+                items = batches.pop(number)
+                yield len(items), self._store(items, embeddings)
 
     def _batches(self, todo: Sequence[str], size: int) -> Iterator[list[Item]]:
-        """Items whose images are there and unchanged; what is not is listed."""
+        """Batches of items whose images are present and unchanged; the others are skipped."""
         batch: list[Item] = []
         for start in range(0, len(todo), size):
             for item in self.store.items(todo[start : start + size]):
-                if self._intact(item):
+                if self._check_image(item):
                     batch.append(item)
                 if len(batch) == size:
                     yield batch
@@ -155,57 +157,61 @@ class Backfill:
         if batch:
             yield batch
 
-    def _intact(self, item: Item) -> bool:
+    def _check_image(self, item: Item) -> bool:
+        """Whether the image of an item is present and unchanged; otherwise the item is skipped."""
         reason = image_problem(item)
-        return reason is None or self._leave_out(item, reason)
+        if reason is not None:
+            self._skip(item, reason)
+        return reason is None
 
-    def _leave_out(self, item: Item, reason: str) -> bool:
+    def _skip(self, item: Item, reason: str) -> None:
         self.skipped[item.id] = (item.uri, reason)
         self._unwritten.append(item.id)
-        return False
 
-    def _store(self, items: Sequence[Item], found: Embeddings) -> int:
-        """Write the vectors of a batch in one commit, and a line of the journal. Returns how many."""
-        if found.fingerprint != self.space.fingerprint:
+    def _store(self, items: Sequence[Item], embeddings: Embeddings) -> int:
+        """Write the vectors of a batch in one commit, and a line to the journal. Returns the number of vectors."""
+        if embeddings.fingerprint != self.space.fingerprint:
             raise SpaceError(
                 f"the vectors would not be those of {self.space.generation}: images.size or images.resize were changed "
-                "since it was made; set them back."
+                "after it was made; restore them."
             )
-        stored = self._put(self._good(items, found), found.vectors)
+        stored = self._put(self._usable(items, embeddings), embeddings.vectors)
         skipped = [[name, *self.skipped[name]] for name in dict.fromkeys(self._unwritten)]
         self._unwritten = []
         self.journal.write("batch", items=stored, skipped=skipped)
         return stored
 
-    def _good(self, items: Sequence[Item], found: Embeddings) -> list[tuple[Item, int]]:
-        """Items with the rows of their vectors, where these can be relied on; the others are listed."""
-        rows = {int(index): row for row, index in enumerate(found.indices)}
-        reasons = dict(found.failures)
-        fine = np.abs(np.linalg.norm(found.vectors, axis=1) - 1) <= NORM_TOLERANCE
-        good = []
+    def _usable(self, items: Sequence[Item], embeddings: Embeddings) -> list[tuple[Item, int]]:
+        """Items with the rows of their vectors, where image and vector are sound; the other items are skipped."""
+        rows = {int(index): row for row, index in enumerate(embeddings.indices)}
+        reasons = dict(embeddings.failures)
+        is_unit = np.abs(np.linalg.norm(embeddings.vectors, axis=1) - 1) <= NORM_TOLERANCE
+        usable = []
         for index, item in enumerate(items):
-            if not self._intact(item):  # looked at again: it may have changed before it was decoded
+            if not self._check_image(item):  # a second time: the file may have changed before it was decoded
                 continue
             if index not in rows:
                 path = str(_sample(item).path)
-                self._leave_out(item, reasons.get(path, "cannot be decoded; save it again as JPEG or PNG."))
-            elif not fine[rows[index]]:
-                self._leave_out(item, "what the network makes of it is not finite")
+                self._skip(item, reasons.get(path, "cannot be decoded; save it again as JPEG or PNG."))
+            elif not is_unit[rows[index]]:
+                self._skip(item, "the network's embedding of it is not finite")
             else:
-                good.append((item, rows[index]))
-        return good
+                usable.append((item, rows[index]))
+        return usable
 
-    def _put(self, good: Sequence[tuple[Item, int]], vectors: NDArray[np.float32]) -> int:
-        for _ in range(ATTEMPTS):  # an item may be removed or replaced while its image is embedded, or just now
-            there = {item.id: item.content_hash for item in self.store.items([item.id for item, _ in good])}
-            kept = [(item.id, row) for item, row in good if there.get(item.id) == item.content_hash]
+    def _put(self, usable: Sequence[tuple[Item, int]], vectors: NDArray[np.float32]) -> int:
+        """Write the vectors of items that still exist with the same content; returns the number of vectors."""
+        for _ in range(ATTEMPTS):  # another process may delete or replace an item between the check and the write
+            stored = {item.id: item.content_hash for item in self.store.items([item.id for item, _ in usable])}
+            kept = [(item.id, row) for item, row in usable if stored.get(item.id) == item.content_hash]
             with suppress(DataError):
                 self.store.put_embeddings(self.space, [name for name, _ in kept], vectors[[row for _, row in kept]])
                 return len(kept)
         return 0
 
-    def _ended(self, order: Sequence[str], done: int, began: float, limit: str | None) -> Backfilled:
-        problems = tuple(audit(self.store, self.space, order, self._again))
+    def _finish(self, order: Sequence[str], done: int, began: float, limit: str | None) -> Backfilled:
+        """Audit the stored vectors, and write the result to the journal."""
+        problems = tuple(audit(self.store, self.space, order, self._embed_again))
         missing = self.store.missing(self.space.id)
         complete = not problems and self.skipped.keys() >= set(missing)
         skipped = tuple((name, *entry) for name, entry in self.skipped.items())
@@ -213,14 +219,14 @@ class Backfill:
         self.journal.write("complete" if complete else "stopped", **asdict(result))
         return result
 
-    def _again(self, items: Sequence[Item]) -> tuple[list[str], Embeddings]:
-        """Embed items whose images are still there once more; ids of those that could be, and their vectors."""
-        there = [item for item in items if image_problem(item) is None]
-        _, found = next(embedded(self.generation, self.images, [[_sample(item) for item in there]]))
-        return [there[index].id for index in found.indices], found
+    def _embed_again(self, items: Sequence[Item]) -> tuple[list[str], Embeddings]:
+        """Embed the readable images of items; returns the ids of those that could be embedded, and their vectors."""
+        readable = [item for item in items if image_problem(item) is None]
+        _, embeddings = next(embed_chunks(self.generation, self.images, [[_sample(item) for item in readable]]))
+        return [readable[index].id for index in embeddings.indices], embeddings
 
 
 def _sample(item: Item) -> Sample:
-    """With a path that processes elsewhere understand."""
+    """The image of an item with an absolute path, which processes in other folders understand."""
     sample = sample_of(item)
     return replace(sample, path=sample.path.absolute())

@@ -1,4 +1,4 @@
-"""Whether vectors that a backfill claims are what they should be, as they lie in the store."""
+"""Audits the vectors that a backfill has written, as they are stored now."""
 
 from __future__ import annotations
 
@@ -11,35 +11,38 @@ from scrubjay.stores import NORM_TOLERANCE, Item, Space, Store
 from scrubjay.types import Embeddings
 
 SAMPLE = 32
-"""Vectors that are compared with the same images embedded once more."""
+"""Number of vectors that are compared with vectors of the same images, embedded a second time."""
 _BLOCK = 4096
 
 
 def audit(
-    store: Store, space: Space, ids: Sequence[str], again: Callable[[Sequence[Item]], tuple[list[str], Embeddings]]
+    store: Store,
+    space: Space,
+    ids: Sequence[str],
+    embed_again: Callable[[Sequence[Item]], tuple[list[str], Embeddings]],
 ) -> Iterator[str]:
-    """What is wrong with the vectors of these items; nothing where all is well.
+    """Describe each problem of the vectors of these items; yields nothing where there is none.
 
     Args:
-        store: they are read from it again.
-        space: of the vectors.
-        ids: of items; those without a vector are passed over.
-        again: embeds the images of items, and tells the ids of those that it could.
+        store: the vectors are read from it.
+        space: embedding space of the vectors.
+        ids: ids of the items; items without a vector are skipped.
+        embed_again: embeds the images of items, and returns the ids of those that could be embedded with the result.
     """
-    held, bad = [], []
+    stored_ids, invalid_ids = [], []
     for block in _blocks(ids):
         names, vectors = store.vectors(space.id, block)
         norms = np.linalg.norm(vectors, axis=1)
-        wrong = np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE))  # negated, so that NaN is wrong as well
-        bad += [names[row] for row in wrong]
-        held += names
-    if bad:
-        yield f"{len(bad)} vectors are not finite or not of unit norm, the first of item {bad[0]}"
-    chosen = np.random.default_rng().permutation(len(held))[:SAMPLE]
-    items = list(store.items([held[row] for row in chosen]))
+        invalid = np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE))  # negated, so that NaN is invalid as well
+        invalid_ids += [names[row] for row in invalid]
+        stored_ids += names
+    if invalid_ids:
+        yield f"{len(invalid_ids)} vectors are not finite or not of unit norm, the first of item {invalid_ids[0]}"
+    chosen = np.random.default_rng().permutation(len(stored_ids))[:SAMPLE]
+    items = list(store.items([stored_ids[row] for row in chosen]))
     if items:
-        ids, embedded = again(items)
-        compared, differing = mismatched(store, space, ids, embedded.vectors)
+        embedded_ids, embeddings = embed_again(items)
+        compared, differing = mismatched(store, space, embedded_ids, embeddings.vectors)
         if differing:
             yield (
                 f"{len(differing)} of {len(compared)} vectors in a sample differ from what the generation computes for "

@@ -1,4 +1,4 @@
-"""Plans a backfill: which items to re-embed first, what that costs and gains; and runs it."""
+"""Plans a backfill (which items to re-embed first, what that costs and gains) and runs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrubjay.backfill import Backfill, Backfilled, Limits
-from scrubjay.backfill.priority import BackfillQueue, expected_errors, gains, order, score_gradients
+from scrubjay.backfill.priority import BackfillQueue, backfill_order, expected_errors, gains_per_second, score_gradients
 from scrubjay.errors import CatalogueError, DataError
 from scrubjay.gallery.items import ITEMS, sample_of
 from scrubjay.generations.bridge_paths import space_of
@@ -25,10 +25,11 @@ from scrubjay.workspace.workspace import Workspace
 CHECKED = 4
 """Number of batches between two measurements of the recall."""
 TIMED = 32
-"""Images that are embedded to see what one takes."""
+"""Number of images that are embedded to measure the time of one."""
 SHOWN = 5
+"""Number of items that the description of a plan names."""
 BLOCK = 4096
-"""Vectors that are read at a time."""
+"""Number of vectors that are read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,14 @@ class Plan:
     """What a backfill would do.
 
     Attributes:
-        generation: that would embed.
-        ids: of the items, first to last; those without any vector come first of all.
-        gains: float64 (N,), expected gain an image-second of each, in the same order; infinite without any vector.
-        spaces: how many of them are found by which generation now; "nothing" without any vector.
-        seconds: for all of them.
-        first: URIs of the first few.
-        strategy: that ordered them.
+        generation: name of the generation that would embed.
+        ids: ids of the N items in the order of the work; items without any vector come first.
+        gains: float64 (N,), expected gain of each item for each second of embedding; infinite without any vector.
+        spaces: number of items by the name of the generation whose vectors find them now; "nothing" counts the items
+            without any vector.
+        seconds: estimated seconds for all items.
+        first: URIs of the first few items.
+        strategy: the strategy that ordered the items.
     """
 
     generation: str
@@ -54,25 +56,22 @@ class Plan:
     strategy: str
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """The plan as lines for a terminal."""
         if not self.ids:
             return [f"nothing to do: every item is embedded by {self.generation}."]
         by = ", ".join(f"{count} by {name}" for name, count in self.spaces.items())
         lines = [
             f"{len(self.ids)} items to embed with {self.generation}, about {self.seconds:.0f} s; found now: {by}.",
-            f"order: {self.strategy}. Share of the expected gain that comes with the first …",
+            f"order: {self.strategy}. Share of the expected gain that is reached with the first …",
         ]
-        finite = np.where(
-            np.isfinite(self.gains), self.gains, np.nanmax(np.append(self.gains[np.isfinite(self.gains)], 0))
-        )
-        total = max(float(finite.sum()), 1e-12)
+        is_finite = np.isfinite(self.gains)
+        gains = np.where(is_finite, self.gains, self.gains[is_finite].max(initial=0.0))
+        total = max(float(gains.sum()), 1e-12)
         for share in (0.1, 0.25, 0.5):
             number = max(1, round(share * len(self.ids)))
-            lines.append(
-                f"  {share:4.0%} ({number} items, {self.seconds * number / len(self.ids):.0f} s): "
-                f"{finite[:number].sum() / total:.0%}"
-            )
-        return [*lines, "first of all:", *(f"  {uri}" for uri in self.first)]
+            seconds = self.seconds * number / len(self.ids)
+            lines.append(f"  {share:4.0%} ({number} items, {seconds:.0f} s): {gains[:number].sum() / total:.0%}")
+        return [*lines, "first items:", *(f"  {uri}" for uri in self.first)]
 
 
 class BackfillPlanner:
@@ -88,7 +87,7 @@ class BackfillPlanner:
         self.query_log = query_log
 
     def plan(self, strategy: str = "gain") -> Plan:
-        """What a backfill would do; nothing is changed.
+        """Plan a backfill without changing anything.
 
         Raises:
             ConfigError: the strategy is unknown.
@@ -109,7 +108,7 @@ class BackfillPlanner:
             self._weighted_gradients(names, generation),
             np.full(len(names), seconds),
         )
-        positions, gain = order(strategy, queue), gains(queue)
+        positions, gains = backfill_order(strategy, queue), gains_per_second(queue)
         ranked = [*remaining, *(names[position] for position in positions)]
         found_by = {space.generation: len(held) for space, held in by_space.items()}
         if remaining:
@@ -117,7 +116,7 @@ class BackfillPlanner:
         return Plan(
             generation.name,
             tuple(ranked),
-            np.concatenate([np.full(len(remaining), np.inf), gain[positions]]),
+            np.concatenate([np.full(len(remaining), np.inf), gains[positions]]),
             found_by,
             seconds * len(ranked),
             tuple(item.uri for item in store.items(ranked[:SHOWN])),
@@ -162,7 +161,7 @@ class BackfillPlanner:
         return gradients
 
     def _recall_reached(self, generation: Generation, recall: float) -> Callable[[], bool]:
-        """A function that is called after every batch and tells whether the recall is reached by now."""
+        """A function to call after every batch, which returns whether the recall@1 is reached by now."""
         queries = probe_queries(self.workspace, generation)
         if not queries.probes:
             raise CatalogueError("no probe images to measure the recall: give --items or --budget instead.")
@@ -179,7 +178,7 @@ class BackfillPlanner:
         return reached
 
     def _by_space(self, generation: Generation, remaining: dict[str, None]) -> dict[Space, list[str]]:
-        """Items that are found by older vectors, by space. They are removed from `remaining`."""
+        """Ids of the items that are found by older vectors, by space. They are removed from `remaining`."""
         store, own = self.workspace.gallery.store, space_of(generation)
         by_space = {}
         for space in self.workspace.searched_spaces(generation):
@@ -200,7 +199,7 @@ class BackfillPlanner:
         return np.array([gradients.get(name, default) * (1 + np.log1p(counts[name])) for name in names])
 
     def _errors(self, by_space: Mapping[Space, list[str]], generation: Generation) -> NDArray[np.float64]:
-        """The error that bridges are expected to leave, from images that both generations embedded."""
+        """Expected error of the bridge for each item, from images that both generations have embedded."""
         train = self.workspace.lineage.embeddings(generation).train
         if generation.parent is None or train is None or train.old is None:
             return np.ones(sum(map(len, by_space.values())))

@@ -1,4 +1,4 @@
-"""What the journal of a backfill tells: whether one is at work, was cut short, or is complete."""
+"""Reads the journal of a backfill: whether one is running, was interrupted, or is complete."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from scrubjay.errors import CatalogueError
 from scrubjay.io.journal import Journal
 from scrubjay.io.locking import locked
 
-State = Literal["none", "at work", "interrupted", "stopped", "complete"]
+State = Literal["none", "running", "interrupted", "stopped", "complete"]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The last stretch of work that a journal tells of.
+    """The last run of a backfill that a journal records.
 
     Attributes:
-        generation: whose backfill it is: the journal's name.
-        state: "interrupted": neither at its end nor at a limit; "stopped": by a limit, or with something open.
-        items: that it was to embed.
-        done: items embedded.
-        skipped: id, URI and reason of what it left out.
-        at: when its last line was written, ISO 8601, UTC.
-        problems: what its audit found wrong.
+        generation: name of the generation that embeds, which is the name of the journal.
+        state: "interrupted": the process died before the end; "stopped": it reached a limit, or items or problems
+            remained; "none": no run is recorded.
+        items: number of items that the run was to embed.
+        done: number of items that it embedded.
+        skipped: id, URI and reason of each item that it skipped.
+        at: time of the last line, ISO 8601, UTC.
+        problems: problems that its audit found.
     """
 
     generation: str
@@ -39,44 +40,51 @@ class Progress:
     problems: tuple[str, ...] = ()
 
     def line(self, folder: Path) -> str | None:
-        """For a terminal, with the command that goes on; None where there is nothing to say."""
+        """A line for a terminal, with the command that continues; None where no backfill is unfinished."""
+        summary = self.summary()
+        if summary is None or self.state == "running":
+            return summary
+        return f"{summary}; to continue: scrubjay backfill {folder}"
+
+    def summary(self) -> str | None:
+        """State and progress in one line; None where no backfill is unfinished."""
         if self.state in ("none", "complete"):
             return None
-        told = f"backfill with {self.generation}: {self.state}, {self.done} of {self.items} items embedded ({self.at})"
-        return told if self.state == "at work" else f"{told}; it goes on with: scrubjay backfill {folder}"
+        return f"backfill with {self.generation}: {self.state}, {self.done} of {self.items} items embedded ({self.at})"
 
 
 def read_journal(path: Path) -> Progress:
-    """What the journal at a path tells; what a kill has torn is passed over. Nothing is changed."""
+    """Read the journal at a path without changing it; lines that a killed process left incomplete are ignored."""
     journal = Journal(path)
     lines = journal.read()
     start = next((row for row in range(len(lines) - 1, -1, -1) if lines[row].get("event") == "start"), None)
     if start is None:
         return Progress(path.stem, "none")
-    stretch = lines[start:]
-    last = stretch[-1]
+    run = lines[start:]
+    last = run[-1]
     state: State = "interrupted"
     if last["event"] in ("complete", "stopped"):
         state = last["event"]
-    elif _at_work(journal):
-        state = "at work"
+    elif _is_running(journal):
+        state = "running"
     return Progress(
         path.stem,
         state,
-        int(stretch[0]["items"]),
-        sum(line["items"] for line in stretch if line["event"] == "batch"),
-        tuple({entry[0]: (entry[0], entry[1], entry[2]) for entry in _entries(stretch)}.values()),
+        int(run[0]["items"]),
+        sum(line["items"] for line in run if line["event"] == "batch"),
+        tuple({entry[0]: (entry[0], entry[1], entry[2]) for entry in _skipped(run)}.values()),
         last["at"],
         tuple(last.get("problems", ())),
     )
 
 
-def left_out(journal: Journal) -> set[str]:
-    """Ids of the items that were ever left out."""
-    return {entry[0] for entry in _entries(journal.read())}
+def skipped_ids(journal: Journal) -> set[str]:
+    """Ids of all items that any run has skipped."""
+    return {entry[0] for entry in _skipped(journal.read())}
 
 
-def _entries(lines: list[dict[str, object]]) -> Iterator[list[str]]:
+def _skipped(lines: list[dict[str, object]]) -> Iterator[list[str]]:
+    """Id, URI and reason of each skipped item."""
     for line in lines:
         skipped = line.get("skipped")
         if isinstance(skipped, list):
@@ -84,11 +92,11 @@ def _entries(lines: list[dict[str, object]]) -> Iterator[list[str]]:
 
 
 @contextmanager
-def locked_for(journal: Journal) -> Iterator[None]:
-    """Inside of the block no other backfill with the same journal is at work.
+def exclusive(journal: Journal) -> Iterator[None]:
+    """Within the block no other backfill with the same journal runs.
 
     Raises:
-        CatalogueError: one is.
+        CatalogueError: another backfill with this journal is running.
     """
     name = journal.path.stem
     with ExitStack() as stack:
@@ -96,15 +104,15 @@ def locked_for(journal: Journal) -> Iterator[None]:
             stack.enter_context(locked(journal.path.parent, f"{name}.lock"))
         except CatalogueError:
             raise CatalogueError(
-                f"{journal.path}: another backfill with {name} is at work; wait until it has finished."
+                f"{journal.path}: another backfill with {name} is running; wait until it has finished."
             ) from None
         yield
 
 
-def _at_work(journal: Journal) -> bool:
+def _is_running(journal: Journal) -> bool:
     try:
         with journal.path.with_suffix(".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not see each other
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two readers do not exclude each other
     except FileNotFoundError:
         return False
     except OSError:

@@ -24,7 +24,7 @@ class Copied:
 
     Attributes:
         items: number of items in the target.
-        vectors: number of valid vectors in the target, by the id of their space.
+        vectors: number of current vectors in the target, by the id of their space.
         left_out: number of vectors that were not copied because no search of the source finds them either, by the id
             of their space: their item was deleted, or its image has changed since.
         difference: the first difference between the stores; None where they are equal.
@@ -48,7 +48,7 @@ class Checksum:
     Attributes:
         count: number of rows.
         total: sum of their hashes modulo 2²⁵⁶.
-        left_out: number of further rows that are not valid and not part of the sum.
+        left_out: number of further rows that are not current and not part of the sum.
     """
 
     count: int
@@ -62,7 +62,7 @@ class Digest:
 
     Attributes:
         items: checksum of the items, over all their fields.
-        spaces: checksum of the valid vectors of each space, over id, content hash and the bytes as float32.
+        spaces: checksum of the current vectors of each space, over id, content hash and the bytes as float32.
     """
 
     items: Checksum
@@ -139,26 +139,26 @@ def _only_in_second(first: Store, second: Store) -> Iterator[str]:
 
 
 def _copy_vectors(source: Store, target: Store, space: Space) -> Iterator[str]:
-    """Write the vectors that are valid for the target's items, block by block; yields the id of each written vector."""
+    """Write the vectors that are current for the target's items, block by block; yields the id of each one written."""
     for ids, contents, vectors in source.stored(space.id):
-        rows = np.flatnonzero(_are_valid(target, ids, contents))
+        rows = np.flatnonzero(_are_current(target, ids, contents))
         names = [ids[row] for row in rows]
         target.put_embeddings(space, names, vectors[rows])
         yield from names
 
 
-def _are_valid(store: Store, ids: Sequence[str], contents: Sequence[str]) -> list[bool]:
+def _are_current(store: Store, ids: Sequence[str], contents: Sequence[str]) -> list[bool]:
     """For each vector, whether its item exists and still has the content hash that the vector was computed from."""
-    current = {item.id: item.content_hash for item in store.items(ids)}
-    return [current.get(name) == content for name, content in zip(ids, contents, strict=True)]
+    hashes = {item.id: item.content_hash for item in store.items(ids)}
+    return [hashes.get(name) == content for name, content in zip(ids, contents, strict=True)]
 
 
 def _hashes_of_vectors(store: Store, space: Space) -> Iterator[int | None]:
-    """A hash for each vector of the space; None for a vector that is not valid."""
+    """A hash for each vector of the space; None for a vector that is not current."""
     for ids, contents, vectors in store.stored(space.id):
-        validity = _are_valid(store, ids, contents)
-        for is_valid, name, content, vector in zip(validity, ids, contents, vectors.astype("<f4"), strict=True):
-            if is_valid:
+        flags = _are_current(store, ids, contents)
+        for is_current, name, content, vector in zip(flags, ids, contents, vectors.astype("<f4"), strict=True):
+            if is_current:
                 yield _hash(json.dumps([name, content]).encode() + vector.tobytes())
             else:
                 yield None

@@ -189,9 +189,9 @@ def _interrupted(workspace: Workspace) -> Iterator[Finding]:
             "note", f"{path.name}: learning was cut short", f"the same `scrubjay learn {folder} PHOTOS` again"
         )
     for path in sorted(folder.glob("backfill/*.jsonl")):
-        told = read_journal(path)
-        if told.state == "interrupted" and told.generation == workspace.serving.read().generation:
-            yield Finding("note", str(told.line(folder)).partition("; it goes")[0], f"scrubjay backfill {folder}")
+        progress = read_journal(path)
+        if progress.state == "interrupted" and progress.generation == workspace.serving.read().generation:
+            yield Finding("note", str(progress.summary()), f"scrubjay backfill {folder}")
     left = leftovers(folder)
     if left:
         what = f"{len(left)} temporary files of work that was cut short ({_some([path.name for path in left])})"

@@ -1,4 +1,4 @@
-"""Draws the line of generations for a terminal."""
+"""Draws the lineage of generations as a tree for a terminal."""
 
 from __future__ import annotations
 
@@ -9,47 +9,49 @@ from scrubjay.generations.generation import Generation
 
 def lines(
     generations: Sequence[Generation],
-    answers: str | None,
+    serving: str | None,
     items: Mapping[str, int],
-    turns: Sequence[tuple[str, str]],
+    changes: Sequence[tuple[str, str]],
 ) -> list[str]:
     """One line for each generation, children below their parents, and one for each change of the serving generation.
 
     Args:
         generations: oldest first.
-        answers: name of the generation that answers queries.
+        serving: name of the generation that answers queries; None for none.
         items: number of items that are found by vectors of each generation.
-        turns: time and text of each change.
+        changes: time and description of each change of the serving generation.
     """
-    drawn: list[str] = []
+    tree: list[str] = []
     names = {generation.name for generation in generations}
-    roots = [each for each in generations if each.parent not in names]
+    roots = [generation for generation in generations if generation.parent not in names]
     for root in roots:
-        _draw(root, generations, answers, items, 0, drawn)
-    return drawn + [f"  {at}  {text}" for at, text in turns]
+        _draw(root, generations, serving, items, 0, tree)
+    return tree + [f"  {at}  {text}" for at, text in changes]
 
 
 def _draw(
     generation: Generation,
     generations: Sequence[Generation],
-    answers: str | None,
+    serving: str | None,
     items: Mapping[str, int],
     depth: int,
-    drawn: list[str],
+    tree: list[str],
 ) -> None:
-    mark = "●" if generation.name == answers else "○"
-    tail = "  ← answers queries" if generation.name == answers else ""
+    """Append the lines of a generation and of its descendants to `tree`."""
+    mark = "●" if generation.name == serving else "○"
+    tail = "  ← answers queries" if generation.name == serving else ""
     bridge = generation.info.bridges.get("to_parent")
-    over = "" if bridge is None else f", bridge {bridge.chosen}"
-    drawn.append(f"{'│ ' * depth}{mark} {described(generation)}; {items.get(generation.name, 0)} items{over}{tail}")
+    bridge_text = "" if bridge is None else f", bridge {bridge.chosen}"
+    line = f"{'│ ' * depth}{mark} {described(generation)}; {items.get(generation.name, 0)} items{bridge_text}{tail}"
+    tree.append(line)
     children = [each for each in generations if each.parent == generation.name]
     for position, child in enumerate(children):
         # the last child continues the line of its parent; earlier children branch off
-        _draw(child, generations, answers, items, depth + (position < len(children) - 1), drawn)
+        _draw(child, generations, serving, items, depth + (position < len(children) - 1), tree)
 
 
 def described(generation: Generation) -> str:
-    """Describes a generation in one line."""
+    """A description of a generation in one line."""
     parent = f" from {generation.parent}" if generation.parent else ""
     new = generation.info.measured.get("new")
     figures = ""

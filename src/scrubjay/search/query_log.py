@@ -1,9 +1,9 @@
-"""The log of live queries: what was asked and found, for planning, for spotting new classes, for answers in the shadow.
+"""The log of live queries and their hits. Backfill plans, the detection of new classes and shadow answers use it.
 
     shop/queries.sqlite
 
-Writing to it never fails a search: where it cannot be written, the row is lost and a warning goes to the log. A process
-that dies loses the row that it was writing; a machine that does may lose the newest ones, never the file.
+A search never fails because of its log: a row that cannot be written is lost, with a warning. A process that is killed
+loses the row that it was writing; a machine that fails may lose the newest rows, but never the file.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from scrubjay.errors import StorageError
 from scrubjay.types import Hit
 
 KEPT = 10_000
-"""The newest queries that are kept."""
-_WAIT = 5.0  # seconds for other writers
-_HURRY = 0.5  # seconds that a search waits for them
+"""Number of newest queries that are kept."""
+_TIMEOUT = 5.0  # seconds to wait for other writers
+_SEARCH_TIMEOUT = 0.5  # seconds that a search waits for them
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ _MIGRATIONS = (
     ),
     ("ALTER TABLE queries RENAME COLUMN picture TO image",),
 )
-"""Statements that lead from each version of the tables to the next; never change one that was released."""
+"""SQL statements that migrate each version of the tables to the next. Never change one that was released."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +60,17 @@ class Query:
     """One query that was answered.
 
     Attributes:
-        id: rising number; 0 before it is written.
-        image: where its file was.
-        content: hash of its bytes.
-        generation: the one that answered.
-        vector: float32 (d,), of that generation.
-        hits: id, URI, label and probability of a match of what was found, best first.
-        matched: whether the best was likely to be a match; None where nothing was known about it.
-        milliseconds: from the image to the answer.
-        shadow: the generation that is to answer too, or None.
-        shadow_hits: what it found; None as long as it has not.
-        at: time, ISO 8601, UTC.
+        id: number of the row, increasing; 0 before it is written.
+        image: path of the image file; None for an image without a file.
+        content: hash of the image's bytes.
+        generation: name of the generation that answered.
+        vector: float32 (d,), embedding of the image by that generation.
+        hits: id, URI, label and probability of a match of each hit, best first.
+        matched: whether the best hit exceeded the match threshold; None where no threshold was known.
+        milliseconds: duration of the search.
+        shadow: name of the shadow generation that answers the query as well; None for none.
+        shadow_hits: hits of the shadow generation; None until it has answered.
+        at: time of the answer, ISO 8601, UTC.
     """
 
     image: str | None
@@ -87,21 +87,25 @@ class Query:
 
 
 def brief(hits: Sequence[Hit]) -> tuple[tuple[str, str, str | None, float | None], ...]:
-    """What the log keeps of hits."""
+    """The fields of hits that the log stores: id, URI, label and probability of a match."""
     return tuple((hit.id, hit.uri, hit.label, None if hit.match is None else float(hit.match)) for hit in hits)
 
 
 class QueryLog:
-    """The log in a file; any number of processes may read and write it."""
+    """The log in one SQLite file; any number of processes may read and write it.
+
+    Args:
+        path: path of the file; it is created by the first query.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def append(self, query: Query) -> None:
-        """Write a query down, if that can be done; a search is never failed by its log."""
+        """Append a query. Where that fails, a warning is logged and nothing is raised."""
         row = (
             datetime.now(UTC).isoformat(timespec="milliseconds"),
-            None if query.image is None else os.fsencode(query.image),  # names of files need not be Unicode
+            None if query.image is None else os.fsencode(query.image),  # file names are not always valid Unicode
             query.content,
             query.generation,
             np.asarray(query.vector, "<f4").tobytes(),
@@ -111,7 +115,7 @@ class QueryLog:
             query.shadow,
         )
         try:
-            with self._connection(_HURRY) as connection, _transaction(connection):
+            with self._connection(_SEARCH_TIMEOUT) as connection, _transaction(connection):
                 connection.execute(
                     "INSERT INTO queries"
                     " (at, image, content, generation, vector, hits, matched, milliseconds, shadow)"
@@ -120,7 +124,7 @@ class QueryLog:
                 )
                 connection.execute("DELETE FROM queries WHERE id <= (SELECT max(id) FROM queries) - ?", (KEPT,))
         except (sqlite3.Error, OSError) as error:
-            logger.warning("%s: a query was not written down (%s)", self.path, error)
+            logger.warning("%s: a query was not logged (%s)", self.path, error)
 
     def recent(self, number: int = KEPT) -> list[Query]:
         """The newest queries, oldest first.
@@ -131,15 +135,15 @@ class QueryLog:
         return self._select("ORDER BY id DESC LIMIT ?", (number,))[::-1]
 
     def pending(self, number: int = KEPT) -> list[Query]:
-        """Queries that a shadow generation has yet to answer, oldest first; errors as in `recent`."""
+        """Queries that the shadow generation has not answered yet, oldest first; errors as in `recent`."""
         return self._select("WHERE shadow IS NOT NULL AND shadow_hits IS NULL ORDER BY id LIMIT ?", (number,))
 
     def answered(self, shadow: str) -> list[Query]:
-        """Queries that a shadow generation has answered too, oldest first; errors as in `recent`."""
+        """Queries that this shadow generation has answered as well, oldest first; errors as in `recent`."""
         return self._select("WHERE shadow = ? AND shadow_hits IS NOT NULL ORDER BY id", (shadow,))
 
-    def answer(self, query: Query, hits: Sequence[Hit]) -> None:
-        """Write down what the shadow generation has found.
+    def add_shadow_hits(self, query: Query, hits: Sequence[Hit]) -> None:
+        """Store the hits of the shadow generation for a query.
 
         Raises:
             StorageError: the file cannot be written.
@@ -148,10 +152,10 @@ class QueryLog:
             connection.execute("UPDATE queries SET shadow_hits = ? WHERE id = ?", (json.dumps(brief(hits)), query.id))
 
     def counts(self) -> Counter[str]:
-        """How often each item was found, by its id; errors as in `recent`."""
-        found = self._read("SELECT hits FROM queries", ())
+        """Number of logged queries that found each item, by its id; errors as in `recent`."""
+        rows = self._read("SELECT hits FROM queries", ())
         with self._reported():
-            return Counter(hit[0] for row in found for hit in _hits(row["hits"]))
+            return Counter(hit[0] for row in rows for hit in _hits(row["hits"]))
 
     def _select(self, rest: str, values: tuple[Any, ...]) -> list[Query]:
         rows = self._read(f"SELECT * FROM queries {rest}", values)
@@ -166,24 +170,25 @@ class QueryLog:
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
+        """Translate errors of SQLite into a `StorageError` that names the file."""
         try:
             yield
         except (sqlite3.OperationalError, OSError) as error:
             raise StorageError(
-                f"{self.path}: cannot be read or written ({error}): make room, mend permissions, or wait for others."
+                f"{self.path}: cannot be read or written ({error}): free space, correct its permissions, or wait for other processes."
             ) from None
         except (sqlite3.Error, ValueError) as error:
             raise StorageError(
-                f"{self.path}: damaged ({error}): delete it and what is beside it, {self.path.name}-wal and "
-                f"{self.path.name}-shm; only the log of queries is lost."
+                f"{self.path}: damaged ({error}): delete it, {self.path.name}-wal and {self.path.name}-shm; only the log of "
+                "queries is lost."
             ) from None
 
     @contextmanager
-    def _connection(self, wait: float = _WAIT) -> Iterator[sqlite3.Connection]:
+    def _connection(self, wait: float = _TIMEOUT) -> Iterator[sqlite3.Connection]:
         connection = sqlite3.connect(self.path, timeout=wait, isolation_level=None)
         try:
             connection.row_factory = sqlite3.Row
-            with suppress(sqlite3.OperationalError):  # busy: another connection sees to it; all is well in either mode
+            with suppress(sqlite3.OperationalError):  # busy: another connection sets it; either mode works
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             _migrate(connection)
@@ -194,7 +199,7 @@ class QueryLog:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")  # a lock taken later may not be waited for
+    connection.execute("BEGIN IMMEDIATE")  # SQLite does not always wait for a lock that is taken later
     try:
         yield
         connection.execute("COMMIT")
@@ -204,7 +209,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the tables up to date.
+    """Migrate the tables to the current version.
 
     Raises:
         sqlite3.OperationalError: a newer version of scrubjay has written the file.
@@ -212,7 +217,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
     if _version(connection) == len(_MIGRATIONS):
         return
     with _transaction(connection):
-        version = _version(connection)  # another process may have been faster
+        version = _version(connection)  # read again under the lock: another process may have migrated
         if version > len(_MIGRATIONS):
             raise sqlite3.OperationalError(f"written by a newer scrubjay, version {version} of its tables: upgrade")
         for number in range(version, len(_MIGRATIONS)):

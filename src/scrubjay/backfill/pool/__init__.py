@@ -1,10 +1,11 @@
-"""Images embedded by one generation in this process, in several, or on a Ray cluster: one function does a chunk.
+"""Embeds images with one generation, in this process, in several processes, or on a Ray cluster.
 
-A chunk is a list of samples that are embedded together, so that its vectors are the same to the bit wherever it is
-done. Results come in the order of the chunks here and from processes, and as they are finished from Ray.
+A chunk is a list of samples that are embedded together. One function embeds a chunk wherever it runs, so its vectors
+are the same to the bit everywhere. Results come in the order of the chunks from this process and from several
+processes, and in the order of completion from Ray.
 
-All of it works at a lower priority than what calls it: the thread that embeds in this process (on Linux, where threads
-have priorities of their own), the processes, and the actors.
+Everything that embeds runs at a lower priority than its caller: the thread that embeds in this process (on Linux, where
+every thread has its own priority), the processes, and the actors.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ if TYPE_CHECKING:
 
 Chunk = Sequence[Sample]
 NICE = 10
-"""The priority of what embeds, as of `nice`: below all that is interactive, above what is idle."""
+"""Niceness of threads and processes that embed: below interactive work, above idle work."""
 
 
 def load_encoder(generation: Path, images: ImageOptions) -> Encoder:
-    """The encoder of the generation in a folder; images that cannot be decoded are skipped.
+    """The encoder of the generation in a folder. It skips images that cannot be decoded.
 
-    Images are decoded in the calling process: the number of processes is decided by the caller.
+    Images are decoded in the calling process, because the caller decides on the number of processes.
 
     Raises:
-        CheckpointError: its files are damaged.
+        CheckpointError: the files of the generation are damaged.
     """
     from scrubjay.generations.lineage import Lineage
     from scrubjay.models.embedding import Encoder
@@ -45,12 +46,12 @@ def load_encoder(generation: Path, images: ImageOptions) -> Encoder:
 
 
 def embed_chunk(encoder: Encoder, samples: Chunk) -> Embeddings:
-    """Embed the images of a chunk; images that cannot be decoded are missing and listed, even if it is all of them."""
+    """Embed the images of a chunk. Images that cannot be decoded are listed as failures, even if all of them fail."""
     import numpy as np
 
     try:
         return encoder.embed(samples)
-    except ImageError:  # none can be decoded
+    except ImageError:  # raised when no image can be decoded
         failures = tuple((str(sample.path), "cannot be decoded; save it again as JPEG or PNG.") for sample in samples)
         nothing = np.empty(0, np.int64)
         vectors = np.empty((0, encoder.embedder.projection.out_features), np.float32)
@@ -58,47 +59,49 @@ def embed_chunk(encoder: Encoder, samples: Chunk) -> Embeddings:
 
 
 def lower_priority() -> None:
-    """Lower the priority of this thread, or of the whole process where threads have none of their own, for good."""
+    """Lower the priority of this thread for good; outside Linux, that of the whole process."""
     os.nice(max(0, NICE - os.nice(0)))
 
 
-def embedded(
+def embed_chunks(
     generation: Path, images: ImageOptions, chunks: Iterable[Chunk], jobs: int = 1, ray: str | None = None
 ) -> Generator[tuple[int, Embeddings], None, None]:
-    """Embed chunks of images; `chunks` is read as the work goes on, a little ahead of it.
+    """Embed chunks of images. `chunks` is read while the work proceeds, a few chunks ahead of it.
 
     Args:
-        generation: its folder.
+        generation: folder of the generation.
         images: how images are prepared.
-        chunks: of samples.
-        jobs: processes; 1: this one.
-        ray: "local", or the address of a Ray cluster whose machines see the same paths; `jobs` are its actors then.
+        chunks: lists of samples.
+        jobs: number of processes; 1 is this process.
+        ray: "local", or the address of a Ray cluster whose machines see the same paths; `jobs` is then the number of
+            its actors.
 
     Returns:
-        The number of each chunk, from 0, and what was embedded. Close it when you stop before its end.
+        The number of each chunk, from 0, with its embeddings. Close the generator to stop before its end.
 
     Raises:
         ConfigError: jobs is below 1, Ray is asked for and not installed, or no cluster answers.
         CheckpointError: the generation is damaged.
-        StorageError: a process died again and again on the same chunk, or the cluster failed.
+        StorageError: processes died repeatedly on the same chunk, or the cluster failed.
     """
     if jobs < 1:
-        raise ConfigError(f"jobs = {jobs}: needed is 1 process or more.")
-    encoder = load_encoder(generation, images)  # what is wrong with it is said here, in one line
+        raise ConfigError(f"jobs = {jobs}: give 1 process or more.")
+    encoder = load_encoder(generation, images)  # loaded in any case, so that a damaged generation is one clear error
     if ray is not None:
         from scrubjay.backfill.pool import cluster
 
-        yield from cluster.embedded(generation, images, chunks, jobs, ray)
+        yield from cluster.embed_chunks(generation, images, chunks, jobs, ray)
     elif jobs > 1:
         from scrubjay.backfill.pool import processes
 
-        yield from processes.embedded(generation, images, chunks, jobs)
+        yield from processes.embed_chunks(generation, images, chunks, jobs)
     else:
-        yield from _here(encoder, chunks)
+        yield from _in_thread(encoder, chunks)
 
 
-def _here(encoder: Encoder, chunks: Iterable[Chunk]) -> Generator[tuple[int, Embeddings], None, None]:
-    begin = lower_priority if sys.platform == "linux" else None
-    with ThreadPoolExecutor(1, "embed", begin) as thread:
+def _in_thread(encoder: Encoder, chunks: Iterable[Chunk]) -> Generator[tuple[int, Embeddings], None, None]:
+    """Embed in a thread of this process, because on Linux the priority of a thread can be lowered by itself."""
+    initializer = lower_priority if sys.platform == "linux" else None
+    with ThreadPoolExecutor(1, "embed", initializer) as thread:
         for number, chunk in enumerate(chunks):
             yield number, thread.submit(embed_chunk, encoder, chunk).result()

@@ -1,7 +1,7 @@
-"""Chunks of images embedded on a Ray cluster, by actors that load the generation once each (Ray Data).
+"""Embeds chunks of images on a Ray cluster, with actors that load the generation once each (Ray Data).
 
-Every machine has to see the catalogue and the images under the same paths, as on a shared file system. Nothing is
-reported to the makers of Ray.
+Every machine must see the catalogue and the images under the same paths, as on a shared file system. Ray's usage
+statistics are switched off.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scrubjay.errors import ConfigError, StorageError
 from scrubjay.types import Embeddings, Sample
 
 WINDOW = 64
-"""Chunks that are handed to Ray at a time: what was done is stored before the next are read."""
+"""Number of chunks that are handed to Ray at a time; their results are stored before further chunks are read."""
 
 Row = dict[str, Any]
 
@@ -40,32 +40,32 @@ class Actor:
         self.encoder = load_encoder(Path(generation), ImageOptions(**images))
 
     def __call__(self, row: Row) -> Row:
-        """A row with a chunk → a row with its number and its embeddings, as JSON and bytes."""
+        """Embed the chunk of a row; returns a row with its number and its embeddings, as JSON and bytes."""
         samples = [Sample(Path(path), 0, box=tuple(box) if box else None) for path, box in json.loads(row["samples"])]
-        found = _columns(embed_chunk(self.encoder, samples))
-        return {"number": row["number"], "vectors": found.pop("vectors"), "rest": json.dumps(found)}
+        columns = _to_columns(embed_chunk(self.encoder, samples))
+        return {"number": row["number"], "vectors": columns.pop("vectors"), "rest": json.dumps(columns)}
 
 
-def embedded(
+def embed_chunks(
     generation: Path, images: ImageOptions, chunks: Iterable[Chunk], jobs: int, address: str
 ) -> Generator[tuple[int, Embeddings], None, None]:
-    """See `scrubjay.backfill.pool.embedded`; results come as they are finished.
+    """See `scrubjay.backfill.pool.embed_chunks`; results come in the order of completion.
 
     Raises:
         ConfigError: Ray is not installed, or no cluster answers at the address.
         StorageError: the cluster failed.
     """
     arguments = str(generation.absolute()), images.model_dump(mode="json")
-    coming = (
+    chunk_rows = (
         {"number": number, "samples": json.dumps([[str(each.path.absolute()), each.box] for each in chunk])}
         for number, chunk in enumerate(chunks)
     )
     with _connected(address, jobs) as ray:
-        while rows := list(islice(coming, WINDOW)):
-            yield from _done(ray, rows, jobs, arguments)
+        while rows := list(islice(chunk_rows, WINDOW)):
+            yield from _results(ray, rows, jobs, arguments)
 
 
-def _done(
+def _results(
     ray: Any, rows: list[Row], jobs: int, arguments: tuple[Any, ...]
 ) -> Generator[tuple[int, Embeddings], None, None]:
     data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
@@ -76,37 +76,37 @@ def _done(
     )
     try:
         for row in data.iter_rows():
-            yield int(row["number"]), _embeddings(row)
+            yield int(row["number"]), _from_columns(row)
     except ray.exceptions.RayError as error:
         reason = " ".join(str(error).split())[-200:]
-        raise StorageError(f"the Ray cluster failed (… {reason}); give the same command again to go on.") from None
+        raise StorageError(f"the Ray cluster failed (… {reason}); give the same command again to continue.") from None
 
 
 @contextmanager
 def _connected(address: str, jobs: int) -> Iterator[Any]:
-    """Ray, connected, and disconnected afterwards; a connection that was there before is used and left as it is."""
+    """Connect to Ray within the block; an existing connection is used and kept."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
         import ray.data
     except ImportError:
-        raise ConfigError("Ray is not installed: pip install 'scrubjay[ray]', or leave --ray out.") from None
-    ours = not ray.is_initialized()
-    if ours:
+        raise ConfigError("Ray is not installed: pip install 'scrubjay[ray]', or omit --ray.") from None
+    connect = not ray.is_initialized()
+    if connect:
         _connect(ray, address, jobs)
     context = ray.data.DataContext.get_current()
-    shown, context.enable_progress_bars = context.enable_progress_bars, False
+    progress_bars, context.enable_progress_bars = context.enable_progress_bars, False
     loggers = {name: logging.getLogger(name).level for name in ("ray", "ray.data")}
     for name in loggers:
-        logging.getLogger(name).setLevel(logging.ERROR)  # else it tells of every plan and its paths
+        logging.getLogger(name).setLevel(logging.ERROR)  # otherwise Ray logs every execution plan and its paths
     try:
         yield ray
     finally:
-        context.enable_progress_bars = shown
+        context.enable_progress_bars = progress_bars
         for name, level in loggers.items():
             logging.getLogger(name).setLevel(level)
-        if ours:
-            ray.shutdown()  # of a cluster that was there before only this connection
+        if connect:
+            ray.shutdown()  # a cluster that this process did not start keeps running; only the connection is closed
 
 
 def _connect(ray: Any, address: str, jobs: int) -> None:
@@ -115,21 +115,22 @@ def _connect(ray: Any, address: str, jobs: int) -> None:
         if address == "local":
             ray.init("local", num_cpus=jobs + 1, include_dashboard=False, **quiet)
         else:
-            _knock(address)
+            _refuse_closed_port(address)
             ray.init(address, **quiet)
     except (OSError, OverflowError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"--ray {address}: no cluster answers there ({reason}).") from None
 
 
-def _knock(address: str) -> None:
-    """Raise OSError at once where nothing listens: Ray itself would try for minutes."""
+def _refuse_closed_port(address: str) -> None:
+    """Raise OSError at once where no process listens; Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _embeddings(row: Row) -> Embeddings:
+def _from_columns(row: Row) -> Embeddings:
+    """The inverse of `_to_columns`, from a row as `Actor` returns it."""
     rest = json.loads(row["rest"])
     return Embeddings(
         np.frombuffer(row["vectors"], np.float32).reshape(-1, rest["dim"]),
@@ -140,13 +141,13 @@ def _embeddings(row: Row) -> Embeddings:
     )
 
 
-def _columns(found: Embeddings) -> Row:
-    """An `Embeddings` as plain values that travel between machines."""
+def _to_columns(embeddings: Embeddings) -> Row:
+    """Embeddings as plain values that can be sent between machines."""
     return {
-        "vectors": found.vectors.tobytes(),
-        "dim": found.vectors.shape[1],
-        "labels": found.labels.tolist(),
-        "indices": found.indices.tolist(),
-        "fingerprint": found.fingerprint,
-        "failures": [list(each) for each in found.failures],
+        "vectors": embeddings.vectors.tobytes(),
+        "dim": embeddings.vectors.shape[1],
+        "labels": embeddings.labels.tolist(),
+        "indices": embeddings.indices.tolist(),
+        "fingerprint": embeddings.fingerprint,
+        "failures": [list(failure) for failure in embeddings.failures],
     }

@@ -1,4 +1,4 @@
-"""Chunks of images embedded by processes of this machine; a process that dies costs its chunk a second attempt."""
+"""Embeds chunks of images in several processes of this machine; the chunks of a process that dies are retried."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from scrubjay.models.embedding import Encoder
 
 ATTEMPTS = 3
-"""How often a chunk is given to a process before its death is taken for the chunk's fault."""
+"""Number of attempts at a chunk before it is blamed for the death of the processes that embed it."""
 
 
 class _Worker:
-    """The state of a process of the pool between its tasks."""
+    """State of a worker process that lasts between its tasks."""
 
     encoder: Encoder | None = None
 
@@ -40,40 +40,40 @@ class _Task:
     future: Future[Embeddings] | None = None
 
 
-def embedded(
+def embed_chunks(
     generation: Path, images: ImageOptions, chunks: Iterable[Chunk], jobs: int
 ) -> Generator[tuple[int, Embeddings], None, None]:
-    """See `scrubjay.backfill.pool.embedded`; results come in the order of the chunks."""
-    coming = (_Task(number, chunk) for number, chunk in enumerate(chunks))
-    going: deque[_Task] = deque()
-    suspects = 0  # chunks in front that a death may be the fault of; they go one at a time, so that it shows which
+    """See `scrubjay.backfill.pool.embed_chunks`; results come in the order of the chunks."""
+    tasks = (_Task(number, chunk) for number, chunk in enumerate(chunks))
+    pending: deque[_Task] = deque()
+    suspects = 0  # first chunks, one of which may have killed a process; run one at a time, to see which
     pool = _pool(generation, images, jobs)
     try:
         while True:
             try:
-                _submit(pool, going, coming, 1 if suspects else 2 * jobs)
-                if not going:
+                _submit(pool, pending, tasks, 1 if suspects else 2 * jobs)
+                if not pending:
                     return
-                found = _result(going[0])
+                embeddings = _result(pending[0])
             except BrokenProcessPool:
-                _refuse_fatal(going[0])
-                suspects = sum(task.attempts > 0 for task in going)
-                for task in going:
+                _raise_if_exhausted(pending[0])
+                suspects = sum(task.attempts > 0 for task in pending)
+                for task in pending:
                     task.future = None
                 pool.shutdown(wait=True, cancel_futures=True)
                 pool = _pool(generation, images, jobs)
             else:
                 suspects = max(0, suspects - 1)
-                yield going.popleft().number, found
+                yield pending.popleft().number, embeddings
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, going: deque[_Task], coming: Iterator[_Task], width: int) -> None:
-    """Give out the first `width` chunks, those among them that are not given out yet."""
-    while len(going) < width and (task := next(coming, None)) is not None:
-        going.append(task)
-    for task in list(going)[:width]:
+def _submit(pool: ProcessPoolExecutor, pending: deque[_Task], tasks: Iterator[_Task], width: int) -> None:
+    """Submit those of the first `width` chunks that are not submitted yet."""
+    while len(pending) < width and (task := next(tasks, None)) is not None:
+        pending.append(task)
+    for task in list(pending)[:width]:
         if task.future is None:
             task.future = pool.submit(_work, list(task.chunk))
             task.attempts += 1
@@ -81,24 +81,25 @@ def _submit(pool: ProcessPoolExecutor, going: deque[_Task], coming: Iterator[_Ta
 
 def _result(task: _Task) -> Embeddings:
     if task.future is None:
-        raise RuntimeError("a chunk that was not given out")
+        raise RuntimeError("the chunk was not submitted")
     return task.future.result()
 
 
-def _refuse_fatal(task: _Task) -> None:
+def _raise_if_exhausted(task: _Task) -> None:
     if task.attempts >= ATTEMPTS:
         raise StorageError(
             f"{task.chunk[0].path}: the process that embeds it and {len(task.chunk) - 1} others died {ATTEMPTS} "
-            "times: use fewer --jobs, or look for the image that does it."
+            "times: use fewer --jobs, or find the image that crashes them."
         ) from None
 
 
 def _pool(generation: Path, images: ImageOptions, jobs: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (generation, images))
+    return ProcessPoolExecutor(jobs, get_context("spawn"), _initialise, (generation, images))
 
 
-def _begin(generation: Path, images: ImageOptions) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
+def _initialise(generation: Path, images: ImageOptions) -> None:
+    """Prepare a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends the pool
     threading.Thread(target=_die_with_parent, daemon=True).start()
     lower_priority()
     import torch
@@ -111,10 +112,10 @@ def _die_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)  # the pool's pipes have more ends than the parent's: without this it would wait for ever
+        os._exit(1)  # workers hold the pool's pipes open for each other, so none would notice that the parent is gone
 
 
 def _work(samples: list[Sample]) -> Embeddings:
     if _Worker.encoder is None:
-        raise RuntimeError("a task without its process's beginning")
+        raise RuntimeError("the worker process was not initialised")
     return embed_chunk(_Worker.encoder, samples)
