@@ -105,7 +105,7 @@ def promotion(folder: Path) -> None:
     serving, spent = ServingFile(folder), []
     for turn in range(20):
         verb, name = ("rollback", "g0") if turn % 2 else ("promote", "g1")
-        spent.append(seconds(lambda verb=verb, name=name, turn=turn: serving.turn(verb, name, turn)))
+        spent.append(seconds(lambda verb=verb, name=name, turn=turn: serving.change(verb, name, turn)))
     print(f"promote or roll back: {statistics.median(spent) * 1000:.2f} ms, independent of the size")
 
 

@@ -116,7 +116,7 @@ class Catalogue:
             import_run(run / "generations", folder / "generations", options)
         newest = Lineage(folder / "generations").newest
         if newest is not None:
-            ServingFile(folder).turn("promote", newest.name, 0)
+            ServingFile(folder).change("promote", newest.name, 0)
         write_json(folder / "catalogue.json", {"format": FORMAT, **options.model_dump(mode="json")})
         return cls(folder)
 
@@ -148,7 +148,7 @@ class Catalogue:
             generation = SessionLearner(self.workspace, self._parent(start)).learn(photos, method_name, settings or {})
             serving = self.serving.read()
             if serving.generation is None:
-                self.serving.turn("promote", generation.name, serving.revision)
+                self.serving.change("promote", generation.name, serving.revision)
             return generation
 
     def add(self, photos: Iterable[Path]) -> Added:
@@ -245,7 +245,7 @@ class Catalogue:
                 "--report gate.html`; --force promotes it all the same."
             )
         calibrate(self.workspace, candidate, slices)
-        self.serving.turn("promote", name, serving.revision, forced=not report.passed, reasons=report.reasons)
+        self.serving.change("promote", name, serving.revision, forced=not report.passed, reasons=report.reasons)
         return report
 
     def rollback(self, name: str | None = None) -> Serving:
@@ -297,6 +297,6 @@ class Catalogue:
     def _parent(self, start: str | None) -> Generation | None:
         if start is not None:
             return self.lineage.get(start)
-        abandoned = self.serving.read().left
+        abandoned = self.serving.read().rolled_back
         kept = [each for each in self.lineage.generations() if abandoned.isdisjoint(self.lineage.line(each.name))]
         return kept[-1] if kept else None

@@ -22,7 +22,7 @@ LONG = "a folder with [bold]a long[/bold] name and brackets " * 3
 @pytest.fixture
 def shop(call: Call, tmp_path: Path) -> Path:
     """A catalogue with eight images."""
-    assert call("init", "shop", *TINY) == (0, "made shop. Next: scrubjay learn shop PHOTOS\n", "")
+    assert call("init", "shop", *TINY) == (0, "created shop. Next: scrubjay learn shop PHOTOS\n", "")
     photos(tmp_path / "spring", "apple", "pear")
     code, out, err = call("learn", "shop", "spring", "--add")
     assert (code, err) == (0, "")
@@ -55,7 +55,7 @@ def test_json_is_all_that_stdout_gets(call: Call, shop: Path) -> None:
 
 
 def test_long_paths_are_not_wrapped(call: Call, tmp_path: Path) -> None:
-    assert call("init", LONG, *TINY) == (0, f"made {LONG}. Next: scrubjay learn {LONG} PHOTOS\n", "")
+    assert call("init", LONG, *TINY) == (0, f"created {LONG}. Next: scrubjay learn {LONG} PHOTOS\n", "")
     code, _, err = call("add", LONG, "nothing")
     assert (code, err.count("\n")) == (2, 1)
     assert f"scrubjay learn {LONG} PHOTOS" in err
@@ -72,7 +72,7 @@ def test_status_says_what_to_do_next(call: Call, shop: Path, tmp_path: Path) -> 
     assert lines[2].startswith("○ g1 from g0 (mmd): 3 classes")
     assert "; 0 items, bridge " in lines[2]
     assert lines[3].endswith("promote g0")
-    assert lines[4] == "g1 does not answer yet: scrubjay gate shop g1"
+    assert lines[4] == "g1 does not answer queries yet: scrubjay gate shop g1"
 
 
 @pytest.mark.parametrize(

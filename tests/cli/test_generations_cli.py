@@ -22,7 +22,7 @@ def shop(tmp_path: Path) -> Catalogue:
 
 
 def options(shop: Catalogue, **changed: object) -> None:
-    """As a user edits catalogue.json."""
+    """Change catalogue.json as a user would."""
     path = shop.folder / "catalogue.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, **changed}))
@@ -40,7 +40,7 @@ def test_from_learning_to_pruning(shop: Catalogue, call: Call, tmp_path: Path) -
     assert (code, err) == (1, "")
     assert out.startswith("FAIL: g1 must not answer queries; g0 continues to")
     assert "new_gain" in out
-    assert call("gate", "shop", "g1", "--set", "new_gain=-1")[0] == 0, "a limit of this report only"
+    assert call("gate", "shop", "g1", "--set", "new_gain=-1")[0] == 0, "the limit changes for this report only"
     code, out, err = call("gate", "shop", "g1", "--set", "gain=0")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "gate: unknown key 'gain'" in err
@@ -64,14 +64,14 @@ def test_from_learning_to_pruning(shop: Catalogue, call: Call, tmp_path: Path) -
     assert (code, err) == (0, "")
     assert out.startswith("10 items to embed with g1, about ")
     assert "10 by g0" in out
-    assert Catalogue(shop.folder).gallery.counts().get("g1", 0) == 0, "a plan does nothing"
+    assert Catalogue(shop.folder).gallery.counts().get("g1", 0) == 0, "a plan changes nothing"
     code, out, _ = call("backfill", "shop", "--items", "3", "--order", "random")
     assert code == 0
     assert out.startswith("embedded 3 items in ")
     assert "7 items are still found by older vectors" in out
     code, out, _ = call("backfill", "shop", "--budget", "9h", "--until-recall", "1.0", "--rate", "1000")
     assert (code, out.startswith("embedded 7 items in ")) == (0, True)
-    assert "audited: every item whose image can be had is embedded" in out
+    assert "complete and audited: every item with a readable image is embedded" in out
     assert call("backfill", "shop", "--plan") == (0, "nothing to do: every item is embedded by g1.\n", "")
 
     assert call("rollback", "shop") == (0, "g0 answers queries again; before: g1.\n", "")
@@ -79,7 +79,9 @@ def test_from_learning_to_pruning(shop: Catalogue, call: Call, tmp_path: Path) -
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "nothing to roll back to" in err
     assert "rollback g0 after g1" in call("status", "shop")[1]
-    assert "g1 does not answer yet" not in call("status", "shop")[1], "what was left is not recommended"
+    assert "g1 does not answer queries yet" not in call("status", "shop")[1], (
+        "a generation that was rolled back is not recommended"
+    )
 
     options(shop, gate=LOOSE)
     code, out, _ = call("promote", "shop", "g2")
@@ -88,7 +90,7 @@ def test_from_learning_to_pruning(shop: Catalogue, call: Call, tmp_path: Path) -
     code, out, err = call("prune", "shop", "--yes")
     assert (code, err) == (0, "")
     assert out.splitlines()[0].startswith("space g1-")
-    assert out.splitlines()[-1] == "dropped."
+    assert out.splitlines()[-1] == "deleted."
     assert call("search", "shop", "spring/train/apple/0.png")[0] == 0
 
 
@@ -96,7 +98,7 @@ def test_a_shadow_answers_and_is_compared(shop: Catalogue, call: Call, tmp_path:
     assert call("shadow", "shop")[0] == 2
     assert call("shadow", "shop", "g1", "--share", "1") == (
         0,
-        "g1 will answer 100% of the queries too. Compare: scrubjay shadow shop\n",
+        "g1 will answer 100% of the queries as well. Compare: scrubjay shadow shop\n",
         "",
     )
     assert "no query was answered by both generations yet" in call("shadow", "shop")[1]
@@ -111,15 +113,15 @@ def test_a_shadow_answers_and_is_compared(shop: Catalogue, call: Call, tmp_path:
     assert (code, out, err.count("\n")) == (2, "", 1)
 
 
-def test_a_search_is_written_down(shop: Catalogue, call: Call) -> None:
+def test_a_search_is_logged(shop: Catalogue, call: Call) -> None:
     call("search", "shop", "spring/test/apple/100.png")
     assert [query.generation for query in shop._searcher.query_log.recent()] == ["g0"]
     call("search", "shop", "spring/test/apple/100.png", "--label", "pear")
     call("search", "shop", "spring/test/apple/100.png", "--where", "box=no")
-    assert len(shop._searcher.query_log.recent()) == 1, "filtered queries say nothing about what is missing"
+    assert len(shop._searcher.query_log.recent()) == 1, "filtered queries are not logged"
 
 
-def test_what_is_probably_unknown_is_called_so(shop: Catalogue, call: Call, tmp_path: Path) -> None:
+def test_an_unmatched_query_is_reported(shop: Catalogue, call: Call, tmp_path: Path) -> None:
     options(shop, false_match_rate=0.2)
     path = shop.folder / "calibration" / "g0.json"
     values = json.loads(path.read_text())
@@ -132,11 +134,11 @@ def test_what_is_probably_unknown_is_called_so(shop: Catalogue, call: Call, tmp_
     assert "probably not" not in call("search", "shop", "spring/train/apple/0.png")[1]
 
 
-def test_unknown_classes_are_told_and_grouped(shop: Catalogue, call: Call, tmp_path: Path) -> None:
+def test_unknown_classes_are_reported_in_groups(shop: Catalogue, call: Call, tmp_path: Path) -> None:
     code, out, err = call("novel", "shop")
-    assert (code, out, err.count("\n")) == (2, "", 1), "six probe images say nothing about one in twenty"
+    assert (code, out, err.count("\n")) == (2, "", 1), "six probe images are too few for a rate of one in twenty"
     options(shop, false_match_rate=0.2)
-    assert call("novel", "shop") == (0, "nothing to learn: 0 of the last 0 queries found no match.\n", "")
+    assert call("novel", "shop") == (0, "no sign of new classes: 0 of the last 0 queries found no match.\n", "")
     path = shop.folder / "calibration" / "g0.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "unknown": [0.9999999] * 6, "known": [0.99999999] * 60}))
@@ -147,12 +149,11 @@ def test_unknown_classes_are_told_and_grouped(shop: Catalogue, call: Call, tmp_p
     assert out.startswith("time to learn: 12 of the last 12 queries look like new classes")
     assert "group 1: " in out
     assert (tmp_path / "novel.html").is_file()
-    told = "time to learn"
-    assert told in call("status", "shop")[2]
-    assert told in call("search", "shop", "odd/0.png")[2]
+    assert "time to learn" in call("status", "shop")[2]
+    assert "time to learn" in call("search", "shop", "odd/0.png")[2]
 
 
-def test_where_keeps_to_what_items_say(shop: Catalogue, call: Call, tmp_path: Path) -> None:
+def test_where_filters_by_metadata(shop: Catalogue, call: Call, tmp_path: Path) -> None:
     table = tmp_path / "boxes.csv"
     rows = ["spring/train/apple/0.png,leaf,0,0,20,20", "spring/train/apple/1.png,leaf,5,5,30,30"]
     table.write_text("\n".join(["path,label,x_1,y_1,x_2,y_2", *rows]) + "\n")
@@ -172,7 +173,7 @@ def test_a_gallery_is_copied_and_both_are_compared(shop: Catalogue, call: Call, 
     assert call("copy", "shop", f"lancedb://{tmp_path}/elsewhere") == (
         0,
         f"copied 10 items, 10 vectors of {shop.gallery.store.spaces()[0].id}.\n"
-        "both hold the same: counts and hashes are equal.\n",
+        "both stores hold the same: counts and hashes are equal.\n",
         "",
     )
     options(shop, store=f"lancedb://{tmp_path}/elsewhere")
@@ -189,7 +190,7 @@ def test_a_generation_is_exported(shop: Catalogue, call: Call) -> None:
         pytest.skip("the extra onnx is not installed")
     code, out, err = call("export", "shop", "g1", "--out", "g1.onnx")
     assert code == 0, err
-    assert re.match(r"g1\.onnx: .* MiB; on \d+ images at most .* from what torch gives\.", out)
+    assert re.match(r"g1\.onnx: .* MiB; its vectors of \d+ images differ by at most .* from those of torch\.", out)
     assert Path("g1.onnx").is_file()
 
 
@@ -242,7 +243,7 @@ def test_a_mistake_is_one_line(shop: Catalogue, call: Call, arguments: tuple[str
         ("shadow", "shop", "g1", "--share", "2"),
     ],
 )
-def test_wrong_usage_is_told(shop: Catalogue, call: Call, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_is_reported(shop: Catalogue, call: Call, arguments: tuple[str, ...]) -> None:
     code, out, err = call(*arguments)
     assert (code, out) == (2, "")
     assert err.startswith("Usage: ")

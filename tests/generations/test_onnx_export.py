@@ -51,7 +51,7 @@ def _loaded(samples, images):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """One that was left in training mode; to export takes seconds, so that most tests share this one."""
+    """An exported network that was left in training mode. An export takes seconds, so most tests share it."""
     case = Case(tmp_path_factory.mktemp("export"), pooling="gem", frozen="layer2")
     case.embedder.train()
     return case, case.export()
@@ -59,7 +59,7 @@ def exported(tmp_path_factory):
 
 @pytest.fixture
 def ready(exported, tmp_path, monkeypatch):
-    """The same network in another folder, whose file is there at once."""
+    """The same network in another folder, where the export copies the shared file."""
     content = exported[1].path.read_bytes()
     monkeypatch.setattr(exporting, "_write", lambda _embedder, _size, path, _info: path.write_bytes(content))
     return Case(tmp_path, pooling="gem", frozen="layer2")
@@ -86,24 +86,24 @@ def test_vectors_are_those_of_torch(exported):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "pooling", "frozen", "size"), BACKBONES)
-def test_other_backbones_and_not_a_word_of_the_exporter(tmp_path, capfd, backbone, pooling, frozen, size):
+def test_other_backbones_without_output_of_the_exporter(tmp_path, capfd, backbone, pooling, frozen, size):
     case = Case(tmp_path, backbone, pooling, frozen, size)
     made = case.export()
     assert capfd.readouterr() == ("", "")
     same_as_torch(case, made)
 
 
-def test_what_goes_in_and_what_the_file_says_of_itself(exported):
+def test_inputs_outputs_and_metadata(exported):
     _, made = exported
     run = session(made.path, threads=1)
     (images,), (embeddings,) = run.get_inputs(), run.get_outputs()
     assert (images.name, images.type, images.shape) == ("images", "tensor(uint8)", ["N", 3, 32, 32])
     assert (embeddings.name, embeddings.type, embeddings.shape) == ("embeddings", "tensor(float)", ["N", 8])
-    said = run.get_modelmeta().custom_metadata_map
+    metadata = run.get_modelmeta().custom_metadata_map
     expected = {"generation": "g3", "fingerprint": "abc", "dim": "8", "size": "32", "resize": "40"}
-    assert expected.items() <= said.items()
-    assert "bicubic" in said["interpolation"]
-    assert said["scrubjay"]
+    assert expected.items() <= metadata.items()
+    assert "bicubic" in metadata["interpolation"]
+    assert metadata["scrubjay"]
     onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
     model = onnx.load(str(made.path))
     onnx.checker.check_model(model)
@@ -123,13 +123,13 @@ def test_vectors_that_differ_leave_nothing_and_keep_what_was_there(ready):
     case = ready
     case.path.parent.mkdir()
     case.path.write_bytes(b"before")
-    with pytest.raises(DataError, match=r"g3\.onnx: not written: its vectors differ .* allowed is -1"):
+    with pytest.raises(DataError, match=r"g3\.onnx: not written: its vectors differ .* the tolerance of -1"):
         case.export(tolerance=-1.0)
     assert [each.read_bytes() for each in case.path.parent.iterdir()] == [b"before"]
 
 
 def test_other_weights_are_noticed(exported, tmp_path):
-    """The comparison itself: against a network that is not the file's."""
+    """The comparison detects a network that is not the exported one."""
     torch.manual_seed(1)
     other = Network(NetworkOptions(backbone="test_resnet", pretrained=False, dim=8)).embedder.eval()
     difference, cosine = exporting._compare(other, exported[1].path, exported[0].pixels())
@@ -144,7 +144,7 @@ def test_broken_images_are_left_out_and_none_at_all_is_an_error(ready, tmp_path)
     assert case.export().images == 1
     case.samples[1].path.unlink()
     for samples in (case.samples, []):
-        with pytest.raises(DataError, match="no image to compare"):
+        with pytest.raises(DataError, match="no image to verify the export with"):
             export(case.embedder, case.generation, case.images, samples, tmp_path / "other.onnx")
     assert not (tmp_path / "other.onnx").exists()
 
@@ -156,12 +156,12 @@ def test_a_network_that_onnx_cannot_express(tmp_path):
 
     case = Case(tmp_path)
     case.embedder.pooling = Strange()
-    with pytest.raises(DataError, match=r"cannot be exported to ONNX \([^\n]*\): keep it in torch\.$"):
+    with pytest.raises(DataError, match=r"cannot be exported to ONNX \([^\n]*\): use it with torch\.$"):
         case.export()
     assert not list(case.path.parent.iterdir())
 
 
-def test_a_place_that_cannot_be_written(ready, tmp_path):
+def test_a_folder_that_cannot_be_written(ready, tmp_path):
     case = ready
     (tmp_path / "out").write_text("a file")
     with pytest.raises(StorageError, match="could not be written"):
@@ -180,4 +180,4 @@ def test_missing_packages_name_the_extra(tmp_path, monkeypatch, missing):
     monkeypatch.delitem(sys.modules, missing, raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=rf"^{missing} is not installed: pip install 'scrubjay\[onnx\]'\.$"):
-        exporting._installed()
+        exporting._require_packages()

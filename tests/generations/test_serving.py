@@ -8,39 +8,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrubjay.errors import CatalogueError, StorageError
-from scrubjay.generations.serving import Serving, ServingFile, Shadow, Turn
+from scrubjay.generations.serving import Serving, ServingChange, ServingFile, Shadow
 
 
-def test_nothing_is_served_before_the_first_turn(tmp_path: Path) -> None:
+def test_no_generation_answers_before_the_first_change(tmp_path: Path) -> None:
     assert ServingFile(tmp_path).read() == Serving()
 
 
-def test_turns_are_written_down(tmp_path: Path) -> None:
+def test_changes_are_recorded(tmp_path: Path) -> None:
     file = ServingFile(tmp_path)
-    file.turn("promote", "g0", 0)
-    file.turn("promote", "g1", 1, forced=True, reasons=("old classes are lost",))
+    file.change("promote", "g0", 0)
+    file.change("promote", "g1", 1, forced=True, reasons=("old classes are lost",))
     now = ServingFile(tmp_path).read()
     assert (now.revision, now.generation, now.previous) == (2, "g1", "g0")
     assert now.history[1].text() == "promote g1 after g0, forced against the gate: old classes are lost"
-    back = file.turn("rollback", "g0", 2)
-    assert (back.generation, back.previous, back.left) == ("g0", None, {"g1"})
-    assert file.turn("promote", "g1", 3).left == frozenset()
+    back = file.change("rollback", "g0", 2)
+    assert (back.generation, back.previous, back.rolled_back) == ("g0", None, {"g1"})
+    assert file.change("promote", "g1", 3).rolled_back == frozenset()
 
 
-def test_a_turn_that_was_decided_on_an_older_state_is_refused(tmp_path: Path) -> None:
+def test_a_change_based_on_an_older_revision_is_refused(tmp_path: Path) -> None:
     file = ServingFile(tmp_path)
-    file.turn("promote", "g0", 0)
-    with pytest.raises(CatalogueError, match="let g0 answer meanwhile"):
-        file.turn("promote", "g1", 0)
+    file.change("promote", "g0", 0)
+    with pytest.raises(CatalogueError, match="changed the serving generation to g0 in the meantime"):
+        file.change("promote", "g1", 0)
     assert file.read().generation == "g0"
 
 
 def test_the_shadow_ends_when_it_is_promoted_and_not_before(tmp_path: Path) -> None:
     file = ServingFile(tmp_path)
-    file.turn("promote", "g0", 0)
+    file.change("promote", "g0", 0)
     assert file.shadow(Shadow("g2", 0.5), 1).shadow == Shadow("g2", 0.5)
-    assert file.turn("promote", "g1", 2).shadow == Shadow("g2", 0.5)
-    assert file.turn("promote", "g2", 3).shadow is None
+    assert file.change("promote", "g1", 2).shadow == Shadow("g2", 0.5)
+    assert file.change("promote", "g2", 3).shadow is None
 
 
 @pytest.mark.parametrize(
@@ -53,37 +53,37 @@ def test_a_damaged_file_is_one_line_with_the_cure(tmp_path: Path, content: str) 
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 4))))
-def test_what_a_rollback_leads_to_answered_before(steps: list[tuple[bool, int]]) -> None:
-    history: list[Turn] = []
+def test_a_rollback_leads_to_a_generation_that_answered_before(steps: list[tuple[bool, int]]) -> None:
+    history: list[ServingChange] = []
     now: str | None = None
     for back, number in steps:
         previous = Serving(0, now, None, tuple(history)).previous
         after = previous if back else f"g{number}"
         if after is None or after == now:
             continue
-        history.append(Turn("rollback" if back else "promote", now, after, "now"))
+        history.append(ServingChange("rollback" if back else "promote", now, after, "now"))
         now = after
         found = Serving(0, now, None, tuple(history)).previous
-        assert found is None or found in [turn.after for turn in history]
+        assert found is None or found in [change.after for change in history]
         assert found != now
 
 
 def test_the_file_is_readable(tmp_path: Path) -> None:
-    ServingFile(tmp_path).turn("promote", "g0", 0)
+    ServingFile(tmp_path).change("promote", "g0", 0)
     assert json.loads((tmp_path / "serving.json").read_text())["generation"] == "g0"
 
 
-def test_a_rollback_leads_to_a_generation_that_is_there(tmp_path: Path) -> None:
+def test_a_rollback_leads_to_an_existing_generation(tmp_path: Path) -> None:
     file = ServingFile(tmp_path)
-    with pytest.raises(CatalogueError, match="nothing to roll back to: no generation"):
+    with pytest.raises(CatalogueError, match="nothing to roll back to: no generation answers queries yet"):
         file.rollback()
     for number in range(2):
         (tmp_path / f"generations/g{number}").mkdir(parents=True)
         (tmp_path / f"generations/g{number}/generation.json").touch()
-        file.turn("promote", f"g{number}", number)
+        file.change("promote", f"g{number}", number)
     with pytest.raises(CatalogueError, match="no generation 'g7'; there are: g0, g1"):
         file.rollback("g7")
-    with pytest.raises(CatalogueError, match="g1 answers already"):
+    with pytest.raises(CatalogueError, match="g1 answers queries already"):
         file.rollback("g1")
     assert file.rollback().generation == "g0"
     with pytest.raises(CatalogueError, match="g0 is the first"):

@@ -1,4 +1,4 @@
-"""Every trouble is made for real, found by name, and gone after the commands that the finding names."""
+"""Each problem is created, found by the doctor, and gone after the commands that the finding names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shop(tmp_path: Path) -> Catalogue:
 
 @pytest.fixture
 def cured(call: Call, monkeypatch: pytest.MonkeyPatch, shop: Catalogue) -> Callable[[Finding], None]:
-    """Runs the commands that a finding names, as a user would who says yes to what is asked."""
+    """Runs the commands that a finding names, and answers yes to questions."""
 
     def run(finding: Finding) -> None:
         commands = re.findall(r"(?:rm|scrubjay) [^`,&]*", finding.cure)
@@ -70,7 +70,7 @@ def served(shop: Catalogue) -> Space:
 
 
 def write(shop: Catalogue, rows: list[tuple[str, str, np.ndarray]], *, gone: bool = False) -> None:
-    """Rows of the table of g0's vectors, past everything that looks at them."""
+    """Write rows into the table of g0's vectors directly, bypassing all checks."""
     database = lancedb.connect(shop.folder / "gallery")
     (name,) = (name for name in database.list_tables().tables if name.startswith("g0-"))
     table = database.open_table(name)
@@ -82,7 +82,7 @@ def write(shop: Catalogue, rows: list[tuple[str, str, np.ndarray]], *, gone: boo
 
 def test_a_catalogue_that_works_is_sound(shop: Catalogue, call: Call) -> None:
     assert found(shop) == []
-    assert call("doctor", "shop") == (0, "shop is sound.\n", "")
+    assert call("doctor", "shop") == (0, "shop has no problems.\n", "")
     shop.promote("g1")
     (note,) = found(shop)
     assert (note.kind, note.what) == (
@@ -104,10 +104,8 @@ def test_foreign_vectors(shop: Catalogue, cured: Callable[[Finding], None], tmp_
     assert found(shop) == []
 
 
-def test_items_that_only_foreign_vectors_know(
-    shop: Catalogue, cured: Callable[[Finding], None], tmp_path: Path
-) -> None:
-    """As after a copy of a gallery that another catalogue of the same shape has filled."""
+def test_items_with_foreign_vectors_only(shop: Catalogue, cured: Callable[[Finding], None], tmp_path: Path) -> None:
+    """As in a gallery that was copied from another catalogue."""
     vectors = shop.gallery.store.vectors(served(shop).id)[1]
     foreign = Space("g0-foreign", 8, "print of another g0", "g0")
     shop.gallery.store.create_space(foreign)
@@ -116,7 +114,7 @@ def test_items_that_only_foreign_vectors_know(
     what = [finding.what for finding in errors(shop)]
     assert len(what) == 2
     assert "10 vectors are foreign" in what[0]
-    assert "4 items have no vector" in what[1]
+    assert "4 items have no vector, so no search finds them" in what[1]
     assert len(shop.search(tmp_path / "spring/train/apple/0.png", 20)) == 6
     cured(errors(shop)[0])
     assert found(shop) == []
@@ -128,7 +126,7 @@ def test_vectors_that_no_bridge_reaches(shop: Catalogue, cured: Callable[[Findin
     shop.gallery.store.create_space(space)
     shop.gallery.store.put_embeddings(space, ids(shop)[:2], UNIT[:2])
     (finding,) = errors(shop)
-    assert "2 vectors of g7, which no bridge reaches" in finding.what
+    assert "no bridge leads to the 2 vectors of g7" in finding.what
     cured(finding)
     assert found(shop) == []
 
@@ -136,13 +134,13 @@ def test_vectors_that_no_bridge_reaches(shop: Catalogue, cured: Callable[[Findin
 def test_vectors_of_two_generations_in_one_space(shop: Catalogue, cured: Callable[[Finding], None]) -> None:
     shop.gallery.store.put_embeddings(served(shop), ids(shop)[2:5], UNIT[:3])
     (finding,) = errors(shop)
-    assert "is mixed: 3 of 10 vectors looked at" in finding.what
+    assert "is mixed: 3 of 10 vectors in a sample differ" in finding.what
     cured(finding)
     assert found(shop) == []
     assert shop.gallery.counts() == {"g0": 10}
 
 
-def test_a_mixed_space_of_a_generation_before(shop: Catalogue, cured: Callable[[Finding], None]) -> None:
+def test_a_mixed_space_of_an_earlier_generation(shop: Catalogue, cured: Callable[[Finding], None]) -> None:
     shop.promote("g1")
     shop.gallery.store.put_embeddings(served(shop), ids(shop)[2:5], UNIT[:3])
     (finding,) = errors(shop)
@@ -161,9 +159,7 @@ def test_a_mixed_space_of_a_generation_before(shop: Catalogue, cured: Callable[[
         ("unnormalised", np.zeros(8, np.float32)),
     ],
 )
-def test_vectors_that_are_none(
-    shop: Catalogue, cured: Callable[[Finding], None], kind: str, vector: np.ndarray
-) -> None:
+def test_invalid_vectors(shop: Catalogue, cured: Callable[[Finding], None], kind: str, vector: np.ndarray) -> None:
     names = ids(shop)[:2]
     write(shop, [(name, name, vector) for name in names], gone=True)
     what = [finding for finding in errors(shop) if f"2 {kind} vectors" in finding.what]
@@ -203,36 +199,36 @@ def test_vectors_of_no_item_and_of_an_older_image(shop: Catalogue, cured: Callab
 def test_items_without_vectors(shop: Catalogue, cured: Callable[[Finding], None]) -> None:
     shop.gallery.store.drop_embeddings(served(shop).id, ids(shop)[:3])
     (finding,) = errors(shop)
-    assert "3 items have no vector and are never found" in finding.what
+    assert "3 items have no vector, so no search finds them" in finding.what
     cured(Finding("error", "", finding.cure.partition(", or")[0]))
     assert found(shop) == []
 
 
 def test_items_without_vectors_or_images(shop: Catalogue, cured: Callable[[Finding], None], tmp_path: Path) -> None:
-    """No backfill can help these: the cure must not be one."""
+    """No backfill can embed these items, so none must be recommended."""
     first, second, *_ = shop.gallery.store.items()
     shop.gallery.store.drop_embeddings(served(shop).id, [first.id, second.id])
     Path(first.uri).unlink()
-    told = [finding.what for finding in errors(shop)]
-    assert any(what.startswith("1 items have no vector and are never found: adding") for what in told)
-    (hopeless,) = (finding for finding in errors(shop) if "their images are gone" in finding.what)
+    findings = [finding.what for finding in errors(shop)]
+    assert any(what.startswith("1 items have no vector, so no search finds them: adding") for what in findings)
+    (hopeless,) = (finding for finding in errors(shop) if "their images are missing" in finding.what)
     cured(hopeless)
     assert found(shop) == []
     assert shop.gallery.count() == 9
 
 
-def test_files_that_are_gone(shop: Catalogue, cured: Callable[[Finding], None], tmp_path: Path) -> None:
+def test_missing_files(shop: Catalogue, cured: Callable[[Finding], None], tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "spring/train/apple")
     (finding,) = found(shop)
     assert (finding.kind, finding.what.startswith("5 items whose file is missing")) == ("note", True)
     assert "2 more" in finding.what
-    assert len(shop.search(tmp_path / "spring/train/pear/0.png", 20)) == 10, "nothing is lost by that"
+    assert len(shop.search(tmp_path / "spring/train/pear/0.png", 20)) == 10, "vectors stay searchable"
     cured(finding)
     assert found(shop) == []
     assert shop.gallery.count() == 5
 
 
-def test_files_that_have_changed(shop: Catalogue, call: Call, tmp_path: Path) -> None:
+def test_changed_files(shop: Catalogue, call: Call, tmp_path: Path) -> None:
     changed = tmp_path / "spring/train/apple/0.png"
     paint(changed, 3, 99)
     (finding,) = found(shop)
@@ -248,28 +244,28 @@ def test_files_that_have_changed(shop: Catalogue, call: Call, tmp_path: Path) ->
     assert Catalogue(shop.folder).search(changed, 1)[0].uri == str(changed)
 
 
-def test_learning_that_was_cut_short(shop: Catalogue) -> None:
+def test_interrupted_learning(shop: Catalogue) -> None:
     (shop.folder / "session-g3.safetensors").write_bytes(b"half a session")
     (finding,) = found(shop)
-    assert "session-g3.safetensors: learning was cut short" in finding.what
+    assert "session-g3.safetensors: learning was interrupted" in finding.what
     assert "scrubjay learn" in finding.cure
 
 
-def test_a_backfill_that_was_cut_short(shop: Catalogue, cured: Callable[[Finding], None]) -> None:
+def test_an_interrupted_backfill(shop: Catalogue, cured: Callable[[Finding], None]) -> None:
     shop.promote("g1")
     shop.backfill()
     shop.gallery.store.drop_embeddings(space_of(shop.lineage.get("g1")).id, ids(shop)[:6])
     journal = shop.folder / "backfill" / "g1.jsonl"
     kept = [line for line in journal.read_text().splitlines() if '"complete"' not in line]
     journal.write_text("\n".join(kept) + "\n")
-    assert any("interrupted" in finding.what or "cut short" in finding.what for finding in notes(shop)), notes(shop)
+    assert any("interrupted" in finding.what for finding in notes(shop)), notes(shop)
     for finding in notes(shop):
         if "--plan" not in finding.cure:
             cured(finding)
     assert found(shop) == []
 
 
-def test_what_killed_processes_left(shop: Catalogue, cured: Callable[[Finding], None]) -> None:
+def test_temporary_files_of_killed_processes(shop: Catalogue, cured: Callable[[Finding], None]) -> None:
     left = [".catalogue.json.71", "generations/.g3.71", "probe/.g3.71", "probe/g0/.by-x.safetensors.71"]
     for name in left:
         path = shop.folder / name
@@ -282,9 +278,7 @@ def test_what_killed_processes_left(shop: Catalogue, cured: Callable[[Finding], 
     assert len(shop.lineage.generations()) == 3
 
 
-def test_when_what_answers_is_not_known_any_more(
-    shop: Catalogue, cured: Callable[[Finding], None], tmp_path: Path
-) -> None:
+def test_a_missing_serving_file(shop: Catalogue, cured: Callable[[Finding], None], tmp_path: Path) -> None:
     (shop.folder / "serving.json").unlink()
     (finding,) = errors(shop)
     assert finding.what == "no generation answers queries"
@@ -302,12 +296,12 @@ def test_a_damaged_serving_file(shop: Catalogue, call: Call) -> None:
     assert errors(shop) == []
 
 
-def test_when_what_answers_is_gone(shop: Catalogue, cured: Callable[[Finding], None], tmp_path: Path) -> None:
+def test_a_missing_serving_generation(shop: Catalogue, cured: Callable[[Finding], None], tmp_path: Path) -> None:
     shop.promote("g1")
     (shop.folder / "generations" / "g1").rename(tmp_path / "g1")
-    told = [finding for finding in errors(shop) if "g1 answers queries and is not there" in finding.what]
-    assert len(told) == 1
-    cured(Finding("error", "", told[0].cure.partition("or: ")[2].replace("g2", "g0")))
+    findings = [finding for finding in errors(shop) if "the serving generation g1 is missing" in finding.what]
+    assert len(findings) == 1
+    cured(Finding("error", "", findings[0].cure.partition("or: ")[2].replace("g2", "g0")))
     assert errors(shop) == []
 
 
@@ -320,15 +314,15 @@ def test_damaged_calibrations(shop: Catalogue, cured: Callable[[Finding], None])
     assert (shop.folder / "calibration" / "g0.json").is_file()
 
 
-def test_probe_images_that_are_gone(shop: Catalogue) -> None:
+def test_missing_probe_images(shop: Catalogue) -> None:
     (shop.folder / "probe/g0/0000.png").rename(shop.folder.parent / "kept.png")
     (finding,) = errors(shop)
-    assert "1 probe images are gone" in finding.what
+    assert "1 probe images are missing" in finding.what
     (shop.folder.parent / "kept.png").rename(shop.folder / "probe/g0/0000.png")
     assert found(shop) == []
 
 
-def test_the_exit_code_tells_errors_from_notes(shop: Catalogue, call: Call, tmp_path: Path) -> None:
+def test_exit_code_is_1_for_errors_only(shop: Catalogue, call: Call, tmp_path: Path) -> None:
     (tmp_path / "spring/train/apple/0.png").unlink()
     code, out, err = call("doctor", "shop")
     assert (code, err) == (0, "")

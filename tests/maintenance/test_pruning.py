@@ -1,4 +1,4 @@
-"""What is needed is never pruned: searches before and after find the same."""
+"""Nothing that is needed is pruned: searches before and after find the same."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def searched(shop: Catalogue) -> list[list[Hit]]:
 
 
 def names(shop: Catalogue) -> tuple[list[str], list[str]]:
-    """Generations of the spaces and generations that may go."""
+    """Names of the generations of prunable spaces, and of prunable generations."""
     what = Catalogue(shop.folder).upkeep.prunable()
     return [space.generation for space, _ in what.spaces], [generation.name for generation, _ in what.generations]
 
@@ -42,19 +42,19 @@ def pruned(shop: Catalogue) -> None:
     again.upkeep.prune(again.upkeep.prunable())
 
 
-def test_nothing_goes_while_the_only_vectors_are_old(shop: Catalogue) -> None:
-    assert names(shop) == ([], ["g1"]), "a sibling that nothing descends to; the newest stays"
+def test_the_only_vectors_of_items_are_kept(shop: Catalogue) -> None:
+    assert names(shop) == ([], ["g1"]), "no path of bridges uses g1; the newest is kept"
     shop.promote("g2")
     assert names(shop) == ([], ["g1"])
     shop.backfill(Limits(items=9))
     assert names(shop)[0] == []
 
 
-def test_vectors_of_neither_this_nor_the_generation_before_go(shop: Catalogue) -> None:
+def test_vectors_older_than_the_previous_generation_are_pruned(shop: Catalogue) -> None:
     for name in ("g1", "g2"):
         shop.promote(name)
         shop.backfill()
-    assert names(shop) == (["g0"], []), "the bridges between g1 and g2 lead over g0, which holds them not, but stays"
+    assert names(shop) == (["g0"], []), "the bridges between g1 and g2 lead over g0"
     before = searched(shop)
     pruned(shop)
     assert shop.gallery.counts() == {"g1": 10, "g2": 10}
@@ -64,7 +64,7 @@ def test_vectors_of_neither_this_nor_the_generation_before_go(shop: Catalogue) -
     assert not Catalogue(shop.folder).upkeep.examine()
 
 
-def test_an_ancestor_goes_and_its_classes_are_still_judged(shop: Catalogue, tmp_path: Path) -> None:
+def test_classes_of_a_pruned_ancestor_are_still_judged(shop: Catalogue, tmp_path: Path) -> None:
     shop.learn(images(tmp_path / "winter", "medlar"), start="g1")
     for name in ("g1", "g3"):
         shop.promote(name)
@@ -80,7 +80,7 @@ def test_an_ancestor_goes_and_its_classes_are_still_judged(shop: Catalogue, tmp_
     assert not again.upkeep.examine()
 
 
-def test_where_no_images_are_kept_the_vectors_of_a_pruned_generation_still_judge(tmp_path: Path) -> None:
+def test_probe_embeddings_of_a_pruned_generation_still_judge(tmp_path: Path) -> None:
     options = OPTIONS.model_copy(update={"probe": ProbeOptions(keep="embeddings", crops=2)})
     shop = Catalogue.init(tmp_path / "shop", options)
     shop.learn(images(tmp_path / "spring", "apple", "pear"), "l2")
@@ -104,7 +104,7 @@ def searched_for(shop: Catalogue, root: Path) -> list[Hit]:
     return Catalogue(shop.folder).search(root / "spring/test/apple/100.png", 50)
 
 
-def test_after_a_rollback_to_the_oldest_that_is_left_images_are_added(shop: Catalogue, tmp_path: Path) -> None:
+def test_images_are_added_after_a_rollback_to_the_oldest_generation(shop: Catalogue, tmp_path: Path) -> None:
     shop.learn(images(tmp_path / "winter", "medlar"), start="g1")
     for name in ("g1", "g3"):
         shop.promote(name)
@@ -115,17 +115,17 @@ def test_after_a_rollback_to_the_oldest_that_is_left_images_are_added(shop: Cata
     assert again.add([tmp_path / "summer/train"]).items == 5
 
 
-def test_what_answers_in_the_shadow_stays(shop: Catalogue) -> None:
+def test_the_shadow_generation_is_kept(shop: Catalogue) -> None:
     shop.serving.shadow(Shadow("g1", 1.0), shop.serving.read().revision)
     assert names(shop) == ([], [])
 
 
-def test_nothing_goes_before_anything_answers(shop: Catalogue) -> None:
+def test_nothing_is_pruned_before_a_generation_answers(shop: Catalogue) -> None:
     (shop.folder / "serving.json").unlink()
     assert not Catalogue(shop.folder).upkeep.prunable()
 
 
-def test_what_came_to_be_needed_meanwhile_stays(shop: Catalogue) -> None:
+def test_what_is_needed_by_now_is_kept(shop: Catalogue) -> None:
     what = shop.upkeep.prunable()
     assert [generation.name for generation, _ in what.generations] == ["g1"]
     shop.promote("g1")
@@ -135,7 +135,7 @@ def test_what_came_to_be_needed_meanwhile_stays(shop: Catalogue) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_searches_find_the_same_whatever_came_before(shop: Catalogue, tmp_path: Path, seed: int) -> None:
+def test_searches_find_the_same_after_random_steps(shop: Catalogue, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     seasons = ["spring", "summer", "autumn"]
 
@@ -167,28 +167,28 @@ def test_searches_find_the_same_whatever_came_before(shop: Catalogue, tmp_path: 
         assert [len(hits) for hits in searched(shop)] == [len(hits) for hits in before]
 
 
-def test_it_asks_first(shop: Catalogue, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_asks_first(shop: Catalogue, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     for answer in ("n\n", "\n"):
         monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
         code, out, err = call("prune", "shop")
         assert (code, err) == (0, "")
         assert out.startswith("generation g1: ")
-        assert out.endswith("nothing was dropped.\n")
+        assert out.endswith("nothing was deleted.\n")
     assert len(shop.lineage.generations()) == 3
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     code, out, _ = call("prune", "shop")
-    assert (code, out.endswith("dropped.\n")) == (0, True)
+    assert (code, out.endswith("deleted.\n")) == (0, True)
     assert [each.name for each in shop.lineage.generations()] == ["g0", "g2"]
-    assert call("prune", "shop") == (0, "nothing to prune: all of it is needed.\n", "")
+    assert call("prune", "shop") == (0, "nothing to prune: everything is needed.\n", "")
 
 
-def test_yes_does_not_ask(shop: Catalogue, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_yes_does_not_ask(shop: Catalogue, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert call("prune", "shop", "--yes")[0] == 0
     assert [each.name for each in shop.lineage.generations()] == ["g0", "g2"]
 
 
-def test_without_an_answer_nothing_goes(shop: Catalogue, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_without_an_answer_deletes_nothing(shop: Catalogue, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert call("prune", "shop")[0] == 1
     assert len(shop.lineage.generations()) == 3

@@ -92,16 +92,16 @@ def test_what_wrecks_old_classes_is_refused_and_forced_only_with_a_note(shop: Ca
         strict.promote("g1")
     assert strict.serving.read() == before
     strict.promote("g1", force=True)
-    turn = Catalogue(shop.folder).serving.read().history[-1]
-    assert (turn.action, turn.after, turn.forced) == ("promote", "g1", True)
-    assert turn.reasons == report.reasons
-    assert f"forced against the gate: {report.reasons[0]}" in turn.text()
+    change = Catalogue(shop.folder).serving.read().history[-1]
+    assert (change.action, change.after, change.forced) == ("promote", "g1", True)
+    assert change.reasons == report.reasons
+    assert f"forced against the gate: {report.reasons[0]}" in change.text()
 
 
 def test_forcing_what_passes_leaves_no_note(shop: Catalogue) -> None:
     shop.promote("g1", force=True)
-    turn = shop.serving.read().history[-1]
-    assert (turn.forced, turn.reasons) == (False, ())
+    change = shop.serving.read().history[-1]
+    assert (change.forced, change.reasons) == (False, ())
 
 
 def test_an_empty_gallery_has_nothing_to_lose(shop: Catalogue) -> None:

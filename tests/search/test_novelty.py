@@ -116,7 +116,7 @@ def test_false_alarms_are_rare_however_often_one_looks(p0):
     rng = np.random.default_rng(2)
     length, rows = 1000, 600
     first = first_alarm(rng.random((rows, length)) < p0, p0)
-    # The mean of min(first, length) alone says little; a rate of one in ALARM_LIMIT queries would alarm in 63 % of the rows.
+    # The mean of min(first, length) alone says little; one alarm in ALARM_LIMIT queries would be 63 % of the rows.
     assert np.mean(first <= length) < 1 - math.exp(-length / ALARM_LIMIT)
     assert np.minimum(first, length).mean() > 0.8 * ALARM_LIMIT
 

@@ -153,7 +153,7 @@ def test_what_is_newer_or_no_format_is_refused_and_left_alone(old: Path, version
     values = {"format": version, **json.loads((old / "catalogue.json").read_text())}
     (old / "catalogue.json").write_text(json.dumps(values))
     before = files(old)
-    refusal = f"a catalogue of format {version}, this version reads {migrations.FORMAT}: upgrade"
+    refusal = f"a catalogue of format {version}; this version of scrubjay reads 1 to {migrations.FORMAT}: upgrade"
     with pytest.raises(CatalogueError, match=refusal):
         Catalogue(old)
     assert files(old) == before

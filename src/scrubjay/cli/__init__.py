@@ -1,4 +1,4 @@
-"""The console script: parse, call, print. A user's mistake is one line and exit code 2."""
+"""The console script. A mistake of the user is reported in one line, with exit code 2."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ __all__ = ["app", "catalogue", "experiments", "generations", "main"]
 def main() -> None:
     """Entry point of the console script."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack letters that names of files have
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not be able to show all characters of file names
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except ScrubjayError as error:
         fail(str(error), error.exit_code)
     except OSError as error:
-        fail(f"{error.filename or 'system'}: {error.strerror or error}; check the path, permissions and space.", 1)
+        fail(
+            f"{error.filename or 'system'}: {error.strerror or error}; check path, permissions and free space.",
+            1,
+        )

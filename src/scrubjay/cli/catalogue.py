@@ -1,4 +1,4 @@
-"""Commands of a catalogue: make it, let it learn, fill it, search it."""
+"""Commands that create a catalogue, let it learn, fill it and search it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    backbone: Annotated[str | None, typer.Option(help="Any timm model; see `scrubjay backbones`.")] = None,
-    run: Annotated[Path | None, typer.Option("--from", help="Start with the generations of a finished run.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder of the new catalogue.")],
+    backbone: Annotated[str | None, typer.Option(help="Name of a timm model. See `scrubjay backbones`.")] = None,
+    run: Annotated[Path | None, typer.Option("--from", help="Import the generations of a finished run.")] = None,
     settings: Settings = None,
 ) -> None:
-    """Make a catalogue: a folder that learns."""
+    """Create a catalogue, a folder that holds generations of a model and a gallery of images."""
     from scrubjay.catalogue import Catalogue
     from scrubjay.config import override
     from scrubjay.workspace.options import CatalogueOptions
@@ -37,24 +37,29 @@ def init(
     if backbone is not None:
         values = override(values, [f"network.backbone={backbone}"])
     Catalogue.init(folder, CatalogueOptions.parse(override(values, settings or []), "init"), run)
-    say(f"made {folder}. Next: scrubjay {'learn' if run is None else 'add'} {folder} PHOTOS")
+    say(f"created {folder}. Next: scrubjay {'learn' if run is None else 'add'} {folder} PHOTOS")
 
 
 @app.command()
 def learn(
     folder: Folder,
-    photos: Annotated[Path, typer.Argument(help="Folder with a sub-folder for each class, or a CSV or Parquet table.")],
+    photos: Annotated[
+        Path, typer.Argument(help="Folder with one sub-folder for each class, or a CSV or Parquet table.")
+    ],
     method: Annotated[
         str | None,
-        typer.Option(help="How old classes are kept; see `scrubjay methods`. Default: as last time."),
+        typer.Option(
+            help="Method that prevents forgetting. See `scrubjay methods`. Default: the method of the last session."
+        ),
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="GENERATION", help="What to train further. Default: the newest.")
+        str | None,
+        typer.Option("--from", metavar="GENERATION", help="Generation to train further. Default: the newest."),
     ] = None,
-    add: Annotated[bool, typer.Option("--add", help="Put the images into the gallery as well.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Add the images to the gallery as well.")] = False,
     settings: Settings = None,
 ) -> None:
-    """Learn new classes; the images of old ones may be gone. Makes a generation, which does not answer yet."""
+    """Learn new classes without the images of old ones. The new generation does not answer queries yet."""
     from scrubjay.catalogue import Catalogue
     from scrubjay.config import override
     from scrubjay.report.lineage_tree import described
@@ -64,9 +69,9 @@ def learn(
         generation = catalogue.learn(photos, method, override({}, settings or []), start)
     say(described(generation))
     report_failures(generation.info.broken)
-    answers = catalogue.serving.read().generation
-    if answers != generation.name:
-        say(f"{answers} still answers queries. Next: scrubjay gate {folder} {generation.name}")
+    serving = catalogue.serving.read().generation
+    if serving != generation.name:
+        say(f"{serving} still answers queries. Next: scrubjay gate {folder} {generation.name}")
     if add:
         _add(catalogue, [photos], f"`scrubjay add {folder} {photos}`")
 
@@ -76,7 +81,7 @@ def add(
     folder: Folder,
     photos: Annotated[list[Path], typer.Argument(help="Folders, tables or single images.")],
 ) -> None:
-    """Put images into the gallery."""
+    """Add images to the gallery."""
     from scrubjay.catalogue import Catalogue
 
     _add(Catalogue(folder), photos)
@@ -85,36 +90,40 @@ def add(
 @app.command()
 def remove(
     folder: Folder,
-    ids: Annotated[list[str] | None, typer.Argument(help="Ids, as `search --json` shows them.")] = None,
-    gone: Annotated[bool, typer.Option("--gone", help="Those whose image is not there any more.")] = False,
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of the items, as `search --json` prints them.")] = None,
+    gone: Annotated[
+        bool, typer.Option("--gone", help="Remove all items whose image file is missing or has changed.")
+    ] = False,
 ) -> None:
-    """Take items out of the gallery."""
+    """Remove items from the gallery."""
     from scrubjay.catalogue import Catalogue
 
     catalogue = Catalogue(folder)
     if not (ids or gone):
-        raise ConfigError("nothing to remove: give ids, or --gone.")
-    found = [*(ids or ()), *(catalogue.upkeep.gone() if gone else ())]
-    say(f"removed {catalogue.remove(found)} of {len(found)} items.")
+        raise ConfigError("nothing to remove: give ids of items, or --gone.")
+    names = list(ids or ())
+    if gone:
+        names += catalogue.upkeep.gone()
+    say(f"removed {catalogue.remove(names)} of {len(names)} items.")
 
 
 @app.command()
 def search(
     folder: Folder,
-    image: Annotated[Path, typer.Argument(help="The query.")],
-    k: Annotated[int, typer.Option("-k", help="How many hits.")] = 5,
-    label: Annotated[list[str] | None, typer.Option(help="Only items of this class; repeatable.")] = None,
+    image: Annotated[Path, typer.Argument(help="Image to search for.")],
+    k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 5,
+    label: Annotated[list[str] | None, typer.Option(help="Find only items of this class. Repeatable.")] = None,
     where: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only items with this in their metadata; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Find only items with this value in their metadata. Repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
-    """Find the images most like one."""
+    """Find the images in the gallery that are most similar to an image."""
     from dataclasses import asdict
 
     from scrubjay.catalogue import Catalogue
     from scrubjay.config import override
-    from scrubjay.search.novelty import message
 
     catalogue = Catalogue(folder)
     answer = catalogue.answer(image, k, label, override({}, where or []) or None)
@@ -126,47 +135,52 @@ def search(
         match = "" if hit.match is None else f"  {hit.match:4.0%}"
         say(f"{rank:>3}  {hit.score:6.3f}{match}  {hit.label or '–':<{width}}  {hit.uri}")
     if not answer.hits:
-        wanted = [*(f"class {name}" for name in label or ()), *(where or ())]
-        say(f"no item of {' or '.join(wanted)} in the gallery.")
+        filters = [*(f"class {name}" for name in label or ()), *(where or ())]
+        say(f"no item of {' or '.join(filters)} in the gallery.")
     elif answer.matched is False:
         say("probably not in the catalogue.")
     if answer.unembedded:
-        warn(f"{answer.unembedded} items have no vector and were not looked at: scrubjay backfill {folder}")
-    found = catalogue.upkeep.novel() if answer.matched is False else None
-    if found is not None and found.alarm:
-        warn(f"{message(found)} Look at them: scrubjay novel {folder}")
+        warn(f"{answer.unembedded} items have no vector and were not searched: scrubjay backfill {folder}")
+    if answer.matched is False:
+        _warn_of_new_classes(catalogue)
 
 
 @app.command()
 def status(folder: Folder) -> None:
-    """The line of generations, which of them answers, items by generation, and what was measured."""
+    """Show the lineage of generations, which of them answers queries, and their items and figures."""
     from scrubjay.catalogue import Catalogue
     from scrubjay.report.lineage_tree import lines
-    from scrubjay.search.novelty import message
 
     catalogue = Catalogue(folder)
     serving = catalogue.serving.read()
-    turns = [(turn.at, turn.text()) for turn in serving.history[-5:]]
-    drawn = lines(catalogue.lineage.generations(), serving.generation, catalogue.gallery.counts(), turns)
-    say(
-        "\n".join(
-            [f"{folder}: {catalogue.gallery.count()} items, backbone {catalogue.options.network.backbone}", *drawn]
-        )
-    )
+    changes = [(change.at, change.text()) for change in serving.history[-5:]]
+    tree = lines(catalogue.lineage.generations(), serving.generation, catalogue.gallery.counts(), changes)
+    say(f"{folder}: {catalogue.gallery.count()} items, backbone {catalogue.options.network.backbone}")
+    for line in tree:
+        say(line)
     if catalogue.interrupted():
-        say("an interrupted learning waits: give the same `scrubjay learn` again to finish it.")
+        say("learning was interrupted: run the same `scrubjay learn` again to finish it.")
     newest = catalogue.lineage.newest
     if newest is None:
         say(f"nothing learned yet: scrubjay learn {folder} PHOTOS")
-    elif newest.name != serving.generation and newest.name not in serving.left:
-        say(f"{newest.name} does not answer yet: scrubjay gate {folder} {newest.name}")
-    found = catalogue.upkeep.novel() if serving.generation else None
-    if found is not None and found.alarm:
-        warn(f"{message(found)} Look at them: scrubjay novel {folder}")
+    elif newest.name != serving.generation and newest.name not in serving.rolled_back:
+        say(f"{newest.name} does not answer queries yet: scrubjay gate {folder} {newest.name}")
+    if serving.generation:
+        _warn_of_new_classes(catalogue)
 
 
-def _add(catalogue: Catalogue, photos: list[Path], again: str = "the same command") -> None:
-    with working(again):
+def _warn_of_new_classes(catalogue: Catalogue) -> None:
+    """Warn where live queries look like classes that were never learned."""
+    from scrubjay.search.novelty import message
+
+    novelty = catalogue.upkeep.novel()
+    if novelty is not None and novelty.alarm:
+        warn(f"{message(novelty)} See their images: scrubjay novel {catalogue.folder}")
+
+
+def _add(catalogue: Catalogue, photos: list[Path], resume_with: str = "the same command") -> None:
+    """Add images to the gallery, and report the result."""
+    with working(resume_with):
         added = catalogue.add(photos)
     say(f"{added.items} items of these images are in the gallery, which holds {catalogue.gallery.count()}.")
     report_failures(added.failures)

@@ -1,8 +1,8 @@
-"""A generation's embedder as an ONNX file: pixels in, unit vectors out, checked on real images before it is done.
+"""Writes a generation's embedder as an ONNX file, pixels in and unit vectors out, verified on real images.
 
-Input `images`: uint8 (N, 3, S, S), RGB, after the resize and centre crop that the file's metadata name; the
-normalisation of pixels and of the vectors is inside. Output `embeddings`: float32 (N, d). N is free. The metadata say
-which generation and embedding space the vectors are of: vectors of two fingerprints must not be compared.
+Input `images`: uint8 (N, 3, S, S), RGB, after the resize and centre crop that the file's metadata describe; the
+normalisation of pixels and vectors is part of the graph. Output `embeddings`: float32 (N, d). N is dynamic. The
+metadata name the generation and the fingerprint of the embedding space: vectors of two fingerprints are not comparable.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from scrubjay.types import Sample
 
 OPSET = 18
 TOLERANCE = 1e-4
-"""The largest difference of a component: float32 sums in another order."""
+"""Largest allowed difference of a component, because float32 sums depend on their order."""
 SIZES = (1, 3, 17)
-"""Batches in which images are compared: all of them in the last size, the first ones in the others too."""
+"""Batch sizes in which vectors are compared: all images in the last size, the first two batches in the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written.
+    """The result of an export.
 
     Attributes:
-        path: of the file.
-        images: images on which it was compared with torch.
-        max_difference: of any component of their vectors.
-        min_cosine: between both vectors of an image.
-        bytes: size of the file.
+        path: path of the file.
+        images: number of images on which it was compared with torch.
+        max_difference: largest absolute difference of a component of their vectors.
+        min_cosine: smallest cosine of the two vectors of an image.
+        bytes: size of the file in bytes.
     """
 
     path: Path
@@ -57,11 +57,15 @@ class Exported:
     bytes: int
 
 
-class _Whole(nn.Module):
+class _PixelsToVectors(nn.Module):
+    """The embedder from uint8 pixels to unit vectors, as one graph."""
+
     def __init__(self, embedder: Embedder) -> None:
         super().__init__()
         self.embedder = copy.copy(embedder)
-        self.embedder.stem = None  # its layers are the backbone's: one graph from pixels to vectors
+        self.embedder.stem = (
+            None  # the frozen stem shares its layers with the backbone, which runs them itself without it
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         vectors: Tensor = self.embedder(images.float().div(255))
@@ -76,46 +80,51 @@ def export(
     path: Path,
     tolerance: float = TOLERANCE,
 ) -> Exported:
-    """Write the embedder of a generation, if it gives what torch gives.
+    """Write the embedder of a generation, if its vectors equal those of torch.
 
     Args:
-        embedder: of the generation, on the CPU.
-        generation: named in the file.
+        embedder: embedder of the generation, on the CPU.
+        generation: the generation that the metadata name.
         images: how images are prepared.
-        samples: real images, at least one, on which both are compared.
-        path: of the file; it appears whole and checked, or not at all.
-        tolerance: by how much a component of a vector may differ from torch's.
+        samples: at least one real image, on which onnxruntime and torch are compared.
+        path: path of the file; it appears complete and verified, or not at all.
+        tolerance: largest allowed difference of a component of a vector.
 
     Raises:
         ConfigError: the packages of the extra `onnx` are not installed.
-        DataError: there is no image, the network cannot be exported, or vectors differ by more than the tolerance.
+        DataError: no image can be read, the network cannot be exported, or vectors differ by more than the tolerance.
         StorageError: the file could not be written.
     """
-    _installed()
+    _require_packages()
     pixels = _pixels(samples, images)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(embedder.eval(), images.size, temporary, _description(generation, images))
+        _write(embedder.eval(), images.size, temporary, _metadata(generation, images))
         difference, cosine = _compare(embedder, temporary, pixels)
         if not difference <= tolerance:
             raise DataError(
                 f"{path}: not written: its vectors differ from those of torch by {difference:.2g} on {len(pixels)} "
-                f"images, allowed is {tolerance:g}; another version of onnxruntime may do better."
+                f"images, more than the tolerance of {tolerance:g}; try another version of onnxruntime."
             )
         os.replace(temporary, path)
     except OSError as error:
         raise StorageError(
-            f"{path}: could not be written ({error.strerror}): free some space or name another place."
+            f"{path}: could not be written ({error.strerror}): free some space, or give another path."
         ) from None
     finally:
-        with contextlib.suppress(OSError):  # it is not there, or its folder is none
+        with contextlib.suppress(OSError):  # it does not exist, or its folder is not a folder
             temporary.unlink()
     return Exported(path, len(pixels), difference, cosine, path.stat().st_size)
 
 
 def session(path: Path, threads: int | None = None) -> Any:
-    """An onnxruntime session on the CPU; `threads` of None: as it likes."""
+    """An onnxruntime session on the CPU.
+
+    Args:
+        path: path of the ONNX file.
+        threads: number of threads; None: the default of onnxruntime.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -125,7 +134,7 @@ def session(path: Path, threads: int | None = None) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _installed() -> None:
+def _require_packages() -> None:
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -135,17 +144,19 @@ def _installed() -> None:
 
 
 def _pixels(samples: Sequence[Sample], images: ImageOptions) -> Tensor:
+    """The prepared images, uint8 (N, 3, S, S); images that cannot be decoded are left out."""
     loader = ImageLoader(samples, images, train=False, cache=Cache(0))
-    found = []
+    decoded = []
     for index in range(len(samples)):
         with contextlib.suppress(ImageError):
-            found.append(loader[index])
-    if not found:
-        raise DataError("no image to compare the export on: add some to the gallery, or keep a probe set.")
-    return torch.stack(found)
+            decoded.append(loader[index])
+    if not decoded:
+        raise DataError("no image to verify the export with: add images to the gallery, or keep probe images.")
+    return torch.stack(decoded)
 
 
-def _description(generation: Generation, images: ImageOptions) -> dict[str, str]:
+def _metadata(generation: Generation, images: ImageOptions) -> dict[str, str]:
+    """Metadata of the file: what its vectors are comparable with, and how to prepare images."""
     return {
         "generation": generation.name,
         "fingerprint": generation.fingerprint,
@@ -158,12 +169,12 @@ def _description(generation: Generation, images: ImageOptions) -> dict[str, str]
     }
 
 
-def _write(embedder: Embedder, size: int, path: Path, description: dict[str, str]) -> None:
+def _write(embedder: Embedder, size: int, path: Path, metadata: dict[str, str]) -> None:
     example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
     try:
         with _quiet():
             program = torch.onnx.export(
-                _Whole(embedder),
+                _PixelsToVectors(embedder),
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
@@ -172,11 +183,11 @@ def _write(embedder: Embedder, size: int, path: Path, description: dict[str, str
                 dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
                 verbose=False,
             )
-    except Exception as error:  # the exporter raises whatever a layer that it does not know makes it stumble over
-        raise DataError(f"this network cannot be exported to ONNX ({_first_line(error)}): keep it in torch.") from None
+    except Exception as error:  # the exporter raises errors of any type for layers that it does not support
+        raise DataError(f"this network cannot be exported to ONNX ({_first_line(error)}): use it with torch.") from None
     if program is None:
-        raise DataError("this network cannot be exported to ONNX: keep it in torch.")
-    program.model.metadata_props.update(description)
+        raise DataError("this network cannot be exported to ONNX: use it with torch.")
+    program.model.metadata_props.update(metadata)
     program.save(str(path))
 
 
@@ -187,19 +198,20 @@ def _first_line(error: Exception) -> str:
 @torch.inference_mode()
 def _compare(embedder: Embedder, path: Path, pixels: Tensor) -> tuple[float, float]:
     """The largest difference of a component and the smallest cosine, over batches of several sizes."""
-    run = session(path, 1)  # beside torch's threads more of them would wait for one another
-    worst, alike = 0.0, 1.0
+    onnx = session(path, 1)  # one thread: more would compete with the threads of torch
+    max_difference, min_cosine = 0.0, 1.0
     for size in SIZES:
-        for part in _split(pixels, size):
-            expected: NDArray[np.float32] = embedder(part).numpy()
-            (found,) = run.run(None, {"images": part.numpy()})
-            worst = max(worst, float(np.abs(found - expected).max()) if np.isfinite(found).all() else float("inf"))
-            alike = min(alike, float(np.vecdot(found, expected).min()))
-    return worst, alike
+        for batch in _split(pixels, size):
+            expected: NDArray[np.float32] = embedder(batch).numpy()
+            (vectors,) = onnx.run(None, {"images": batch.numpy()})
+            difference = float(np.abs(vectors - expected).max()) if np.isfinite(vectors).all() else float("inf")
+            max_difference = max(max_difference, difference)
+            min_cosine = min(min_cosine, float(np.vecdot(vectors, expected).min()))
+    return max_difference, min_cosine
 
 
 def _split(pixels: Tensor, size: int) -> Sequence[Tensor]:
-    """Whole batches; where images are too few for one, they are repeated."""
+    """Batches of images; where there are fewer images than one batch, they are repeated."""
     if len(pixels) < size:
         return [pixels[torch.arange(size) % len(pixels)]]
     return torch.split(pixels if size == SIZES[-1] else pixels[: 2 * size], size)
@@ -207,19 +219,19 @@ def _split(pixels: Tensor, size: int) -> Sequence[Tensor]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's warnings and progress, which say nothing to a user."""
+    """Suppress the warnings and the progress of the exporter, which do not help a user."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
-    levels = [each.level for each in loggers]
+    levels = [log.level for log in loggers]
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
         warnings.simplefilter("ignore")
-        for each in loggers:
-            each.setLevel(logging.ERROR)
+        for log in loggers:
+            log.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            for each, level in zip(loggers, levels, strict=True):
-                each.setLevel(level)
+            for log, level in zip(loggers, levels, strict=True):
+                log.setLevel(level)

@@ -1,8 +1,8 @@
-"""Which generation answers queries: one small file that is replaced whole, so that a change of mind takes no time.
+"""Which generation answers queries: one small file that is replaced atomically, so that a rollback takes no time.
 
     shop/serving.json    {"revision": 3, "generation": "g2", "shadow": null, "history": [{"action": "promote", …}, …]}
 
-Vectors are never touched by a change: those of the generation before stay where they are, and searchable.
+A change of the serving generation does not touch any vector: those of the generation before it stay searchable.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Shadow:
     """A generation that also answers a share of the live queries, for comparison only.
 
     Attributes:
-        generation: its name.
-        share: of the queries, 0 … 1.
+        generation: name of the generation.
+        share: share of the queries that it answers, 0 to 1.
     """
 
     generation: str
@@ -35,15 +35,15 @@ class Shadow:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One change of the generation that answers.
+class ServingChange:
+    """One change of the serving generation.
 
     Attributes:
-        action: what was done.
-        before: the generation that answered, or None.
-        after: the one that answers from then on.
-        at: time, ISO 8601, UTC.
-        forced: against a gate that failed, or was not asked.
+        action: "promote" or "rollback".
+        before: name of the generation that answered before; None for none.
+        after: name of the generation that answers afterwards.
+        at: time of the change, ISO 8601, UTC.
+        forced: the generation was promoted although its gate failed.
         reasons: why the gate failed.
     """
 
@@ -55,59 +55,63 @@ class Turn:
     reasons: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """One line on it."""
-        from_ = "" if self.before is None else f" after {self.before}"
-        force = f", forced against the gate: {'; '.join(self.reasons)}" if self.forced else ""
-        return f"{self.action} {self.after}{from_}{force}"
+        """The change in one line."""
+        before = "" if self.before is None else f" after {self.before}"
+        forced = f", forced against the gate: {'; '.join(self.reasons)}" if self.forced else ""
+        return f"{self.action} {self.after}{before}{forced}"
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What is served.
+    """The content of `serving.json`.
 
     Attributes:
         revision: number of changes so far.
-        generation: the one that answers; None before the first.
-        shadow: what answers beside it.
-        history: all changes, oldest first.
+        generation: name of the generation that answers queries; None before the first promotion.
+        shadow: the shadow generation; None for none.
+        history: all changes of the serving generation, oldest first.
     """
 
     revision: int = 0
     generation: str | None = None
     shadow: Shadow | None = None
-    history: tuple[Turn, ...] = ()
+    history: tuple[ServingChange, ...] = ()
 
     @property
     def previous(self) -> str | None:
-        """What answered before the present generation was promoted: where a rollback leads."""
-        reached: list[str] = []
-        for turn in self.history:
-            if turn.after in reached:
-                del reached[reached.index(turn.after) + 1 :]
+        """Name of the generation that a rollback leads to, which answered before the promotion; None for none."""
+        promoted: list[str] = []
+        for change in self.history:
+            if change.after in promoted:
+                del promoted[promoted.index(change.after) + 1 :]
             else:
-                reached.append(turn.after)
-        return reached[-2] if len(reached) > 1 else None
+                promoted.append(change.after)
+        return promoted[-2] if len(promoted) > 1 else None
 
     @property
-    def left(self) -> frozenset[str]:
-        """Generations that were rolled back from and not promoted since."""
-        gone: set[str] = set()
-        for turn in self.history:
-            gone.discard(turn.after)
-            if turn.action == "rollback" and turn.before is not None:
-                gone.add(turn.before)
-        return frozenset(gone)
+    def rolled_back(self) -> frozenset[str]:
+        """Names of generations that were rolled back and not promoted since."""
+        names: set[str] = set()
+        for change in self.history:
+            names.discard(change.after)
+            if change.action == "rollback" and change.before is not None:
+                names.add(change.before)
+        return frozenset(names)
 
 
 class ServingFile:
-    """Reads and changes `serving.json` in the folder of a catalogue."""
+    """Reads and changes `serving.json` in the folder of a catalogue.
+
+    Args:
+        folder: folder of the catalogue.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "serving.json"
 
     def read(self) -> Serving:
-        """What is served now; a file that is not there serves nothing.
+        """The content of the file; without a file, no generation answers.
 
         Raises:
             StorageError: the file is damaged.
@@ -122,7 +126,7 @@ class ServingFile:
                 f"scrubjay promote {self.folder} GENERATION; vectors and generations are untouched."
             ) from None
 
-    def turn(
+    def change(
         self,
         action: Action,
         generation: str,
@@ -131,54 +135,71 @@ class ServingFile:
         forced: bool = False,
         reasons: tuple[str, ...] = (),
     ) -> Serving:
-        """Let a generation answer, if nothing has changed since `expected` was read.
+        """Let a generation answer queries, if nothing has changed since the revision `expected` was read.
+
+        Args:
+            action: "promote" or "rollback".
+            generation: name of the generation that is to answer.
+            expected: revision on which the decision was based.
+            forced: the gate of the generation failed.
+            reasons: why the gate failed.
 
         Raises:
-            CatalogueError: another process changed it meanwhile.
-            StorageError: the file could not be written; what was served before still is.
+            CatalogueError: another process changed the file in the meantime.
+            StorageError: the file could not be written; the serving generation is unchanged.
         """
         with locked(self.folder, "serving.lock"):
-            now = self._expected(expected)
-            turn = Turn(action, now.generation, generation, _time(), forced, reasons)
-            shadow = None if now.shadow is None or now.shadow.generation == generation else now.shadow
-            changed = Serving(now.revision + 1, generation, shadow, (*now.history, turn))
+            current = self._read_expected(expected)
+            change = ServingChange(action, current.generation, generation, _time(), forced, reasons)
+            shadow = current.shadow
+            if shadow is not None and shadow.generation == generation:
+                shadow = None
+            changed = Serving(current.revision + 1, generation, shadow, (*current.history, change))
             write_json(self.path, asdict(changed))
             return changed
 
     def rollback(self, generation: str | None = None) -> Serving:
-        """Let an earlier generation answer again; by default the one that did before the present one.
+        """Let an earlier generation answer queries again.
+
+        Args:
+            generation: name of the generation; by default `Serving.previous`.
 
         Raises:
-            CatalogueError: there is none, it answers already, or another process changed it meanwhile.
+            CatalogueError: there is no such generation, it answers already, or another process changed the file in the
+                meantime.
         """
-        now = self.read()
-        target = generation or now.previous
+        current = self.read()
+        target = generation or current.previous
         if target is None:
-            first = now.generation or "no generation"
-            raise CatalogueError(f"{self.folder}: nothing to roll back to: {first} is the first that answers.")
-        if target == now.generation:
-            raise CatalogueError(f"{self.folder}: {target} answers already.")
+            if current.generation is None:
+                raise CatalogueError(f"{self.folder}: nothing to roll back to: no generation answers queries yet.")
+            raise CatalogueError(
+                f"{self.folder}: nothing to roll back to: {current.generation} is the first generation that answers."
+            )
+        if target == current.generation:
+            raise CatalogueError(f"{self.folder}: {target} answers queries already.")
         if not (self.folder / "generations" / target / "generation.json").is_file():
             known = sorted(path.parent.name for path in self.folder.glob("generations/g*/generation.json"))
             raise CatalogueError(f"there is no generation {target!r}; there are: {', '.join(known)}.")
-        return self.turn("rollback", target, now.revision)
+        return self.change("rollback", target, current.revision)
 
     def shadow(self, shadow: Shadow | None, expected: int) -> Serving:
-        """Set or end what answers beside the serving generation; see `turn`."""
+        """Set the shadow generation, or end shadow answers with None; arguments and errors as in `change`."""
         with locked(self.folder, "serving.lock"):
-            now = self._expected(expected)
-            changed = replace(now, revision=now.revision + 1, shadow=shadow)
+            current = self._read_expected(expected)
+            changed = replace(current, revision=current.revision + 1, shadow=shadow)
             write_json(self.path, asdict(changed))
             return changed
 
-    def _expected(self, revision: int) -> Serving:
-        now = self.read()
-        if now.revision != revision:
+    def _read_expected(self, revision: int) -> Serving:
+        """The content of the file, if it still is of this revision."""
+        current = self.read()
+        if current.revision != revision:
             raise CatalogueError(
-                f"{self.folder}: another process let {now.generation} answer meanwhile; look at "
-                f"`scrubjay status {self.folder}` and decide again."
+                f"{self.folder}: another process changed the serving generation to {current.generation} in the "
+                f"meantime: see `scrubjay status {self.folder}` and decide again."
             )
-        return now
+        return current
 
 
 def _time() -> str:
@@ -187,5 +208,5 @@ def _time() -> str:
 
 def _serving(values: Mapping[str, Any]) -> Serving:
     shadow = values["shadow"]
-    history = tuple(Turn(**{**turn, "reasons": tuple(turn["reasons"])}) for turn in values["history"])
+    history = tuple(ServingChange(**{**change, "reasons": tuple(change["reasons"])}) for change in values["history"])
     return Serving(int(values["revision"]), values["generation"], Shadow(**shadow) if shadow else None, history)

@@ -1,4 +1,4 @@
-"""What is wrong with a catalogue, what that means, and the command that mends it."""
+"""Examines a catalogue: what is wrong with it, what that means, and the command that repairs it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from scrubjay.stores import Space
 from scrubjay.workspace.workspace import Workspace
 
 SAMPLE = 16
-"""Items of each space that are embedded again, to see whether their vectors are of that space."""
+"""Number of items of each space that are embedded again, to check that their vectors are of that space."""
 SHOWN = 3
+"""Number of names that a finding lists."""
 
 Kind = Literal["error", "note"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a check has found.
+    """One problem of a catalogue.
 
     Attributes:
-        kind: "error" when answers suffer or something was lost; "note" when it may stay as it is.
-        what: what it is, with how many and which.
-        cure: the command that mends it, or what to do.
+        kind: "error" where answers suffer or something was lost; "note" where nothing needs to be done.
+        what: description of the problem, with numbers and names.
+        cure: the command that repairs it, or what else to do.
     """
 
     kind: Kind
@@ -39,20 +40,21 @@ class Finding:
 
 
 def examine(workspace: Workspace) -> list[Finding]:
-    """All that is wrong with a catalogue; nothing is changed."""
-    checks = (_generations, _serving, _judges, _spaces, _vectors, _coverage, _files, _interrupted)
-    found: list[Finding] = []
+    """All problems of a catalogue. Nothing is changed."""
+    checks = (_generations, _serving, _probes_and_calibrations, _spaces, _vectors, _coverage, _files, _interrupted)
+    findings: list[Finding] = []
     for check in checks:
         try:
-            found += check(workspace)
+            findings += check(workspace)
         except UserError:
             raise
         except ScrubjayError as error:
-            found.append(Finding("error", str(error), f"restore {workspace.folder} from a copy"))
-    return found
+            findings.append(Finding("error", str(error), f"restore {workspace.folder} from a copy"))
+    return findings
 
 
 def _generations(workspace: Workspace) -> Iterator[Finding]:
+    """Damaged or missing files of generations."""
     for generation in workspace.lineage.generations():
         for name in ("network", "method", "bridges", "session"):
             path = generation.folder / f"{name}.safetensors"
@@ -66,28 +68,29 @@ def _generations(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _serving(workspace: Workspace) -> Iterator[Finding]:
+    """A serving generation that is not set or missing."""
     names = [generation.name for generation in workspace.lineage.generations()]
-    now = workspace.serving.read()
-    if now.generation is None and names:
+    serving = workspace.serving.read().generation
+    if serving is None and names:
         cure = f"scrubjay promote {workspace.folder} {names[-1]}"
         yield Finding("error", "no generation answers queries", cure)
-    elif now.generation is not None and now.generation not in names:
-        other = names[-1] if names else "GENERATION"
-        cure = f"restore generations/{now.generation}, or: scrubjay rollback {workspace.folder} {other}"
-        yield Finding("error", f"{now.generation} answers queries and is not there", cure)
+    elif serving is not None and serving not in names:
+        newest = names[-1] if names else "GENERATION"
+        cure = f"restore generations/{serving}, or: scrubjay rollback {workspace.folder} {newest}"
+        yield Finding("error", f"the serving generation {serving} is missing", cure)
 
 
-def _judges(workspace: Workspace) -> Iterator[Finding]:
-    """The probe set and the calibrations."""
+def _probes_and_calibrations(workspace: Workspace) -> Iterator[Finding]:
+    """Missing probe images, and damaged files of the probe set and of calibrations."""
     for generation in workspace.lineage.generations():
         try:
             probes = workspace.probe_set.probes([generation.name])
-            gone = [str(probe.sample.path) for probe in probes if probe.sample and not probe.sample.path.is_file()]
-            if gone:
+            missing = [str(probe.sample.path) for probe in probes if probe.sample and not probe.sample.path.is_file()]
+            if missing:
                 cure = "restore them from a copy; the gate cannot judge without them"
-                yield Finding("error", f"{len(gone)} probe images are gone ({_some(gone)})", cure)
+                yield Finding("error", f"{len(missing)} probe images are missing ({_some(missing)})", cure)
         except CheckpointError as error:
-            yield Finding("error", str(error), "see what it says; searches are not touched by it")
+            yield Finding("error", str(error), "do what the message says; searches are not affected")
         try:
             workspace.calibrations(generation)
         except CheckpointError as error:
@@ -96,86 +99,97 @@ def _judges(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _spaces(workspace: Workspace) -> Iterator[Finding]:
+    """Spaces that no search finds anything in, and spaces with vectors of several networks."""
     store, folder = workspace.gallery.store, workspace.folder
-    reached = _reached(workspace)
+    searched = _searched_spaces(workspace)
     for space in store.spaces():
         generation, held = workspace.generation_of(space), store.coverage(space)[0]
         cure = f"scrubjay backfill {folder} && scrubjay prune {folder}"
         if generation is not None and generation.fingerprint != space.fingerprint:
-            what = f"its {held} vectors are foreign: not of {space.generation} as it is here; they are never found"
+            what = f"its {held} vectors are foreign: not computed by {space.generation}; no search finds them"
             yield Finding("error", f"space {space.id}: {what}", cure)
-        elif space not in reached:
-            what = f"{held} vectors of {space.generation}, which no bridge reaches: they are never found"
+        elif space not in searched:
+            what = f"no bridge leads to the {held} vectors of {space.generation}; no search finds them"
             yield Finding("error", f"space {space.id}: {what}", cure)
         elif generation is not None:
             yield from _mixed(workspace, space, generation)
 
 
-def _reached(workspace: Workspace) -> list[Space]:
-    """The spaces that a search visits; all of them as long as nothing answers."""
-    serving, spaces = _answers(workspace), workspace.gallery.store.spaces()
+def _searched_spaces(workspace: Workspace) -> list[Space]:
+    """The spaces that a search covers; all of them while no generation answers queries."""
+    serving, spaces = _serving_generation(workspace), workspace.gallery.store.spaces()
     return spaces if serving is None else workspace.bridge_paths.reachable(serving.name, spaces)
 
 
-def _answers(workspace: Workspace) -> Generation | None:
-    """The generation that answers; None where there is none, or it is not there."""
+def _serving_generation(workspace: Workspace) -> Generation | None:
+    """The generation that answers queries; None where none is set or it is missing."""
     name = workspace.serving.read().generation
-    return next((each for each in workspace.lineage.generations() if each.name == name), None)
+    return None if name is None else workspace.lineage.by_name().get(name)
 
 
 def _mixed(workspace: Workspace, space: Space, generation: Generation) -> Iterator[Finding]:
-    looked, wrong = foreign_vectors(workspace, space, generation, SAMPLE)
-    if wrong:
+    compared, differing = foreign_vectors(workspace, space, generation, SAMPLE)
+    if differing:
         what = (
-            f"space {space.id} is mixed: {len(wrong)} of {looked} vectors looked at are not what {space.generation} "
-            f"makes of their images ({_some(wrong)})"
+            f"space {space.id} is mixed: {len(differing)} of {compared} vectors in a sample differ from what "
+            f"{space.generation} computes for their images ({_some(differing)})"
         )
-        cure = f"scrubjay doctor {workspace.folder} --mend --thorough && scrubjay backfill {workspace.folder}"
+        cure = f"scrubjay doctor {workspace.folder} --repair --thorough && scrubjay backfill {workspace.folder}"
         yield Finding("error", what, cure)
 
 
 def _vectors(workspace: Workspace) -> Iterator[Finding]:
-    mend = f"scrubjay doctor {workspace.folder} --mend"
+    """Invalid vectors."""
+    repair = f"scrubjay doctor {workspace.folder} --repair"
     for space in workspace.gallery.store.spaces():
-        wrong = invalid_vectors(workspace, space)
-        rest = {kind: names for kind, names in wrong.items() if kind in ("of no item", "of an older image")}
-        serious = {kind: names for kind, names in wrong.items() if kind not in rest}
-        if serious:
-            some = _some([name for names in serious.values() for name in names])
-            what = f"space {space.id}: {counted(serious)} vectors ({some})"
-            yield Finding("error", what, f"{mend} && scrubjay backfill {workspace.folder}")
-        if rest:
-            yield Finding("note", f"space {space.id}: vectors {counted(rest)}; no search finds them", mend)
+        invalid = invalid_vectors(workspace, space)
+        stale = {kind: names for kind, names in invalid.items() if kind in ("of no item", "of an older image")}
+        damaged = {kind: names for kind, names in invalid.items() if kind not in stale}
+        if damaged:
+            some = _some([name for names in damaged.values() for name in names])
+            what = f"space {space.id}: {counted(damaged)} vectors ({some})"
+            yield Finding("error", what, f"{repair} && scrubjay backfill {workspace.folder}")
+        if stale:
+            yield Finding("note", f"space {space.id}: vectors {counted(stale)}; no search finds them", repair)
 
 
 def _coverage(workspace: Workspace) -> Iterator[Finding]:
-    folder, store, reached = workspace.folder, workspace.gallery.store, _reached(workspace)
-    lost = set.intersection(*(set(store.missing(space.id)) for space in reached)) if reached else set()
-    there = sum(1 for _ in intact(store.items(sorted(lost))))
-    if there:
-        what = f"{there} items have no vector and are never found: adding was cut short, or their vectors were removed"
-        yield Finding("error", what, f"scrubjay backfill {folder}, or the same `scrubjay add {folder} PHOTOS` again")
-    if len(lost) > there:
-        what = f"{len(lost) - there} items have no vector and are never found, and their images are gone or changed"
-        yield Finding(
-            "error", what, f"scrubjay remove {folder} --gone, or restore the files: scrubjay backfill {folder}"
-        )
-    serving = _answers(workspace)
-    held, waiting = (0, 0) if serving is None else store.coverage(space_of(serving))
-    if waiting - len(lost) > 0:
+    """Items that no search finds, and items that are found by older vectors."""
+    folder, store, searched = workspace.folder, workspace.gallery.store, _searched_spaces(workspace)
+    unembedded = set.intersection(*(set(store.missing(space.id)) for space in searched)) if searched else set()
+    readable = sum(1 for _ in intact(store.items(sorted(unembedded))))
+    if readable:
         what = (
-            f"{waiting - len(lost)} of {held + waiting} items are found by vectors of other generations, over bridges"
+            f"{readable} items have no vector, so no search finds them: adding was interrupted, or their vectors were "
+            "removed"
         )
+        cure = f"scrubjay backfill {folder}, or repeat the interrupted `scrubjay add {folder} PHOTOS`"
+        yield Finding("error", what, cure)
+    if len(unembedded) > readable:
+        what = (
+            f"{len(unembedded) - readable} items have no vector, so no search finds them, and their images are missing "
+            "or changed"
+        )
+        cure = f"scrubjay remove {folder} --gone, or restore the files: scrubjay backfill {folder}"
+        yield Finding("error", what, cure)
+    serving = _serving_generation(workspace)
+    if serving is None:
+        return
+    held, missing = store.coverage(space_of(serving))
+    bridged = missing - len(unembedded)
+    if bridged > 0:
+        what = f"{bridged} of {held + missing} items are found by vectors of other generations, over bridges"
         yield Finding("note", what, f"scrubjay backfill {folder} --plan")
 
 
 def _files(workspace: Workspace) -> Iterator[Finding]:
+    """Items whose image files are missing or have changed."""
     folder = workspace.folder
     problems = [(item.uri, image_problem(item)) for item in workspace.gallery.store.items()]
     missing = [uri for uri, problem in problems if problem == MISSING]
     changed = [uri for uri, problem in problems if problem not in (None, MISSING)]
     if missing:
-        what = f"{len(missing)} items whose file is missing ({_some(missing)}): they cannot be embedded again"
+        what = f"{len(missing)} items whose file is missing ({_some(missing)}): they cannot be re-embedded"
         yield Finding("note", what, f"restore the files, or: scrubjay remove {folder} --gone")
     if changed:
         what = f"{len(changed)} items whose file has changed since it was added ({_some(changed)})"
@@ -183,21 +197,23 @@ def _files(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _interrupted(workspace: Workspace) -> Iterator[Finding]:
+    """Interrupted work, and the temporary files that it left behind."""
     folder = workspace.folder
     for path in sorted(folder.glob("session-g*.safetensors")):
-        yield Finding(
-            "note", f"{path.name}: learning was cut short", f"the same `scrubjay learn {folder} PHOTOS` again"
-        )
+        what = f"{path.name}: learning was interrupted"
+        yield Finding("note", what, f"repeat the same `scrubjay learn {folder} PHOTOS` to finish it")
     for path in sorted(folder.glob("backfill/*.jsonl")):
         progress = read_journal(path)
         if progress.state == "interrupted" and progress.generation == workspace.serving.read().generation:
             yield Finding("note", str(progress.summary()), f"scrubjay backfill {folder}")
-    left = leftovers(folder)
-    if left:
-        what = f"{len(left)} temporary files of work that was cut short ({_some([path.name for path in left])})"
-        yield Finding("note", what, f"scrubjay doctor {folder} --mend")
+    temporary = leftovers(folder)
+    if temporary:
+        names = _some([path.name for path in temporary])
+        what = f"{len(temporary)} temporary files of interrupted work ({names})"
+        yield Finding("note", what, f"scrubjay doctor {folder} --repair")
 
 
 def _some(names: Sequence[str]) -> str:
+    """The first names, and the number of the others."""
     more = f", … {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

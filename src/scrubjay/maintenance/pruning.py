@@ -1,4 +1,4 @@
-"""What a catalogue keeps that nothing needs any more: vectors that no search reads, generations that lead nowhere."""
+"""Finds and deletes vectors that no search reads, and generations that no path of bridges uses."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from scrubjay.workspace.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Prunable:
-    """What may go.
+    """What can be deleted.
 
     Attributes:
-        spaces: with the number of vectors of each that count.
-        generations: with the bytes of each.
+        spaces: embedding spaces, each with its number of current vectors.
+        generations: generations, each with its size in bytes.
     """
 
     spaces: tuple[tuple[Space, int], ...]
@@ -29,11 +29,12 @@ class Prunable:
 
 
 def prunable(workspace: Workspace) -> Prunable:
-    """What nothing needs.
+    """Find vectors and generations that nothing needs any more.
 
-    Vectors are needed while they are of the generation that answers or of the one that a rollback leads to, or are
-    the only ones that some item is found by. A generation is needed when it answers, is rolled back to, is the newest,
-    or stands between those and a space that is kept: its bridges lead there.
+    Vectors are needed if they are of the serving generation or of the one that a rollback leads to, or if they are the
+    only vectors by which some item is found. A generation is needed if it is the serving generation, the one that a
+    rollback leads to, the shadow generation or the newest, or if the path of bridges from the serving generation to one
+    of these, or to a space that is kept, leads over it.
     """
     serving = workspace.serving.read()
     kept = {name for name in (serving.generation, serving.previous) if name is not None}
@@ -43,53 +44,59 @@ def prunable(workspace: Workspace) -> Prunable:
     dropped = {space.id for space, _ in spaces}
     newest = workspace.lineage.newest
     ends = kept | {space.generation for space in workspace.gallery.store.spaces() if space.id not in dropped}
-    ends |= set() if newest is None else {newest.name}
+    if newest is not None:
+        ends.add(newest.name)
     if serving.shadow is not None:
         ends.add(serving.shadow.generation)
-    on_the_way = {name for end in ends for name in _path(workspace, serving.generation, end)}
-    generations = [each for each in workspace.lineage.generations() if each.name not in on_the_way]
-    return Prunable(spaces, tuple((each, _bytes(each)) for each in generations))
+    on_paths = {name for end in ends for name in _path(workspace, serving.generation, end)}
+    unused = [generation for generation in workspace.lineage.generations() if generation.name not in on_paths]
+    return Prunable(spaces, tuple((generation, _bytes(generation)) for generation in unused))
 
 
 def prune(workspace: Workspace, what: Prunable) -> None:
-    """Drop of it what is not needed by now; vectors first, so that none is left without what explains it."""
-    still = prunable(workspace)  # while the user thought about it another generation may have been made to answer
-    for space in {space for space, _ in what.spaces} & {space for space, _ in still.spaces}:
+    """Delete what `prunable` found, except what is needed by now; vectors first, then the generations of these."""
+    current = prunable(workspace)  # another generation may have been promoted since
+    for space in {space for space, _ in what.spaces} & {space for space, _ in current.spaces}:
         workspace.gallery.store.drop_space(space.id)
-    named = {generation.name for generation, _ in what.generations}
-    for generation in [generation for generation, _ in still.generations if generation.name in named]:
-        gone = generation.folder.with_name(f".{generation.name}.0")  # out of sight at once, however long it takes
-        generation.folder.rename(gone)
-        shutil.rmtree(gone)
+    names = {generation.name for generation, _ in what.generations}
+    for generation, _ in current.generations:
+        if generation.name not in names:
+            continue
+        # Renamed first, because the deletion is not atomic; doctor --repair removes a folder of this name.
+        renamed = generation.folder.with_name(f".{generation.name}.0")
+        generation.folder.rename(renamed)
+        shutil.rmtree(renamed)
     workspace.gallery.store.maintain()
 
 
 def _unneeded(workspace: Workspace, serving: str, kept: set[str]) -> tuple[tuple[Space, int], ...]:
-    """Spaces without which every item that is found now still is, judged from the farthest space on."""
+    """Spaces without which every item that is found now is still found; the farthest space is examined first."""
     store = workspace.gallery.store
     spaces = store.spaces()
-    near = workspace.bridge_paths.reachable(serving, spaces)
-    own = {space_of(each).id for each in workspace.lineage.generations() if each.name in kept}
-    far_first = [space for space in spaces if space not in near] + list(reversed(near))
-    left, going = list(spaces), []
+    searched = workspace.bridge_paths.reachable(serving, spaces)
+    own = {space_of(generation).id for generation in workspace.lineage.generations() if generation.name in kept}
+    farthest_first = [space for space in spaces if space not in searched] + list(reversed(searched))
+    remaining, unneeded = list(spaces), []
     missing = {space.id: set(store.missing(space.id)) for space in spaces}
-    for space in far_first:
-        others = [missing[each.id] for each in left if each != space and each in near]
+    for space in farthest_first:
+        others = [missing[other.id] for other in remaining if other != space and other in searched]
         if space.id in own or not others:
             continue
-        if space in near and not set.intersection(*others) <= missing[space.id]:
+        if space in searched and not set.intersection(*others) <= missing[space.id]:
             continue
-        left.remove(space)
-        going.append((space, store.coverage(space)[0]))
-    return tuple(going)
+        remaining.remove(space)
+        unneeded.append((space, store.coverage(space)[0]))
+    return tuple(unneeded)
 
 
 def _path(workspace: Workspace, source: str, target: str) -> list[str]:
+    """Names of the generations on the path of bridges between two generations."""
     try:
         return workspace.lineage.path(source, target)
-    except CatalogueError:  # of a generation that is not there, or shares no ancestor
+    except CatalogueError:  # the target was deleted, or shares no ancestor with the source
         return [target]
 
 
 def _bytes(generation: Generation) -> int:
+    """Size of a generation on disk."""
     return sum(file.stat().st_size for file in generation.folder.iterdir())

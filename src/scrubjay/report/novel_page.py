@@ -97,8 +97,8 @@ def _collect(group: Sequence[LoggedQuery], number: int) -> str:
     """Shell commands that copy the images of a group into a folder; "" where no image has a file."""
     paths = list(dict.fromkeys(query.image for query in group if query.image is not None))
     folder = f"new-classes/class-{number}"
-    lines = [
-        f"cp {shlex.quote(path)} {shlex.quote(f'{folder}/{place:03}-{Path(path).name}')}"  # several files may have the same name
+    lines = [  # numbered, because several files may have the same name
+        f"cp {shlex.quote(path)} {shlex.quote(f'{folder}/{place:03}-{Path(path).name}')}"
         for place, path in enumerate(paths, 1)
     ]
     return "\n".join([f"mkdir -p {folder}", *lines]) if lines else ""

@@ -175,12 +175,12 @@ class QueryLog:
             yield
         except (sqlite3.OperationalError, OSError) as error:
             raise StorageError(
-                f"{self.path}: cannot be read or written ({error}): free space, correct its permissions, or wait for other processes."
+                f"{self.path}: cannot be read or written ({error}): free some space, set permissions, or try again."
             ) from None
         except (sqlite3.Error, ValueError) as error:
             raise StorageError(
-                f"{self.path}: damaged ({error}): delete it, {self.path.name}-wal and {self.path.name}-shm; only the log of "
-                "queries is lost."
+                f"{self.path}: damaged ({error}): delete it, {self.path.name}-wal and {self.path.name}-shm; only the "
+                "log of queries is lost."
             ) from None
 
     @contextmanager

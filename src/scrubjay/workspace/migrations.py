@@ -1,7 +1,7 @@
-"""Catalogues of older versions, brought up to date: numbered steps, each of which can be cut short and done again.
+"""Migrates catalogues of older formats, by numbered steps. Each step can be interrupted and repeated.
 
-1 → 2   which generation answers is written down in serving.json; it was the newest that had embedded all items
-2 → 3   the index of the probe set says "images" where it said "pictures"
+1 → 2   serving.json names the generation that answers queries; before, it was the newest that had embedded all items
+2 → 3   the index of the probe set calls images "images"; before, it used another word
 """
 
 from __future__ import annotations
@@ -21,17 +21,25 @@ from scrubjay.stores import Store
 FORMAT = 3
 
 
-def migrated(folder: Path, values: Mapping[str, Any], store: Store) -> dict[str, Any]:
-    """What `catalogue.json` holds, after the steps that its format lacks were taken.
+def migrate(folder: Path, values: Mapping[str, Any], store: Store) -> dict[str, Any]:
+    """Migrate a catalogue to the current format.
+
+    Args:
+        folder: folder of the catalogue.
+        values: content of its `catalogue.json`.
+        store: store of its gallery.
+
+    Returns:
+        The content of `catalogue.json` after the migration.
 
     Raises:
-        CatalogueError: the catalogue is of a newer version, or another process is at work in it.
+        CatalogueError: the catalogue is of a newer format, or another process is writing to it.
     """
     values = dict(values)
     version = values.get("format", 1)
     if not isinstance(version, int) or not 1 <= version <= FORMAT:
         raise CatalogueError(
-            f"{folder}: a catalogue of format {version}, this version reads {FORMAT}: upgrade scrubjay."
+            f"{folder}: a catalogue of format {version}; this version of scrubjay reads 1 to {FORMAT}: upgrade it."
         )
     if version < FORMAT:
         with locked(folder):
@@ -42,16 +50,20 @@ def migrated(folder: Path, values: Mapping[str, Any], store: Store) -> dict[str,
     return values
 
 
-def _write_down_what_answers(folder: Path, store: Store) -> None:
+def _create_serving_file(folder: Path, store: Store) -> None:
+    """1 → 2: name the serving generation in serving.json."""
     file = ServingFile(folder)
     newest = Lineage(folder / "generations").newest
     if file.read().generation is not None or newest is None:
         return
-    complete = [space.generation for space in store.spaces() if store.coverage(space)[1] == 0] if store.count() else []
-    file.turn("promote", complete[-1] if complete else newest.name, file.read().revision)
+    complete = []
+    if store.count():
+        complete = [space.generation for space in store.spaces() if store.coverage(space)[1] == 0]
+    file.change("promote", complete[-1] if complete else newest.name, file.read().revision)
 
 
-def _name_probe_images(folder: Path, _: Store) -> None:
+def _rename_probe_images(folder: Path, _: Store) -> None:
+    """2 → 3: rename the key of the images in the index of the probe set."""
     for path in folder.glob("probe/g*/index.json"):
         index = read_json(path)
         if "pictures" in index:
@@ -59,4 +71,4 @@ def _name_probe_images(folder: Path, _: Store) -> None:
             write_json(path, {"kind": kind, "images": index["pictures"]})
 
 
-STEPS: Mapping[int, Callable[[Path, Store], None]] = {1: _write_down_what_answers, 2: _name_probe_images}
+STEPS: Mapping[int, Callable[[Path, Store], None]] = {1: _create_serving_file, 2: _rename_probe_images}

@@ -1,4 +1,4 @@
-"""All options of a catalogue."""
+"""The options of a catalogue."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from scrubjay.training import TrainingOptions
 
 
 class CatalogueOptions(Config):
-    """What a catalogue is made with; the same for all its generations."""
+    """Options that a catalogue is created with; all its generations use them."""
 
     seed: int = Field(0, ge=0)
-    """Of weights, batches and augmentation."""
+    """Seed of weights, batches and augmentation."""
     images: ImageOptions = ImageOptions()
     """How images are prepared."""
     network: NetworkOptions = NetworkOptions()
-    """What is trained."""
+    """The network: its backbone, pooling and embedding dimension."""
     training: TrainingOptions = TrainingOptions()
-    """How each session is learned."""
+    """How each session is trained."""
     store: str | None = None
-    """Address of the store of the gallery, as postgresql://host/database; none: a folder in the catalogue."""
+    """Address of the gallery's store, such as postgresql://host/database; without it, a folder in the catalogue."""
     probe: ProbeOptions = ProbeOptions()
-    """The held-out images by which new generations are judged."""
+    """Which held-out images are kept to judge new generations."""
     gate: GateOptions = GateOptions()
-    """What a new generation has to keep before it answers queries."""
+    """Limits that a new generation has to keep before it answers queries."""
     false_match_rate: float = Field(0.05, gt=0, lt=1)
-    """Share of images of unknown classes for which a search may still claim a match."""
+    """Largest share of images of unknown classes for which a search may claim a match."""

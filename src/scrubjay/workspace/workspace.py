@@ -18,7 +18,7 @@ from scrubjay.models.embedding import Encoder
 from scrubjay.stores import Space, open_store
 from scrubjay.types import Embeddings, Sample
 from scrubjay.workspace.calibrations import Calibrations
-from scrubjay.workspace.migrations import migrated
+from scrubjay.workspace.migrations import migrate
 from scrubjay.workspace.options import CatalogueOptions
 
 
@@ -51,7 +51,7 @@ class Workspace:
             raise CatalogueError(f"{error} Restore {path}; the generations beside it are intact.") from None
         self.folder = folder
         self.gallery = Gallery(open_store(values.get("store") or f"lancedb://{(folder / 'gallery').absolute()}"))
-        values = migrated(folder, values, self.gallery.store)
+        values = migrate(folder, values, self.gallery.store)
         values.pop("format")
         self.options = CatalogueOptions.parse(values, str(path))
         self.lineage = Lineage(folder / "generations")
