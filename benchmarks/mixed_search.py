@@ -139,8 +139,8 @@ def _errors(
 
 
 def together(one: Study, at: NDArray[np.int64]) -> Lines:
-    legs = [int(g) for g in np.unique(at)[::-1]]
-    return dict(zip(legs, fit_calibrations([one.pairs(g, at) for g in legs]), strict=True))
+    generations = [int(g) for g in np.unique(at)[::-1]]
+    return dict(zip(generations, fit_calibrations([one.pairs(g, at) for g in generations]), strict=True))
 
 
 def apart(one: Study, at: NDArray[np.int64]) -> Lines:
@@ -168,12 +168,14 @@ def orders(one: Study) -> dict[str, list[NDArray[np.int64]]]:
     """By strategy, orders of the older items (rows of the arrays)."""
     older = np.flatnonzero(one.before != one.last)
     matches = one.asked[one.probe][:, None] == one.labels[None, :]
-    pull = score_gradients(one.scores(one.before, together(one, one.before), one.probe), matches, np.ones_like(matches))
+    gradients = score_gradients(
+        one.scores(one.before, together(one, one.before), one.probe), matches, np.ones_like(matches)
+    )
     names = [f"{label:04d}" for label in one.labels[older]]
-    waiting = BackfillQueue(names, one.errors[older], pull[older], np.ones(len(older)))
+    queue = BackfillQueue(names, one.errors[older], gradients[older], np.ones(len(older)))
     strategies = ("gain", "uncertainty", "label")
-    found = {name: [older[backfill_order(name, waiting)]] for name in strategies}
-    return {**found, "random": [older[backfill_order("random", waiting, seed)] for seed in range(RANDOM)]}
+    found = {name: [older[backfill_order(name, queue)]] for name in strategies}
+    return {**found, "random": [older[backfill_order("random", queue, seed)] for seed in range(RANDOM)]}
 
 
 def curve(one: Study, ranked: NDArray[np.int64], fitting: Fitting) -> NDArray[np.float64]:
@@ -195,7 +197,7 @@ def curves(one: Study) -> Curves:
     return {
         "no bridge, raw cosines": curve(unbridged, first, raw),
         "raw cosines": curve(one, first, raw),
-        "each leg's own line": curve(one, first, apart),
+        "each space's own line": curve(one, first, apart),
         "lines fitted together, new classes only": curve(one, first, by_new_classes),
         **mixed,
     }
@@ -208,15 +210,15 @@ def check_store(one: Study, fraction: float) -> int:
     rows = np.flatnonzero(~one.probe)[:40]
     with tempfile.TemporaryDirectory() as folder:
         gallery = Gallery(open_store(f"lancedb://{folder}/gallery"))
-        legs = []
+        space_queries = []
         for g in range(one.last, -1, -1):
             space = Space(f"g{g}", one.vectors[g].shape[1], f"print-{g}", f"g{g}")
             held = np.flatnonzero((at == g) | (one.before == g))
             items = [Item(f"{row:06d}", f"{row}.jpg", str(row), str(one.labels[row])) for row in held]
             if items:
                 gallery.add(items, one.vectors[g][held], space)
-                legs.append(SpaceQuery(space, one.carried[g][rows], lines.get(g, Calibration())))
-        found = gallery.search_mixed(legs, 10)
+                space_queries.append(SpaceQuery(space, one.carried[g][rows], lines.get(g, Calibration())))
+        found = gallery.search_mixed(space_queries, 10)
         assert gallery.unembedded() == 0
     for row, hits in zip(rows, found, strict=True):
         scored = []
