@@ -1,7 +1,7 @@
 """Embeds images with one generation, in this process, in several processes, or on a Ray cluster.
 
 A chunk is a list of samples that are embedded together. One function embeds a chunk wherever it runs, so its vectors
-are the same to the bit everywhere. Results come in the order of the chunks from this process and from several
+are the same to the bit on one machine with the same number of threads. Results come in the order of the chunks from this process and from several
 processes, and in the order of completion from Ray.
 
 Everything that embeds runs at a lower priority than its caller: the thread that embeds in this process (on Linux, where
