@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from scrubjay.backfill.pool import Chunk, embed_chunk, load_encoder, lower_priority
+from scrubjay.backfill.pool.chunk import Chunk, embed_chunk, load_encoder, lower_priority
 from scrubjay.data.images import ImageOptions
 from scrubjay.errors import ConfigError, StorageError
 from scrubjay.types import Embeddings, Sample

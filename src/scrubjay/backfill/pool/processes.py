@@ -14,7 +14,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scrubjay.backfill.pool import Chunk, embed_chunk, load_encoder, lower_priority
+from scrubjay.backfill.pool.chunk import Chunk, embed_chunk, load_encoder, lower_priority
 from scrubjay.data.images import ImageOptions
 from scrubjay.errors import StorageError
 from scrubjay.types import Embeddings, Sample
