@@ -80,9 +80,9 @@ def test_figures_of_every_group_that_has_queries():
 def test_limits_stand_beside_what_was_measured_and_what_it_proves():
     retention, flips, gain = check_rows(report())
     assert (retention.measured, retention.limit, retention.passed) == ("95.0 %", "at least 98.0 %", False)
-    assert retention.evidence.startswith("by the evidence of 80 probe images at most 97.0 %; 149 images")
+    assert retention.evidence.startswith("80 probe images are consistent with as much as 97.0 %; 149 without")
     assert (flips.measured, flips.limit, flips.passed) == ("1.2 %", "at most 2.0 %", True)
-    assert flips.evidence.startswith("by the evidence of 80 probe images at least 0.1 %")
+    assert flips.evidence.startswith("80 probe images are consistent with as little as 0.1 %")
     assert (gain.measured, gain.passed, gain.evidence) == ("not measured", None, "no probe image to judge by")
     few = Check("old_retention", 0.5, math.inf, 0.98, "minimum", True, 1, 149)
     assert "too few for a conclusion" in check_rows(report(checks=(few,)))[0].evidence

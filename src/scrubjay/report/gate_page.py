@@ -169,12 +169,14 @@ def _evidence(check: Check) -> str:
     if check.bound is None:
         return "no probe image to judge by"
     images = f"{check.images} probe {'image' if check.images == 1 else 'images'}"
-    bound = f"{'at most' if check.kind == 'minimum' else 'at least'} {_with_unit(check, check.bound)}"
-    evidence = f"by the evidence of {images} {bound}"
+    relation = "as much as" if check.kind == "minimum" else "as little as"
+    evidence = (
+        f"{images} {'is' if check.images == 1 else 'are'} consistent with {relation} {_with_unit(check, check.bound)}"
+    )
     if check.bound == float("inf"):
         evidence = f"{images}: too few for a conclusion"
     if check.images_needed is not None and check.images_needed > check.images:
-        evidence += f"; {check.images_needed} images without a loss would prove that the limit is kept"
+        evidence += f"; {check.images_needed} without a loss would prove that the limit is kept"
     return evidence
 
 
