@@ -97,7 +97,7 @@ def test_two_writers_at_once_are_one_and_a_refusal(small_shop: Path, tmp_path: P
     shop, other = Catalogue(root / "shop"), Catalogue(root / "shop")
     seen = other.serving.read().revision
     shop.promote("g1", force=True)
-    with pytest.raises(CatalogueError, match="meanwhile"):
+    with pytest.raises(CatalogueError, match="in the meantime"):
         other.serving.change("promote", "g0", seen)
     with locked(shop.folder):
         with pytest.raises(CatalogueError, match="another process"):
