@@ -1,4 +1,4 @@
-"""The probe set by itself; at work it is in test_judging."""
+"""The probe set by itself; how the gate uses it is tested in promotion/test_gate_report.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gates and calibrations on a catalogue that has learned; the formulas of the gate by hand are in test_gate."""
+"""Gates and calibrations on a catalogue that has learned; the formulas of the gate by hand are in gate/test_decision.py."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ FIGURES = {
 }
 """Headings of the figures by which bridges are judged, in the order of the columns; see `scrubjay.bridges.choose`."""
 CHECKS = {
-    "old_retention": "retrieval of old classes that is retained",
-    "negative_flips": "images of old classes that are found now and would be lost",
+    "old_retention": "retained on old classes",
+    "negative_flips": "negative flips on old classes",
     "new_gain": "gain in recall@1 on new classes",
 }
 
