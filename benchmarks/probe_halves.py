@@ -103,7 +103,7 @@ def main() -> None:
             for held in pairs:
                 carried = choose(fit, held).bridge(test.new[a])
                 best = (carried @ gallery.T).argmax(axis=1) - (len(gallery) - len(train.labels))
-                reached.append(np.mean((best >= 0) & (train.labels[best] == test.labels[a])))
+                reached.append(np.mean((best >= 0) & (train.labels[np.maximum(best, 0)] == test.labels[a])))
             bridges.append(reached[0] - reached[1])
     print(f"{arguments.method}, {arguments.splits} splits: shared minus separate, in points, mean ± standard error")
     rows = ("recall@1, all classes", "mAP@R, all classes", f"false matches at {RATE:.0%}")
