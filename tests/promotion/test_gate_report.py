@@ -1,4 +1,4 @@
-"""Gates and calibrations on a catalogue that has learned; the formulas of the gate by hand are in gate/test_decision.py."""
+"""Gates and calibrations on a catalogue that has learned; the gate's formulas are tested in gate/test_decision.py."""
 
 from __future__ import annotations
 
