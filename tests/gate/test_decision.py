@@ -171,6 +171,12 @@ def test_the_bound_of_a_ratio_is_where_the_t_test_just_does_not_reject(pairs: li
         assert bound >= after.mean() / before.mean() - 1e-6
 
 
+@given(st.integers(2, 40), st.integers(1, 99), st.integers(1, 100))
+def test_a_uniform_loss_without_spread_is_evidence(number: int, after: int, before: int) -> None:
+    bound = upper_bound_of_ratio(np.full(number, after / 100), np.full(number, before / 100))
+    assert bound == pytest.approx(after / before, rel=1e-4)
+
+
 def test_too_few_images_support_no_conclusion() -> None:
     assert upper_bound_of_mean(np.array([0.5])) == np.inf
     assert upper_bound_of_ratio(np.array([0.0]), np.array([1.0])) == np.inf

@@ -135,7 +135,8 @@ def upper_bound_of_ratio(after: Array, before: Array) -> float:
     a, b = float(after.mean()), float(before.mean())
     (s_aa, s_ab), (_, s_bb) = np.cov(after, before).tolist()
     roots = np.roots([b * b - q * s_bb, -2 * (a * b - q * s_ab), a * a - q * s_aa])
-    reached = [root.real for root in roots if abs(root.imag) < 1e-9 and root.real >= a / b - 1e-9]
+    # A double root, of values without spread, comes out of rounding as a pair with imaginary parts of about 1e-8.
+    reached = [root.real for root in roots if abs(root.imag) < 1e-6 and root.real >= a / b - 1e-6]
     return float(min(reached, default=math.inf))
 
 
