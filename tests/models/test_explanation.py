@@ -61,6 +61,8 @@ def test_positions_and_remainder_are_the_similarity(
         assert side.positions.dtype == np.float32
         assert side.image.shape == (size, size, 3)
         assert float(side.positions.sum(dtype=np.float64)) + side.remainder == pytest.approx(explained.score, abs=1e-5)
+        assert side.contrast.shape == side.positions.shape
+        assert float(side.contrast.sum(dtype=np.float64)) == pytest.approx(side.deviations, abs=1e-4)
         assert (side.class_tokens != 0) is ("vit" in backbone and "features" not in changes)
         assert (side.deviations != 0) is (changes.get("features") != "last")
     assert not np.array_equal(explained.query.positions, explained.hit.positions)
@@ -83,19 +85,25 @@ def test_a_position_contributes_what_loops_say(tmp_path: Path) -> None:
         embedder.features(torch.from_numpy(explained.query.image).permute(2, 0, 1)[None])
     A, b = (value.detach().double().numpy() for value in (embedder.projection.weight, embedder.projection.bias))
     norm = np.linalg.norm(A @ phi + b)
-    expected = np.zeros((2, 2))
+    expected, contrast = np.zeros((2, 2)), np.zeros((2, 2))
     for row in range(2):
         for column in range(2):
             for k in range(8):
                 for channel in range(192):
                     value = maps["layer3"][channel, row, column] / 4
                     expected[row, column] += z_h[k] * A[k, channel] * value / norm
+                for channel in range(192):
+                    one = maps["layer3"][channel]
+                    deviation = max(one.std(), 1e-6)
+                    square = (one[row, column] - one.mean()) ** 2 / (4 * deviation)
+                    contrast[row, column] += z_h[k] * A[k, 192 + channel] * square / norm
                 for channel in range(96):
                     value = maps["layer4"][channel, 0, 0] / 4  # one position covers all four
                     expected[row, column] += z_h[k] * A[k, 2 * 192 + channel] * value / norm
     assert maps["layer3"].shape == (192, 2, 2)
     assert maps["layer4"].shape == (96, 1, 1)
     np.testing.assert_allclose(explained.query.positions, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(explained.query.contrast, contrast, rtol=1e-3, atol=1e-5)
     assert explained.query.bias == pytest.approx(float(b @ z_h) / norm, abs=1e-6)
 
 

@@ -6,8 +6,9 @@ q and a hit h is a sum over the query's positions, with the hit held fixed:
 
     z_q·z_h = Σ_s Σ_x c_s(x) + r,   c_s(x) = g_s·f_s(x) / N_s,   g = Aᵀ z_h / ‖u_q‖
 
-g_s are the components of g that belong to the means of stage s. The remainder r belongs to no position: what the
-standard deviations, the class tokens and b contribute. The same holds with query and hit exchanged.
+g_s are the components of g that belong to the means of stage s. The remainder r is what the standard deviations, the
+class tokens and b contribute. The deviations belong to positions too, though not linearly: σ = Σ_x (f(x) − m)²/(N σ),
+so a position contributes g_σ·(f(x) − m)²/(N σ) to them. The same holds with query and hit exchanged.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from scrubjay.models.embedder import Embedder
 from scrubjay.models.embedding import Encoder
 from scrubjay.models.stages import recording
 from scrubjay.models.trunk import OUTPUT
-from scrubjay.types import Sample
+from scrubjay.types import Hit, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Contributions:
     Attributes:
         positions: float32 (H, W), contribution of each position, summed over the stages. A position of a coarse map is
             spread evenly over the positions of the finest one that it covers.
+        contrast: float32 (H, W), what each position contributes to `deviations`, which is their sum.
         deviations: contribution of the standard deviations of all stages.
         class_tokens: contribution of the class tokens of all stages.
         bias: contribution of the bias of the projection.
@@ -46,6 +48,7 @@ class Contributions:
     """
 
     positions: NDArray[np.float32]
+    contrast: NDArray[np.float32]
     deviations: float
     class_tokens: float
     bias: float
@@ -53,7 +56,7 @@ class Contributions:
 
     @property
     def remainder(self) -> float:
-        """What belongs to no position; together with the sum of the positions it is the similarity."""
+        """Contribution of all but the means; together with the sum of the positions it is the similarity."""
         return self.deviations + self.class_tokens + self.bias
 
 
@@ -70,6 +73,21 @@ class Explanation:
     query: Contributions
     hit: Contributions
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedHit:
+    """A hit of a search with the explanation of its score.
+
+    Attributes:
+        hit: the hit.
+        explanation: None where its score cannot be decomposed.
+        reason: why not, as the rest of a sentence; "" with an explanation.
+    """
+
+    hit: Hit
+    explanation: Explanation | None
+    reason: str = ""
 
 
 def explain(encoder: Encoder, query: Sample, hit: Sample, hit_encoder: Encoder | None = None) -> Explanation:
@@ -169,17 +187,34 @@ def _contributions(embedder: Embedder, seen: _Observed, other: Tensor) -> Contri
     """Contributions of one image to the inner product with the unit embedding (d,) of the other one."""
     A, b = _projection(embedder)
     norm = seen.embedding.norm()
-    g, bias = A.T @ other / norm, float(b @ other / norm)
-    parts, deviations, class_tokens, start = [], 0.0, 0.0, 0
+    g = A.T @ other / norm
+    positions, contrasts, deviations, class_tokens, start = [], [], 0.0, 0.0, 0
     for name, maps in seen.maps.items():
-        height, width, channels = maps.shape
-        size = channels if embedder.trunk is None else embedder.trunk.widths[name]
-        own, features = g[start : start + size], seen.features[start : start + size]
-        parts.append((maps @ own[:channels]).numpy() / (height * width))
-        deviations += float(own[channels : 2 * channels] @ features[channels : 2 * channels])
-        class_tokens += float(own[2 * channels :] @ features[2 * channels :])
-        start += size
-    return Contributions(_summed(parts).astype(np.float32), deviations, class_tokens, bias, seen.image)
+        channels = maps.shape[2]
+        end = start + (channels if embedder.trunk is None else embedder.trunk.widths[name])
+        mean, deviation, token = _parts(seen.features[start:end], channels)
+        of_mean, of_deviation, of_token = _parts(g[start:end], channels)
+        positions.append((maps @ of_mean).numpy() / maps[..., 0].numel())
+        if len(deviation):
+            contrast = (maps - mean).square() @ (of_deviation / deviation)
+            contrasts.append(contrast.numpy() / contrast.numel())
+        deviations += float(of_deviation @ deviation)
+        class_tokens += float(of_token @ token)
+        start = end
+    finest = _summed(positions)
+    return Contributions(
+        positions=finest.astype(np.float32),
+        contrast=(_summed(contrasts) if contrasts else np.zeros_like(finest)).astype(np.float32),
+        deviations=deviations,
+        class_tokens=class_tokens,
+        bias=float(b @ other / norm),
+        image=seen.image,
+    )
+
+
+def _parts(values: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Components of one stage: of means, of standard deviations and of the class token; the last two may be empty."""
+    return values[:channels], values[channels : 2 * channels], values[2 * channels :]
 
 
 def _summed(maps: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
