@@ -1,12 +1,14 @@
 """The line of generations on disk: immutable folders g0, g1, …, each with its weights, its parent and its figures.
 
     g1/generation.json       everything that is not a tensor, readable
-    g1/network.safetensors   embedder and head
+    g1/network.safetensors   projection and head: the network without its backbone
     g1/method.safetensors    the state that the method keeps for the next session, if any
     g1/bridges.safetensors   the maps to the parent's embedding space and back
     g1/session.safetensors   embeddings of the session's images by this generation and by its parent
+    trunks/                  the backbones, each stored once for all generations that share its weights; see `Trunks`
 
-A generation appears completely or not at all: it is written to a temporary folder beside its place, then renamed.
+A generation appears completely or not at all: it is written to a temporary folder beside its place, then renamed. Its
+backbone is stored before that. In generations of formats 1 and 2, `network.safetensors` holds the backbone as well.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +29,7 @@ from scrubjay.bridges import Bridge
 from scrubjay.errors import CatalogueError, StorageError
 from scrubjay.generations.generation import Generation, GenerationInfo, SessionRecord, read_generation
 from scrubjay.generations.session_embeddings import SessionEmbeddings
+from scrubjay.generations.trunks import PREFIX, Trunks
 from scrubjay.io.atomic import write_json
 from scrubjay.methods import Method
 from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors
@@ -40,10 +43,14 @@ class Lineage:
 
     Args:
         folder: folder that holds the folders of the generations.
+
+    Attributes:
+        trunks: the backbones of the generations.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.trunks = Trunks(folder / "trunks")
         self._parsed: dict[Path, tuple[tuple[int, int], Generation]] = {}
 
     def generations(self) -> list[Generation]:
@@ -145,8 +152,11 @@ class Lineage:
         newest = self.newest
         parent = parent or newest
         name = f"g{0 if newest is None else newest.number + 1}"
+        weights = method.network.state_dict()
+        own = {key: value for key, value in weights.items() if not key.startswith(PREFIX)}
         info = GenerationInfo(
             name=name,
+            trunk=self.trunks.put({key: value for key, value in weights.items() if key not in own}),
             parent=None if parent is None else parent.name,
             line=() if parent is None else tuple(self.line(parent.name)),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -156,7 +166,7 @@ class Lineage:
         )
         building = self.folder / f".{name}.{os.getpid()}"
         try:
-            save_tensors(building / "network.safetensors", method.network.state_dict(), {"generation": name})
+            save_tensors(building / "network.safetensors", own, {"generation": name})
             kept = {key: value for key, value in method.state_dict().items() if _is_own(key)}
             if kept:
                 save_tensors(building / "method.safetensors", kept, {"generation": name})
@@ -173,6 +183,26 @@ class Lineage:
             shutil.rmtree(building, ignore_errors=True)
         return Generation(self.folder / name, info)
 
+    def load(self, generation: Generation, network: Network) -> None:
+        """Load the weights of a generation into a network of the same options.
+
+        Raises:
+            CheckpointError: the files are damaged or belong to another network.
+        """
+        path = generation.folder / "network.safetensors"
+        own = load_tensors(path, RESTORE)[0]
+        trunk = {} if generation.info.trunk is None else self.trunks.get(generation.info.trunk)
+        load_into(network, {**trunk, **own}, path)
+
+    def unused_trunks(self, without: Collection[str] = ()) -> list[Path]:
+        """Paths of the backbones that no generation uses.
+
+        Args:
+            without: names of generations that do not count.
+        """
+        used = {each.info.trunk for each in self.generations() if each.name not in without}
+        return [path for path in self.trunks.paths() if path.stem not in used]
+
     def network(self, generation: Generation) -> Network:
         """The network of a generation, in evaluation mode, on the CPU.
 
@@ -182,8 +212,7 @@ class Lineage:
         options = generation.info.network
         network = Network(options.model_copy(update={"pretrained": False}))
         network.options = options
-        weights = generation.folder / "network.safetensors"
-        load_into(network, load_tensors(weights, RESTORE)[0], weights)
+        self.load(generation, network)
         return network.eval()
 
     def bridges(self, generation: Generation) -> dict[str, Bridge]:
@@ -210,8 +239,7 @@ class Lineage:
         Raises:
             CheckpointError: the files are damaged or belong to another network.
         """
-        weights = generation.folder / "network.safetensors"
-        load_into(method.network, load_tensors(weights, RESTORE)[0], weights)
+        self.load(generation, method.network)
         kept = generation.folder / "method.safetensors"
         if kept.exists():
             state = method.state_dict()
