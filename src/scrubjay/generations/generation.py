@@ -43,6 +43,10 @@ class SessionRecord(Config):
     """Names of all classes learned so far, in the order of the rows of the head."""
     new_classes: tuple[str, ...] = ()
     """Names of the classes that this session added."""
+    extended_classes: tuple[str, ...] = ()
+    """Names of known classes that the session learned more images of."""
+    known_images: int = 0
+    """Number of images that were left out because they were learned before."""
     method: dict[str, Any]
     """Name of the method, and its options."""
     seed: int
@@ -87,6 +91,9 @@ class GenerationInfo(SessionRecord):
     """Options of the network."""
     trunk: str | None = None
     """Name of the file that holds the backbone, without its suffix; None where `network.safetensors` holds it too."""
+    statistics: tuple[str, ...] = ()
+    """Names of the generations on the line whose sessions have stored statistics, oldest first; empty where the
+    generation was not learned in closed form."""
     versions: dict[str, str]
     """Versions of Python and of the packages that results depend on."""
 

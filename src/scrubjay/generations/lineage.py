@@ -6,6 +6,7 @@
     g1/bridges.safetensors   the maps to the parent's embedding space and back
     g1/session.safetensors   embeddings of the session's images by this generation and by its parent
     trunks/                  the backbones, each stored once for all generations that share its weights; see `Trunks`
+    statistics/              of learning in closed form, what each session added; see `SessionStatistics`
 
 A generation appears completely or not at all: it is written to a temporary folder beside its place, then renamed. Its
 backbone is stored before that. In generations of formats 1 and 2, `network.safetensors` holds the backbone as well.
@@ -26,9 +27,11 @@ from numpy.typing import NDArray
 
 from scrubjay import bridges as maps
 from scrubjay.bridges import Bridge
+from scrubjay.components.accumulation import Accumulation
 from scrubjay.errors import CatalogueError, StorageError
 from scrubjay.generations.generation import Generation, GenerationInfo, SessionRecord, read_generation
 from scrubjay.generations.session_embeddings import SessionEmbeddings
+from scrubjay.generations.session_statistics import SessionStatistics, StatisticsFolder, TrainingImages
 from scrubjay.generations.trunks import PREFIX, Trunks
 from scrubjay.io.atomic import write_json
 from scrubjay.methods import Method
@@ -46,11 +49,13 @@ class Lineage:
 
     Attributes:
         trunks: the backbones of the generations.
+        statistics: what each session learned in closed form has added to the statistics.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.trunks = Trunks(folder / "trunks")
+        self.statistics = StatisticsFolder(folder / "statistics")
         self._parsed: dict[Path, tuple[tuple[int, int], Generation]] = {}
 
     def generations(self) -> list[Generation]:
@@ -136,6 +141,7 @@ class Lineage:
         *,
         bridges: Mapping[str, Bridge] | None = None,
         embeddings: SessionEmbeddings | None = None,
+        images: TrainingImages | None = None,
     ) -> Generation:
         """Write the next generation.
 
@@ -145,9 +151,10 @@ class Lineage:
             parent: generation that was trained further; by default the newest one.
             bridges: `to_parent` and `from_parent`.
             embeddings: embeddings of the session's images by the new generation and by its parent.
+            images: the images whose statistics the method has accumulated, with labels as in `record.classes`.
 
         Raises:
-            StorageError: the disk is full or the folder cannot be written; nothing is left behind.
+            StorageError: the disk is full or the folder cannot be written; no generation is left behind.
         """
         newest = self.newest
         parent = parent or newest
@@ -157,6 +164,7 @@ class Lineage:
         info = GenerationInfo(
             name=name,
             trunk=self.trunks.put({key: value for key, value in weights.items() if key not in own}),
+            statistics=self._put_statistics(name, parent, method, record.classes, images),
             parent=None if parent is None else parent.name,
             line=() if parent is None else tuple(self.line(parent.name)),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -182,6 +190,23 @@ class Lineage:
         finally:
             shutil.rmtree(building, ignore_errors=True)
         return Generation(self.folder / name, info)
+
+    def _put_statistics(
+        self,
+        name: str,
+        parent: Generation | None,
+        method: Method,
+        classes: tuple[str, ...],
+        images: TrainingImages | None,
+    ) -> tuple[str, ...]:
+        """Store what the session of a new generation added; returns the names of all sessions with statistics."""
+        if not isinstance(method, Accumulation):
+            return ()
+        earlier = () if parent is None else parent.info.statistics
+        if method.session_statistics is None:
+            return earlier
+        self.statistics.put(name, SessionStatistics(classes, method.session_statistics, images).compact())
+        return (*earlier, name)
 
     def load(self, generation: Generation, network: Network) -> None:
         """Load the weights of a generation into a network of the same options.
@@ -233,13 +258,27 @@ class Lineage:
         path = generation.folder / "session.safetensors"
         return SessionEmbeddings.from_tensors(load_tensors(path, RESTORE)[0]) if path.exists() else SessionEmbeddings()
 
+    def replace_embeddings(self, generation: Generation, embeddings: SessionEmbeddings) -> None:
+        """Replace the embeddings that were stored with a generation: the only part of it that ever changes.
+
+        Raises:
+            StorageError: the disk is full or the folder cannot be written; the file is unchanged.
+        """
+        save_tensors(
+            generation.folder / "session.safetensors", embeddings.to_tensors(), {"generation": generation.name}
+        )
+
     def restore(self, generation: Generation, method: Method) -> None:
         """Load the weights and the state of a method as they were when the generation was made.
+
+        Statistics are those of today: what was removed from them since is not in them.
 
         Raises:
             CheckpointError: the files are damaged or belong to another network.
         """
         self.load(generation, method.network)
+        if isinstance(method, Accumulation):
+            method.statistics, method.session_statistics = self.statistics.total(generation), None
         kept = generation.folder / "method.safetensors"
         if kept.exists():
             state = method.state_dict()
