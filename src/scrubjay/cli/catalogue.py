@@ -126,6 +126,10 @@ def search(
         typer.Option(metavar="KEY=VALUE", help="Find only items with this value in their metadata. Repeatable."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write an HTML file that shows which parts of the images make them similar."),
+    ] = None,
 ) -> None:
     """Find the images in the gallery that are most similar to an image."""
     from dataclasses import asdict
@@ -135,6 +139,10 @@ def search(
 
     catalogue = Catalogue(folder)
     answer = catalogue.answer(image, k, label, override({}, where or []) or None)
+    if explain is not None and answer.hits:
+        from scrubjay.report.explanation_page import write_explanation_page
+
+        write_explanation_page(explain, image, catalogue.explain(image, answer), answer.generation)
     if as_json:
         print(json.dumps(asdict(answer), indent=1))
         return
@@ -142,6 +150,8 @@ def search(
     for rank, hit in enumerate(answer.hits, 1):
         match = "" if hit.match is None else f"  {hit.match:4.0%}"
         say(f"{rank:>3}  {hit.score:6.3f}{match}  {hit.label or '–':<{width}}  {hit.uri}")
+    if explain is not None and answer.hits:
+        say(str(explain))
     if not answer.hits:
         filters = [*(f"class {name}" for name in label or ()), *(where or ())]
         say(f"no item of {' or '.join(filters)} in the gallery.")
