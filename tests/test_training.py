@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import tiny
 from scrubjay.errors import CheckpointError, DataError, ImageError, ScrubjayError, UserError
-from scrubjay.methods import Method
+from scrubjay.methods import Method, Pass
 from scrubjay.methods.finetune import Finetune
 from scrubjay.models.checkpoint import load_tensors
 from scrubjay.training import Learned, TrainingOptions, learn, rate
@@ -291,6 +291,25 @@ def test_frozen_trains_nothing_after_the_first_session(first: Session, second: S
     assert torch.equal(after.pop("head.weight")[:2], before.pop("head.weight"))
     assert torch.equal(after.pop("head.bias")[:2], before.pop("head.bias"))
     assert tiny.same(before, after)
+
+
+def test_the_pass_at_the_end_gives_views_on_request(first: Session) -> None:
+    seen: list[Batch] = []
+
+    class Looking(Finetune):
+        def end(self, session: Session, images: Pass) -> None:
+            super().end(session, images)
+            for views in (0, 2, 2):
+                seen.extend(images(views))
+
+    learn(tiny.learner(Looking), first, tiny.loader(first.train), options(epochs=0), 0)
+    number = len(first.train)
+    centre, *random = seen
+    assert centre.indices.tolist() == list(range(number))
+    assert len(random) == 2
+    assert random[0].indices.tolist() == [index for index in range(number) for _ in range(3)]
+    assert torch.equal(random[0].images, random[1].images)
+    assert torch.equal(random[0].images[::3], centre.images)
 
 
 def test_the_method_ends_in_evaluation_mode(first: Session) -> None:

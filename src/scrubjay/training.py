@@ -23,19 +23,19 @@ from accelerate.state import AcceleratorState
 from pydantic import AliasChoices, Field
 
 from scrubjay.config import Config
-from scrubjay.data.loading import ImageLoader, batches, in_order, readable
+from scrubjay.data.loading import ImageLoader, batches, readable, with_views
 from scrubjay.data.sampler import PKSampler
 from scrubjay.errors import DataError, ScrubjayError, UserError
 from scrubjay.methods import Method
 from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors
 from scrubjay.progress import track
-from scrubjay.types import Sample, Session
+from scrubjay.types import Batch, Sample, Session
 
 logger = logging.getLogger(__name__)
 
 
 END_BATCH = 64
-"""Batch size of the pass over a session's images in `Method.end`."""
+"""Number of crops in a batch of the pass over a session's images in `Method.end`."""
 
 
 class TrainingOptions(Config):
@@ -150,7 +150,11 @@ def adopt(method: Method, session: Session, loader: ImageLoader, seed: int) -> N
 def _end(method: Method, session: Session, loader: ImageLoader) -> None:
     device = next(method.parameters()).device
     method.eval()
-    method.end(session, lambda: (batch.to(device) for batch in in_order(loader, END_BATCH)))
+
+    def images(views: int = 0) -> Iterator[Batch]:
+        return (batch.to(device) for batch in with_views(loader, views, END_BATCH))
+
+    method.end(session, images)
 
 
 def rate(step: int, steps: int, options: TrainingOptions) -> float:

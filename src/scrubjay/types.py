@@ -80,7 +80,7 @@ class Batch:
 
     Attributes:
         images: uint8 (B, 3, H, W), RGB, not normalised (the embedder normalises); or the activations of the embedder's
-            frozen part, float32 (B, C, h, w).
+            frozen part, float32 (B, C, h, w), which are its features (B, p) where all of the backbone is frozen.
         labels: int64 (B,).
         indices: int64 (B,), positions of the images in the list of samples that was loaded.
         failures: images of this batch that could not be decoded: path and reason.
@@ -116,6 +116,25 @@ class Embeddings:
     vectors: NDArray[np.float32]
     labels: NDArray[np.int64]
     fingerprint: str
+    indices: NDArray[np.int64]
+    failures: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkFeatures:
+    """Features that the trunk of a network takes of images, before the projection, with their labels.
+
+    Attributes:
+        features: float32 (N, p).
+        labels: int64 (N,).
+        era: identity of the trunk, its preprocessing included; features of different eras must not be compared.
+        indices: int64 (N,), positions in the list of samples; undecodable images are missing.
+        failures: images that could not be decoded: path and reason.
+    """
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    era: str
     indices: NDArray[np.int64]
     failures: tuple[tuple[str, str], ...] = ()
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from scrubjay.data.images import ImageOptions
-from scrubjay.data.loading import Cache, ImageLoader, batches, eval_batches
+from scrubjay.data.loading import Cache, ImageLoader, batches, eval_batches, in_order, with_views
 from scrubjay.data.sampler import PKSampler
 from scrubjay.data.sources.grocery import Grocery
 from scrubjay.errors import ImageError
@@ -59,6 +59,25 @@ def test_evaluation_serves_everything_in_order(make: Make) -> None:
     assert served[0].images.dtype == torch.uint8
     assert (served[0].labels.dtype, served[0].indices.dtype) == (torch.int64, torch.int64)
     assert list(eval_batches([], OPTIONS, 3)) == []
+
+
+@pytest.mark.parametrize(("limit", "given"), [(None, 3), (2, 2), (5, 3)])
+def test_random_crops_follow_the_centre_crop_of_each_image(limit: int | None, given: int, make: Make) -> None:
+    samples = make(7)
+    loader = ImageLoader(samples, OPTIONS.model_copy(update={"views": limit}), train=False)
+    served = list(with_views(loader, 3, 12))
+    each = 12 // (1 + given)
+    assert all(len(batch.images) == each * (1 + given) for batch in served[:-1])
+    indices = torch.cat([batch.indices for batch in served])
+    assert indices.tolist() == [index for index in range(7) for _ in range(1 + given)]
+    assert torch.cat([batch.labels for batch in served]).tolist() == [samples[index].label for index in indices]
+    images = torch.cat([batch.images for batch in served]).view(7, 1 + given, 3, 32, 32)
+    assert torch.equal(images[:, 0], torch.stack([loader[index] for index in range(7)]))
+    assert all(not torch.equal(one, other) for crops in images for one, other in pairwise(crops))
+    assert same(served, list(with_views(loader, 3, 12))), "the same crops at every call"
+    (alone,) = with_views(ImageLoader(samples[5:6], loader.options, train=False), 3, 12)
+    assert torch.equal(alone.images, images[5]), "whatever its place in the list"
+    assert same(list(with_views(loader, 0, 3)), list(in_order(loader, 3)))
 
 
 def test_box_is_cut(tmp_path: Path) -> None:

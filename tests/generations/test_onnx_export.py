@@ -28,8 +28,10 @@ BACKBONES = [("test_vit", "avg", None, 160), ("test_convnext", "max", None, 64),
 class Case:
     """A network with everything that an export takes."""
 
-    def __init__(self, folder, backbone="test_resnet", pooling="avg", frozen=None, size=32, number=4):
-        options = NetworkOptions(backbone=backbone, pretrained=False, dim=8, pooling=pooling, frozen=frozen)
+    def __init__(self, folder, backbone="test_resnet", pooling="avg", frozen=None, size=32, number=4, features="last"):
+        options = NetworkOptions(
+            backbone=backbone, pretrained=False, dim=8, pooling=pooling, frozen=frozen, features=features
+        )
         torch.manual_seed(0)
         self.embedder = Network(options).embedder.eval()
         self.generation = Generation(folder / "g3", tiny.info("g3", options, fingerprint="abc"))
@@ -91,6 +93,19 @@ def test_other_backbones_without_output_of_the_exporter(tmp_path, capfd, backbon
     made = case.export()
     assert capfd.readouterr() == ("", "")
     same_as_torch(case, made)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "frozen", "size"),
+    [
+        ("test_resnet", "layer2", 32),
+        pytest.param(DEFAULT, "all", 64, marks=pytest.mark.slow),
+        pytest.param("test_vit", None, 160, marks=pytest.mark.slow),
+    ],
+)
+def test_features_of_all_stages(tmp_path, backbone, frozen, size):
+    case = Case(tmp_path, backbone, frozen=frozen, size=size, features="stages")
+    same_as_torch(case, case.export())
 
 
 def test_inputs_outputs_and_metadata(exported):

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 import tiny
+from scrubjay.data.loading import Cache
 from scrubjay.errors import ImageError
+from scrubjay.models.activations import Activations
+from scrubjay.models.embedder import NetworkOptions
 from scrubjay.models.embedding import BATCH, Encoder, space_fingerprint
 from scrubjay.types import Sample
 
@@ -70,3 +73,52 @@ def test_several_batches_are_put_together(tmp_path: Path) -> None:
     )
     assert found.labels.tolist() == list(range(BATCH + 3))
     np.testing.assert_allclose(found.vectors, np.repeat(found.vectors[:1], BATCH + 3, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"features": "stages"}, {"features": ["layer2", "layer3"], "frozen": "layer2"}]
+)
+def test_embeddings_are_the_projection_of_trunk_features(changes: dict[str, object], tmp_path: Path) -> None:
+    samples = tiny.session(tmp_path, 0, 0).train
+    samples[2].path.write_text("no image")
+    embedder = tiny.learner(network=NetworkOptions.parse({**tiny.NETWORK.model_dump(), **changes})).network.embedder
+    encoder = Encoder(embedder, tiny.IMAGES)
+    found, embedded = encoder.features(samples, Cache(10)), encoder.embed(samples)
+    assert found.features.dtype == np.float32
+    assert found.features.shape == (7, embedder.projection.in_features)
+    assert found.labels.tolist() == embedded.labels.tolist()
+    assert found.indices.tolist() == embedded.indices.tolist()
+    assert found.failures == embedded.failures != ()
+    assert found.era == encoder.era
+    np.testing.assert_allclose(encoder.project(found.features), embedded.vectors, atol=1e-6)
+    assert encoder.features([]).features.shape == (0, embedder.projection.in_features)
+    assert encoder.project(encoder.features([]).features).shape == (0, 8)
+
+
+def test_the_era_is_that_of_what_changes_trunk_features() -> None:
+    embedder = tiny.learner().network.embedder
+    before = Encoder(embedder, tiny.IMAGES)
+    for change in ({"flip": 0.1}, {"views": 2}, {"scale": (0.1, 0.2)}):
+        assert Encoder(embedder, tiny.IMAGES.model_copy(update=change)).era == before.era
+    for change in ({"size": 30}, {"resize": 40}):
+        assert Encoder(embedder, tiny.IMAGES.model_copy(update=change)).era != before.era
+    with torch.no_grad():
+        embedder.projection.bias.add_(1)
+    after = Encoder(embedder, tiny.IMAGES)
+    assert after.era == before.era
+    assert after.fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize("frozen", ["layer2", "all"])
+def test_trunk_features_from_cached_activations_have_the_same_bits(frozen: str, tmp_path: Path) -> None:
+    samples = tiny.session(tmp_path, 0, 0, each=20).train
+    options = tiny.NETWORK.model_copy(update={"features": "stages", "frozen": frozen})
+    embedder = tiny.learner(network=options).network.embedder
+    embedder.make_batch_invariant()
+    encoder = Encoder(embedder, tiny.IMAGES)
+    kept = Activations(tmp_path / "kept", embedder, tiny.IMAGES)
+    plain = encoder.features(samples).features
+    for _ in range(2):
+        np.testing.assert_array_equal(encoder.features(samples, activations=kept).features, plain)
+    last = tiny.learner(network=options.model_copy(update={"features": "last"})).network.embedder
+    assert Activations(tmp_path / "kept", last, tiny.IMAGES).file != kept.file

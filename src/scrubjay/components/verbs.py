@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from torch import nn
 
 from scrubjay.models.embedder import Network
 from scrubjay.types import Batch, Losses, Session
 
-Pass = Callable[[], Iterator[Batch]]
-"""Gives, each time it is called, one pass over the session's images in order, resized and centre-cropped."""
+
+class Pass(Protocol):
+    """Gives, each time it is called, one pass over the session's images in order."""
+
+    def __call__(self, views: int = 0) -> Iterator[Batch]:
+        """Batches of the images as the network takes them.
+
+        Args:
+            views: number of random crops of each image that follow its centre crop in the same batch, with the same
+                index; they are the same at every call. With `images.views` there are at most that many.
+        """
+        ...
 
 
 class Verbs(nn.Module):

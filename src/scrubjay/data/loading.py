@@ -202,6 +202,32 @@ def in_order(loader: ImageLoader, batch_size: int) -> Iterator[Batch]:
     return batches(loader, [range(start, min(start + batch_size, size)) for start in starts])
 
 
+def with_views(loader: ImageLoader, views: int, batch_size: int) -> Iterator[Batch]:
+    """The centre crop of each image and `views` random crops of it, image by image in order; see `batches`.
+
+    A random crop depends on the name of the image's file and the crop's number alone, so it is the same at every call
+    and wherever the image is in the list. With `options.views` at most that many crops are given.
+
+    Args:
+        loader: the images, for evaluation (`train` is false).
+        views: number of random crops of each image.
+        batch_size: number of crops in a batch; all crops of an image are in one batch.
+    """
+    limit = loader.options.views
+    views = views if limit is None else min(views, limit)
+    if not views:
+        return in_order(loader, batch_size)
+    loader = copy.copy(loader)
+    loader.options = loader.options.model_copy(update={"views": views})
+    images = max(1, batch_size // (1 + views))
+    parts = (range(start, min(start + images, len(loader))) for start in range(0, len(loader), images))
+    return batches(loader, [[key for index in part for key in _crops(index, views)] for part in parts])
+
+
+def _crops(index: int, views: int) -> list[Key]:
+    return [index, *((index, seed) for seed in range(views))]
+
+
 def _as_is(batch: Any) -> Any:
     return batch
 

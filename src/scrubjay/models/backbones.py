@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -70,3 +72,57 @@ def normalisation(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[float, 
     """Mean and standard deviation per RGB channel that the weights were trained with, for pixels in 0 … 1."""
     published: Any = getattr(backbone, "pretrained_cfg", {})
     return tuple(published.get("mean", (0.5, 0.5, 0.5))), tuple(published.get("std", (0.5, 0.5, 0.5)))
+
+
+def require_module(backbone: nn.Module, name: str, option: str) -> nn.Module:
+    """The module of this name, as in `backbone.named_modules()`; `option` names the origin of the name in messages.
+
+    Raises:
+        ConfigError: there is no such module; similar and existing names are listed.
+    """
+    modules = dict(backbone.named_modules())
+    if name in modules and name:
+        module: nn.Module = modules[name]
+        return module
+    near = difflib.get_close_matches(name, modules, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    parts = [part for part in modules if part and part.count(".") <= 1]
+    listed = ", ".join(parts[:40]) + (", …" if len(parts) > 40 else "")
+    raise ConfigError(f"{option}: the backbone has no module {name!r}.{hint} Its parts: {listed}.")
+
+
+def probe_images(backbone: nn.Module) -> Tensor:
+    """Two images of noise (2, 3, H, W) at the input size that the weights were trained with."""
+    size = getattr(backbone, "pretrained_cfg", {}).get("input_size", (3, 96, 96))
+    return torch.rand(2, *size, generator=torch.Generator().manual_seed(0))
+
+
+@contextmanager
+def evaluating(backbone: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; afterwards each module is back in its own mode."""
+    modes = [(module, module.training) for module in backbone.modules()]
+    backbone.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def prefix_tokens(backbone: nn.Module) -> int:
+    """Number of tokens of a transformer before those of the image's positions, such as the class token."""
+    return int(getattr(backbone, "num_prefix_tokens", 0))
+
+
+def positions(backbone: nn.Module, output: Tensor) -> Tensor:
+    """The output of a backbone, or of one of its stages, as features (B, N, C) at N positions.
+
+    Args:
+        backbone: the backbone, which knows the layout of its outputs.
+        output: (B, C, H, W), (B, H, W, C) or (B, N, C); prefix tokens are left out.
+    """
+    if output.ndim == 3:
+        return output[:, prefix_tokens(backbone) :]
+    if str(getattr(backbone, "output_fmt", "NCHW")).endswith("NHWC"):
+        return output.flatten(1, 2)
+    return output.flatten(2).transpose(1, 2)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from scrubjay.config import Config
 from scrubjay.models import backbones
 from scrubjay.models.stem import Stem
+from scrubjay.models.trunk import Trunk
 
 
 class NetworkOptions(Config):
@@ -25,14 +26,23 @@ class NetworkOptions(Config):
     pretrained: bool = True
     """Start from ImageNet weights."""
     frozen: str | None = None
-    """Name of a backbone module such as "blocks.5": it and all modules before it are never trained. By default the
-    whole backbone is trained."""
+    """Name of a backbone module such as "blocks.5": it and all modules before it are never trained; "all" freezes the
+    whole backbone. By default the whole backbone is trained."""
+    features: Literal["last", "stages"] | Annotated[tuple[str, ...], Field(min_length=1)] = "last"
+    """What the projection sees: the pooled last feature map; or mean and standard deviation of the maps of all stages
+    of the backbone ("stages") or of the named modules, and a transformer's class token after each."""
     dim: int = Field(512, ge=2)
     """Dimension of the embedding."""
     pooling: Literal["avg", "max", "gem"] = "avg"
     """How the last feature map is pooled to one vector: mean, maximum, or generalised mean (GeM)."""
     logit_scale: float = Field(16.0, gt=0)
     """Factor on the head's logits: embeddings have unit norm, so a softmax over unscaled logits would stay flat."""
+
+    @model_validator(mode="after")
+    def _pooled_once(self) -> Self:
+        if self.features != "last" and self.pooling != "avg":
+            raise ValueError(f"pooling = {self.pooling!r} applies to features = 'last' only; leave one of the two out")
+        return self
 
 
 class Pooling(nn.Module):
@@ -51,7 +61,13 @@ class Pooling(nn.Module):
 
 
 class Embedder(nn.Module):
-    """Maps images to embeddings on the unit sphere."""
+    """Maps images to trunk features, and these to embeddings on the unit sphere.
+
+    Attributes:
+        trunk: the stages whose features are taken; None: those of the last feature map.
+        stem: the frozen part of the backbone; None: all of it is trained.
+        projection: linear map from the p trunk features to the embedding before its normalisation.
+    """
 
     mean: Tensor
     std: Tensor
@@ -60,14 +76,17 @@ class Embedder(nn.Module):
         """Build the backbone; the projection is drawn from torch's global generator.
 
         Raises:
-            ConfigError: the backbone is unknown, or its weights are not available.
+            ConfigError: the backbone is unknown, its weights are not available, or it has no such stages.
         """
         super().__init__()
-        self.kind = f"{options.backbone} {options.pooling}"
         self.backbone = backbones.create(options.backbone, options.pretrained)
-        self.stem = None if options.frozen is None else Stem(self.backbone, options.frozen)
+        self.trunk = None if options.features == "last" else _trunk(self.backbone, options.features)
+        taken = options.pooling if self.trunk is None else ",".join(self.trunk.widths)
+        self.kind = f"{options.backbone} {taken}"
+        self.stem = None if options.frozen is None else Stem(self.backbone, options.frozen, self.trunk)
         self.pooling = Pooling(options.pooling)
-        self.projection = nn.Linear(backbones.channels(self.backbone), options.dim)
+        width = backbones.channels(self.backbone) if self.trunk is None else self.trunk.width
+        self.projection = nn.Linear(width, options.dim)
         mean, std = backbones.normalisation(self.backbone)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
@@ -89,7 +108,8 @@ class Embedder(nn.Module):
             batch_invariant: compute activations whose bits do not depend on the batch, as `Stem` describes.
 
         Returns:
-            Float pixels in 0 … 1 (B, 3, H, W); with a frozen part its activations (B, C, h, w), without a gradient.
+            Float pixels in 0 … 1 (B, 3, H, W); with a frozen part its activations (B, C, h, w), without a gradient; see
+            `Stem` for what they hold where features of stages are taken.
         """
         pixels = images.float().div(255) if images.dtype == torch.uint8 else images
         if self.stem is None or images.shape[1] != 3:
@@ -97,24 +117,38 @@ class Embedder(nn.Module):
         return self.stem((pixels - self.mean) / self.std, batch_invariant)
 
     def features(self, images: Tensor) -> Tensor:
-        """Images as for `prepare`, or its result → pooled features of the backbone (B, C)."""
-        start = self.prepare(images)
+        """Images as for `prepare`, or its result → trunk features (B, p): `network.features` of the backbone."""
+        start, frozen = self.prepare(images), list[Tensor]()
+        run, stages = self.backbone, [] if self.trunk is None else list(self.trunk.widths)
         if self.stem is None:
             start = (start - self.mean) / self.std
-        run = self.backbone if self.stem is None else self.stem.tail
-        maps: Tensor = run(start.contiguous(memory_format=torch.channels_last) if start.ndim == 4 else start)
-        if maps.ndim == 3:
-            positions = maps[:, int(getattr(self.backbone, "num_prefix_tokens", 0)) :]
-        elif str(getattr(self.backbone, "output_fmt", "NCHW")).endswith("NHWC"):
-            positions = maps.flatten(1, 2)
         else:
-            positions = maps.flatten(2).transpose(1, 2)
-        pooled: Tensor = self.pooling(positions)
-        return pooled
+            run, stages = self.stem.tail, self.stem.rest
+            start, frozen = self.stem.split(start)
+        if self.trunk is not None and not stages:
+            return frozen[0]
+        start = start.contiguous(memory_format=torch.channels_last) if start.ndim == 4 else start
+        if self.trunk is None:
+            pooled: Tensor = self.pooling(backbones.positions(self.backbone, run(start)))
+            return pooled
+        with self.trunk.recording(self.backbone, stages) as recorded:
+            run(start)
+        return torch.cat([*frozen, *(recorded[stage] for stage in stages)], 1)
+
+    def project(self, features: Tensor) -> Tensor:
+        """Trunk features (B, p) → unit embeddings float32 (B, d)."""
+        return F.normalize(self.projection(features).float(), dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images as for `prepare`, or its result → unit embeddings float32 (B, d)."""
-        return F.normalize(self.projection(self.features(images)).float(), dim=1)
+        return self.project(self.features(images))
+
+
+def _trunk(backbone: nn.Module, features: str | tuple[str, ...]) -> Trunk:
+    if features != "stages":
+        for name in features:
+            backbones.require_module(backbone, name, "network.features")
+    return Trunk(backbone, features)
 
 
 class GrowingHead(nn.Module):
@@ -205,9 +239,24 @@ def fingerprint(embedder: Embedder, preprocessing: dict[str, Any]) -> str:
     Hashes the names of backbone and pooling, every weight and buffer of the embedder (normalisation included) and the
     preprocessing before it.
     """
+    return _digest(embedder, preprocessing, embedder.state_dict())
+
+
+def era(embedder: Embedder, preprocessing: dict[str, Any]) -> str:
+    """32 hexadecimal digits that identify a space of trunk features: equal exactly when two of them may be compared.
+
+    As `fingerprint`, but without the projection, which the trunk features do not depend on.
+    """
+    state = embedder.state_dict()
+    return _digest(
+        embedder, preprocessing, {key: value for key, value in state.items() if not key.startswith("projection.")}
+    )
+
+
+def _digest(embedder: Embedder, preprocessing: dict[str, Any], tensors: dict[str, Any]) -> str:
     digest = hashlib.blake2b(json.dumps(preprocessing, sort_keys=True).encode(), digest_size=16)
     digest.update(embedder.kind.encode())
-    for key, value in sorted(embedder.state_dict().items()):
+    for key, value in sorted(tensors.items()):
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

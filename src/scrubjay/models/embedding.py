@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +15,20 @@ from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import Cache, ImageLoader, batches, in_order
 from scrubjay.errors import ImageError
 from scrubjay.models.activations import Activations
-from scrubjay.models.embedder import Embedder, fingerprint
+from scrubjay.models.embedder import Embedder, era, fingerprint
 from scrubjay.progress import track
-from scrubjay.types import Batch, Embeddings, Sample
+from scrubjay.types import Batch, Embeddings, Sample, TrunkFeatures
 
 BATCH = 64
 
 
 def space_fingerprint(embedder: Embedder, images: ImageOptions) -> str:
     """The fingerprint of the embedding space of an embedder with these image options. Hashes all weights."""
-    return fingerprint(embedder, images.model_dump(mode="json", include={"size", "resize"}))
+    return fingerprint(embedder, _preprocessing(images))
+
+
+def _preprocessing(images: ImageOptions) -> dict[str, Any]:
+    return images.model_dump(mode="json", include={"size", "resize"})
 
 
 class Encoder:
@@ -37,12 +42,20 @@ class Encoder:
 
     Attributes:
         fingerprint: fingerprint of the embedding space.
+        era: identity of the trunk features, 32 hexadecimal digits: those of two encoders are comparable exactly where
+            it is the same.
     """
 
     def __init__(self, embedder: Embedder, images: ImageOptions) -> None:
         self.embedder = embedder
         self.images = images
         self.fingerprint = space_fingerprint(embedder, images)
+        self.era = era(embedder, _preprocessing(images))
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of the embeddings."""
+        return self.embedder.projection.out_features
 
     def embed(
         self, samples: Sequence[Sample], cache: Cache | None = None, activations: Activations | None = None
@@ -60,7 +73,29 @@ class Encoder:
         Raises:
             ImageError: an image cannot be decoded and `images.on_error` is "raise", or none can.
         """
-        return self._collect(self.embedder, self._loader(samples, cache, activations), self.fingerprint)
+        return self._collect(self.embedder, self._loader(samples, cache, activations), self.fingerprint, self.dim)
+
+    def features(
+        self, samples: Sequence[Sample], cache: Cache | None = None, activations: Activations | None = None
+    ) -> TrunkFeatures:
+        """The trunk features of the centre crops of images, in their order; the arguments are those of `embed`.
+
+        Raises:
+            ImageError: an image cannot be decoded and `images.on_error` is "raise", or none can.
+        """
+        loader = self._loader(samples, cache, activations)
+        found = self._collect(self.embedder.features, loader, self.era, self.embedder.projection.in_features)
+        return TrunkFeatures(found.vectors, found.labels, self.era, found.indices, found.failures)
+
+    @torch.inference_mode()
+    def project(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Unit vectors float32 (N, d) of trunk features float32 (N, p) of this encoder's era.
+
+        They are those of `embed`, up to rounding.
+        """
+        device = self.embedder.projection.weight.device
+        vectors: NDArray[np.float32] = self.embedder.project(torch.from_numpy(features).to(device)).cpu().numpy()
+        return vectors
 
     def embed_query(self, sample: Sample) -> Embeddings:
         """Embed the centre crop of one image.
@@ -70,7 +105,7 @@ class Encoder:
         """
         strict = self.images.model_copy(update={"on_error": "raise"})
         loader = ImageLoader([sample], strict, train=False, cache=Cache(0))
-        return self._collect(self.embedder, loader, self.fingerprint)
+        return self._collect(self.embedder, loader, self.fingerprint, self.dim)
 
     def embed_crops(self, samples: Sequence[Sample], crops: int) -> NDArray[np.float32]:
         """Embed the centre crop of each image and random crops of it, which are the same ones at every call.
@@ -88,7 +123,7 @@ class Encoder:
         keys = [(index, seed) for index in range(len(samples)) for seed in range(crops)]
         size = max(1, BATCH // crops) * crops
         loaded = batches(loader, [keys[start : start + size] for start in range(0, len(keys), size)])
-        random = _collected(self.embedder, self.embedder, loaded, len(samples), self.fingerprint)
+        random = _collected(self.embedder, self.embedder, loaded, len(samples), self.fingerprint, self.dim)
         return np.concatenate([centre.vectors[:, None], random.vectors.reshape(len(samples), crops, -1)], axis=1)
 
     def embed_backbone(
@@ -99,19 +134,25 @@ class Encoder:
         def pooled(batch: Tensor) -> Tensor:
             return F.normalize(self.embedder.features(batch).float(), dim=1)
 
-        return self._collect(pooled, self._loader(samples, cache, activations), f"{self.fingerprint}-backbone")
+        loader, width = self._loader(samples, cache, activations), self.embedder.projection.in_features
+        return self._collect(pooled, loader, f"{self.fingerprint}-backbone", width)
 
     def _loader(self, samples: Sequence[Sample], cache: Cache | None, activations: Activations | None) -> ImageLoader:
         loader = ImageLoader(samples, self.images, train=False, cache=Cache(0) if cache is None else cache)
         return loader if activations is None else activations.of(loader)
 
-    def _collect(self, forward: Callable[[Tensor], Tensor], loader: ImageLoader, space: str) -> Embeddings:
-        return _collected(self.embedder, forward, in_order(loader, BATCH), len(loader), space)
+    def _collect(self, forward: Callable[[Tensor], Tensor], loader: ImageLoader, space: str, width: int) -> Embeddings:
+        return _collected(self.embedder, forward, in_order(loader, BATCH), len(loader), space, width)
 
 
 @torch.inference_mode()
 def _collected(
-    embedder: Embedder, forward: Callable[[Tensor], Tensor], loaded: Iterable[Batch], images: int, space: str
+    embedder: Embedder,
+    forward: Callable[[Tensor], Tensor],
+    loaded: Iterable[Batch],
+    images: int,
+    space: str,
+    width: int,
 ) -> Embeddings:
     training, device = embedder.training, next(embedder.parameters()).device
     embedder.eval()
@@ -125,7 +166,7 @@ def _collected(
     embedder.train(training)
     none = torch.empty(0, dtype=torch.int64)
     return Embeddings(
-        vectors=torch.cat(vectors).numpy() if vectors else np.empty((0, embedder.projection.out_features), np.float32),
+        vectors=torch.cat(vectors).numpy() if vectors else np.empty((0, width), np.float32),
         labels=torch.cat([none, *labels]).numpy(),
         fingerprint=space,
         indices=torch.cat([none, *indices]).numpy(),

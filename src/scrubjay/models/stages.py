@@ -2,15 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from scrubjay.errors import ConfigError
 from scrubjay.models import backbones
-from scrubjay.models.embedder import Embedder
+
+if TYPE_CHECKING:
+    from scrubjay.models.embedder import Embedder
+
+
+def listed_stages(backbone: nn.Module) -> list[str]:
+    """Names of the modules at the ends of the stages that timm lists (`feature_info`), in order."""
+    modules = dict(backbone.named_modules())
+    listed: Any = getattr(backbone, "feature_info", None) or ()
+    return [entry["module"] for entry in listed if entry.get("module") in modules]
+
+
+@contextmanager
+def recording(
+    backbone: nn.Module, names: Sequence[str], value: Callable[[str, Any], Tensor]
+) -> Iterator[dict[str, Tensor]]:
+    """Record a value of the output of each of these modules in the forward passes of this thread inside the block.
+
+    Args:
+        backbone: the backbone, or a network that shares its modules, is run inside the block.
+        names: modules as in `backbone.named_modules()`; "" is the backbone itself.
+        value: name and output of a module → what is recorded, in the order in which the modules end.
+    """
+    recorded: dict[str, Tensor] = {}
+    thread = threading.get_ident()  # another thread may run the same backbone meanwhile
+
+    def hook(name: str) -> Any:
+        def record(_: nn.Module, __: object, output: object) -> None:
+            if threading.get_ident() == thread:
+                recorded[name] = value(name, output)
+
+        return backbone.get_submodule(name).register_forward_hook(record)
+
+    handles = [hook(name) for name in names]
+    try:
+        yield recorded
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def trained_stages(embedder: Embedder) -> tuple[str, ...]:
@@ -21,8 +60,7 @@ def trained_stages(embedder: Embedder) -> tuple[str, ...]:
     """
     backbone, name = embedder.backbone, embedder.kind.split(" ")[0]
     modules = dict(backbone.named_modules())
-    listed: Any = getattr(backbone, "feature_info", None) or ()
-    stages = [entry["module"] for entry in listed if entry.get("module") in modules]
+    stages = listed_stages(backbone)
     if not stages:
         raise ConfigError(
             f"backbone {name!r} does not say which modules end its stages (timm's feature_info), so no feature maps "
@@ -49,20 +87,8 @@ def watching(embedder: Embedder, stages: Sequence[str]) -> Iterator[dict[str, Te
     Raises:
         ConfigError: a stage was not run, or its output is not a feature map.
     """
-    maps: dict[str, Tensor] = {}
-
-    def watch(stage: str) -> Any:
-        def take(_: nn.Module, __: object, output: object) -> None:
-            maps[stage] = _as_map(output, embedder, stage)
-
-        return embedder.backbone.get_submodule(stage).register_forward_hook(take)
-
-    handles = [watch(stage) for stage in stages]
-    try:
+    with recording(embedder.backbone, stages, lambda stage, output: _as_map(output, embedder, stage)) as maps:
         yield maps
-    finally:
-        for handle in handles:
-            handle.remove()
     missing = [stage for stage in stages if stage not in maps]
     if missing:
         raise ConfigError(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from scrubjay.errors import ConfigError
+from scrubjay.models import backbones
+from scrubjay.models.trunk import OUTPUT, Trunk, packed, unpacked
 
 CHUNK = 16
 """Images in one forward pass of the stem."""
+ALL = "all"
+"""In place of a module's name: the whole backbone."""
 
 
 class Stem:
@@ -29,32 +32,44 @@ class Stem:
 
     Args:
         backbone: any network that runs its children one after another up to the cut.
-        last: name of the last module that belongs to the stem, as in `backbone.named_modules()`: "blocks.5".
+        last: name of the last module that belongs to the stem, as in `backbone.named_modules()`: "blocks.5"; or "all",
+            for the whole backbone.
+        trunk: the stages whose features are taken; None: those of the last feature map. The features of stages within
+            the stem are part of its result.
 
     Attributes:
         batch_invariant: whether every forward pass pads its last chunk; False until someone sets it.
         layers: the modules of the stem.
+        whole: whether the stem is the whole backbone, so that nothing is left to run after it.
 
     Raises:
         ConfigError: there is no such module, or the modules after it need other inputs than its output.
     """
 
-    def __init__(self, backbone: nn.Module, last: str) -> None:
+    def __init__(self, backbone: nn.Module, last: str, trunk: Trunk | None = None) -> None:
         modules = dict(backbone.named_modules())
-        if last not in modules or not last:
-            near = difflib.get_close_matches(last, modules, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(
-                f"network.frozen: the backbone has no module {last!r}.{hint} Its parts: {_parts(backbone)}."
-            )
+        if last != ALL:
+            backbones.require_module(backbone, last, "network.frozen")
         self.backbone = backbone
         self.last = last
+        self.trunk = trunk
         self.batch_invariant = False
+        self._cut = OUTPUT if last == ALL else last
         names = self._names_up_to_cut(modules)
         self.layers = [modules[name] for name in names]
+        self.whole = last == ALL or self._is_output(modules[last])
+        self._cut = OUTPUT if self.whole else last
+        stages = () if trunk is None else trunk.widths
+        self._stages = [stage for stage in stages if self.whole or stage in names]
         self._clones: list[tuple[nn.Module, nn.Module]] = []
-        self._tail = self._without(backbone, "", set(names))
-        self._check()
+        self._tail = nn.Identity() if self.whole else self._without(backbone, "", set(names))
+        if not self.whole:
+            self._check()
+
+    @property
+    def rest(self) -> list[str]:
+        """Names of the stages after the stem whose features are taken."""
+        return [] if self.trunk is None else [stage for stage in self.trunk.widths if stage not in self._stages]
 
     @property
     def tail(self) -> nn.Module:
@@ -65,6 +80,9 @@ class Stem:
 
     def __call__(self, pixels: Tensor, batch_invariant: bool = False) -> Tensor:
         """Normalised pixels (B, 3, H, W) → activations (B, …), without a gradient.
+
+        The features of stages within the stem are appended to the activations, see `trunk.packed`. Where the stem is
+        the whole backbone, they are the result: float32 (B, p).
 
         Args:
             pixels: the images.
@@ -81,7 +99,28 @@ class Stem:
             padded = torch.cat([pixels, pixels.new_zeros(CHUNK - len(pixels), *pixels.shape[1:])])
         padded = padded.contiguous(memory_format=torch.channels_last)
         with torch.autocast(pixels.device.type, enabled=False):  # float32, as activations are cached
-            return self._until(padded)[: len(pixels)]
+            return self._activations(padded)[: len(pixels)]
+
+    def _activations(self, pixels: Tensor) -> Tensor:
+        if self.trunk is None or not self._stages:
+            return self._until(pixels)
+        with self.trunk.recording(self.backbone, self._stages) as recorded:
+            output = self._until(pixels)
+        features = torch.cat([recorded[stage] for stage in self._stages], 1)
+        return features if self.whole else packed(output, features)
+
+    def split(self, activations: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The result of the stem → the input of the tail, and the features (B, S) of stages within the stem, if any.
+
+        Where the stem is the whole backbone and features of stages are taken, nothing is left for the tail: the
+        features come back as both.
+        """
+        if self.trunk is None or not self._stages:
+            return activations, []
+        if self.whole:
+            return activations, [activations]
+        start, features = unpacked(activations, sum(self.trunk.widths[stage] for stage in self._stages))
+        return start, [features]
 
     def _until(self, pixels: Tensor) -> Tensor:
         """The output of the stem's last module; the rest of the backbone is not run."""
@@ -89,7 +128,7 @@ class Stem:
         def stop(_: nn.Module, __: object, output: Tensor) -> NoReturn:
             raise _ReachedError(output)
 
-        handle = self.backbone.get_submodule(self.last).register_forward_hook(stop)
+        handle = self.backbone.get_submodule(self._cut).register_forward_hook(stop)
         try:
             self.backbone(pixels)
         except _ReachedError as reached:
@@ -107,12 +146,30 @@ class Stem:
             if name
         ]
         try:
-            with _evaluating(self.backbone), torch.no_grad():
-                self._until(_probe(self.backbone))
+            with backbones.evaluating(self.backbone), torch.no_grad():
+                self._until(backbones.probe_images(self.backbone))
         finally:
             for handle in handles:
                 handle.remove()
-        return [*finished, self.last]
+        return [*finished, self._cut]
+
+    def _is_output(self, module: nn.Module) -> bool:
+        """Whether the backbone returns the output of this module as it is, so that nothing comes after it."""
+        seen: list[tuple[object, object]] = []
+
+        def see(_: nn.Module, __: object, output: object) -> None:
+            seen.append((output, output.clone() if isinstance(output, Tensor) else None))
+
+        handle = module.register_forward_hook(see)
+        try:
+            with backbones.evaluating(self.backbone), torch.no_grad():
+                output: Tensor = self.backbone(backbones.probe_images(self.backbone))
+        finally:
+            handle.remove()
+        last, value = seen[-1]
+        return (
+            last is output and isinstance(value, Tensor) and torch.equal(value, output)
+        )  # a layer in place returns its input, with other values
 
     def _without(self, module: nn.Module, name: str, removed: set[str]) -> nn.Module:
         """A shallow copy of `module` with the `removed` sub-modules replaced by the identity."""
@@ -130,11 +187,11 @@ class Stem:
         return clone
 
     def _check(self) -> None:
-        probe = _probe(self.backbone)
-        with _evaluating(self.backbone), torch.no_grad():
+        probe = backbones.probe_images(self.backbone)
+        with backbones.evaluating(self.backbone), torch.no_grad():
             whole = self.backbone(probe)
             try:
-                parts = self.tail(self(probe))
+                parts = self.tail(self.split(self(probe))[0])
             except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
                 raise ConfigError(self._refusal(str(error).splitlines()[0][:100])) from None
         if parts.shape != whole.shape or not torch.allclose(parts, whole, rtol=1e-3, atol=1e-4):
@@ -151,29 +208,3 @@ class _ReachedError(Exception):
     def __init__(self, output: Tensor) -> None:
         super().__init__()
         self.output = output
-
-
-class _evaluating:  # noqa: N801  # used as a context manager only, like a function
-    """Evaluation mode inside the block; afterwards each module is back in its own mode."""
-
-    def __init__(self, backbone: nn.Module) -> None:
-        self.modes = [(module, module.training) for module in backbone.modules()]
-        self.backbone = backbone
-
-    def __enter__(self) -> None:
-        self.backbone.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for module, mode in self.modes:
-            module.training = mode
-
-
-def _probe(backbone: nn.Module) -> Tensor:
-    """Two images of noise at the input size that the weights were trained with."""
-    size = getattr(backbone, "pretrained_cfg", {}).get("input_size", (3, 96, 96))
-    return torch.rand(2, *size, generator=torch.Generator().manual_seed(0))
-
-
-def _parts(backbone: nn.Module) -> str:
-    names = [name for name, _ in backbone.named_modules() if name and name.count(".") <= 1]
-    return ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
