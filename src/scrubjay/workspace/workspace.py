@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scrubjay.config import read_json
 from scrubjay.errors import CatalogueError, ConfigError, SpaceError
+from scrubjay.gallery.features import FeatureWriter
 from scrubjay.gallery.gallery import Gallery
 from scrubjay.gate.probe_set import ProbeSet
 from scrubjay.generations.bridge_paths import BridgePaths
@@ -94,6 +95,16 @@ class Workspace:
     def embed(self, generation: Generation, samples: Sequence[Sample]) -> Embeddings:
         """Embed images with a generation; see `Encoder.embed` and `encoder`."""
         return self.encoder(generation).embed(samples)
+
+    def feature_writer(self, generation: Generation) -> FeatureWriter | None:
+        """What stores the trunk features of images that a generation embeds; None where they are not kept.
+
+        They are of use where the next generation has the same trunk.
+        """
+        encoding = self.options.gallery_features
+        if encoding == "none" or self.options.network.features == "last":
+            return None
+        return FeatureWriter(self.gallery.store, encoding)
 
     def calibrations(self, generation: Generation) -> Calibrations:
         """The calibrations of a generation's queries.
