@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from scrubjay.data.photos import content_hash
 from scrubjay.errors import DataError, ImageError
 from scrubjay.gallery.features import FeatureWriter, lacking_features, projected
 from scrubjay.gallery.gallery import Gallery
-from scrubjay.models.embedding import Encoder
 from scrubjay.stores import Item, Space
 from scrubjay.types import Sample
+
+if TYPE_CHECKING:
+    from scrubjay.models.embedding import Encoder
 
 CHUNK = 256
 
