@@ -114,7 +114,10 @@ def backfill(
     limits = Limits(seconds=seconds, items=items, rate=rate, jobs=jobs, ray=ray)
     with working():
         result = catalogue.backfill(limits, order, until_recall)
-    say(f"embedded {result.done} items in {result.seconds:.1f} s ({result.images_per_second:.1f} a second).")
+    say(
+        f"embedded {result.done} items in {result.seconds:.1f} s ({result.images_per_second:.1f} a second): "
+        f"{result.from_features} from stored features, {result.done - result.from_features} from their images."
+    )
     report_failures([(uri, reason) for _, uri, reason in result.skipped])
     for problem in result.problems:
         warn(f"the audit found: {problem}; see scrubjay doctor {folder}")
