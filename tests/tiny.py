@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,6 +88,19 @@ def loader(samples: Sequence[Sample], images: ImageOptions = IMAGES) -> ImageLoa
 
 def batch(samples: Sequence[Sample]) -> Batch:
     return ImageLoader(samples, IMAGES, train=False).__getitems__(range(len(samples)))
+
+
+class SessionImages:
+    """A pass over the images of a session: all of them in one batch, and the same crop as every random view."""
+
+    era = "era"
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+
+    def __call__(self, views: int = 0) -> Iterator[Batch]:
+        for _ in range(1 + views):
+            yield batch(self.samples)
 
 
 def record(classes: Iterable[str] = (), fingerprint: str = "-", **changes: Any) -> SessionRecord:

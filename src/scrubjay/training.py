@@ -28,6 +28,7 @@ from scrubjay.data.sampler import PKSampler
 from scrubjay.errors import DataError, ScrubjayError, UserError
 from scrubjay.methods import Method
 from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors
+from scrubjay.models.embedding import trunk_era
 from scrubjay.progress import track
 from scrubjay.types import Batch, Sample, Session
 
@@ -150,11 +151,23 @@ def adopt(method: Method, session: Session, loader: ImageLoader, seed: int) -> N
 def _end(method: Method, session: Session, loader: ImageLoader) -> None:
     device = next(method.parameters()).device
     method.eval()
+    method.end(session, _SessionImages(method, loader, device))
 
-    def images(views: int = 0) -> Iterator[Batch]:
-        return (batch.to(device) for batch in with_views(loader, views, END_BATCH))
 
-    method.end(session, images)
+@dataclass(frozen=True)
+class _SessionImages:
+    """The images of a session, as `Method.end` passes over them."""
+
+    method: Method
+    loader: ImageLoader
+    device: torch.device
+
+    def __call__(self, views: int = 0) -> Iterator[Batch]:
+        return (batch.to(self.device) for batch in with_views(self.loader, views, END_BATCH))
+
+    @property
+    def era(self) -> str:
+        return trunk_era(self.method.network.embedder, self.loader.options)
 
 
 def rate(step: int, steps: int, options: TrainingOptions) -> float:

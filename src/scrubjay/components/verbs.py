@@ -14,6 +14,11 @@ from scrubjay.types import Batch, Losses, Session
 class Pass(Protocol):
     """Gives, each time it is called, one pass over the session's images in order."""
 
+    @property
+    def era(self) -> str:
+        """Identity of the trunk features of these images by the network: those of two eras cannot be compared."""
+        ...
+
     def __call__(self, views: int = 0) -> Iterator[Batch]:
         """Batches of the images as the network takes them.
 

@@ -48,6 +48,9 @@ class ExperimentOptions(Config):
             return values
         filled = dict(values)
         filled.setdefault("method", {"name": default_method(values)})
+        network, (name, _) = filled.get("network", {}), _named(filled["method"], "method")
+        if isinstance(network, Mapping):
+            filled["network"] = {"features": method(name).default_features, **network}
         stream = filled.get("stream")
         if isinstance(stream, Mapping) and stream.get("order") == "shuffle":
             filled["stream"] = {"seed": filled.get("seed", 0), **stream}

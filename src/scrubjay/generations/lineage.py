@@ -5,6 +5,7 @@
     g1/method.safetensors    the state that the method keeps for the next session, if any
     g1/bridges.safetensors   the maps to the parent's embedding space and back
     g1/session.safetensors   embeddings of the session's images by this generation and by its parent
+    statistics/g1.safetensors   of a method in closed form: the statistics of the session's images
 
 A generation appears completely or not at all: it is written to a temporary folder beside its place, then renamed.
 """
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 
 from scrubjay import bridges as maps
 from scrubjay.bridges import Bridge
+from scrubjay.closed_form.statistics import Statistics
+from scrubjay.components.accumulation import Accumulation
 from scrubjay.errors import CatalogueError, StorageError
 from scrubjay.generations.generation import Generation, GenerationInfo, SessionRecord, read_generation
 from scrubjay.generations.session_embeddings import SessionEmbeddings
@@ -165,6 +168,8 @@ class Lineage:
             tensors = {} if embeddings is None else embeddings.to_tensors()
             if tensors:
                 save_tensors(building / "session.safetensors", tensors, {"generation": name})
+            if isinstance(method, Accumulation) and method.session_statistics is not None:
+                method.session_statistics.save(self.statistics_path(name))
             write_json(building / "generation.json", info.model_dump(mode="json"))
             building.rename(self.folder / name)
         except OSError as error:
@@ -172,6 +177,20 @@ class Lineage:
         finally:
             shutil.rmtree(building, ignore_errors=True)
         return Generation(self.folder / name, info)
+
+    def statistics_path(self, name: str) -> Path:
+        """Path of the statistics of the session that made a generation."""
+        return self.folder / "statistics" / f"{name}.safetensors"
+
+    def statistics(self, generation: Generation) -> Statistics | None:
+        """The statistics of all sessions up to a generation; None where it was not learned in closed form.
+
+        Raises:
+            CheckpointError: a file is damaged.
+        """
+        paths = [self.statistics_path(name) for name in reversed(self.line(generation.name))]
+        parts = [Statistics.load(path) for path in paths if path.exists()]
+        return sum(parts[1:], start=parts[0]) if parts else None
 
     def network(self, generation: Generation) -> Network:
         """The network of a generation, in evaluation mode, on the CPU.
@@ -212,6 +231,8 @@ class Lineage:
         """
         weights = generation.folder / "network.safetensors"
         load_into(method.network, load_tensors(weights, RESTORE)[0], weights)
+        if isinstance(method, Accumulation):
+            method.statistics = self.statistics(generation)
         kept = generation.folder / "method.safetensors"
         if kept.exists():
             state = method.state_dict()

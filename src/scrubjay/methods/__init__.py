@@ -74,12 +74,14 @@ class Method(Verbs):
         own_start: whether the method needs an initial session of its own, instead of one shared with other methods:
             it trains that session differently from plain fine-tuning, or gathers statistics during it.
         has_memory: whether the method protects only classes that were learned with it, by statistics of them.
+        default_features: `network.features` of runs and catalogues that do not set it.
     """
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     needs_old_images: ClassVar[bool] = False
     own_start: ClassVar[bool] = False
     has_memory: ClassVar[bool] = False
+    default_features: ClassVar[Literal["last", "stages"]] = "last"
     uses_teacher: bool = False
     teacher: Network
 

@@ -27,6 +27,11 @@ def space_fingerprint(embedder: Embedder, images: ImageOptions) -> str:
     return fingerprint(embedder, _preprocessing(images))
 
 
+def trunk_era(embedder: Embedder, images: ImageOptions) -> str:
+    """The identity of the trunk features of an embedder with these image options. Hashes the weights of the trunk."""
+    return era(embedder, _preprocessing(images))
+
+
 def _preprocessing(images: ImageOptions) -> dict[str, Any]:
     return images.model_dump(mode="json", include={"size", "resize"})
 
@@ -50,7 +55,7 @@ class Encoder:
         self.embedder = embedder
         self.images = images
         self.fingerprint = space_fingerprint(embedder, images)
-        self.era = era(embedder, _preprocessing(images))
+        self.era = trunk_era(embedder, images)
 
     @property
     def dim(self) -> int:

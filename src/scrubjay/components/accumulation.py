@@ -1,0 +1,111 @@
+"""Learning without gradient steps: statistics of the trunk's features are accumulated session by session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from scrubjay.closed_form.discriminant import Projection
+from scrubjay.closed_form.statistics import Accumulator, Statistics
+from scrubjay.components.verbs import Pass, Verbs
+from scrubjay.errors import ConfigError
+from scrubjay.types import Session
+
+
+class Accumulation(Verbs):
+    """Accumulates the statistics of trunk features, and trains no parameter.
+
+    Attributes:
+        statistics: statistics of all images learned so far; None before the first session. They are not part of the
+            `state_dict`: they are stored by session, since images can be removed from them later.
+        session_statistics: the last session's share of `statistics`.
+    """
+
+    own_start: ClassVar[bool] = True
+    has_memory: ClassVar[bool] = True
+    default_features: ClassVar[Literal["last", "stages"]] = "stages"
+    statistics: Statistics | None = None
+    session_statistics: Statistics | None = None
+
+    def begin(self, session: Session) -> None:
+        """Grow the head, and freeze all parameters.
+
+        Raises:
+            ConfigError: earlier sessions were learned without their statistics.
+        """
+        if session.first_label > 0 and self.statistics is None:
+            raise ConfigError(
+                f"{session.first_label} classes were learned by a method that keeps no statistics of trunk features, "
+                "so they would be lost: go on with that method, or learn all classes again from the first session on."
+            )
+        super().begin(session)
+        self.requires_grad_(False)
+
+    def accumulator(self, images: Pass) -> Accumulator:
+        """An empty accumulator for features of these images."""
+        return Accumulator(images.era, self.network.embedder.projection.in_features)
+
+    def session_of(self, images: Pass, views: int) -> Statistics:
+        """Statistics of a session's images; see `features`."""
+        collected = self.accumulator(images)
+        for features, labels, _ in self.features(images, views):
+            collected.add(features, labels)
+        return collected.statistics()
+
+    def accumulate(self, session: Statistics) -> Statistics:
+        """Add the statistics of a session to those of the earlier ones.
+
+        Returns:
+            The statistics of all images learned so far.
+
+        Raises:
+            SpaceError: the features are of another trunk than those of the earlier sessions.
+        """
+        self.session_statistics = session
+        self.statistics = session if self.statistics is None else self.statistics + session
+        return self.statistics
+
+    @torch.no_grad()
+    def features(self, images: Pass, views: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Batches of trunk features of a session's images.
+
+        Args:
+            images: pass over the images.
+            views: random crops of each image that are used beside its centre crop.
+
+        Yields:
+            Features float16 (B, p), labels int64 (B,), and positions of the images in the session, int64 (B,). They are
+            rounded as they may be stored, so that what was stored removes exactly what was added.
+        """
+        for batch in images(views):
+            features = self.network.embedder.features(batch.images)
+            yield features.cpu().half(), batch.labels.cpu(), batch.indices
+
+    @property
+    def projection(self) -> Projection:
+        """The map from trunk features to embeddings before normalisation, as the network has it."""
+        layer = self.network.embedder.projection
+        return Projection(layer.weight.detach().cpu().double(), layer.bias.detach().cpu().double())
+
+    @torch.no_grad()
+    def set_projection(self, projection: Projection) -> None:
+        """Write a map to at most d coordinates into the network; unused coordinates are 0."""
+        layer = self.network.embedder.projection
+        layer.weight.zero_()
+        layer.bias.zero_()
+        layer.weight[: len(projection.bias)] = projection.weight.to(layer.weight)
+        layer.bias[: len(projection.bias)] = projection.bias.to(layer.bias)
+
+    @torch.no_grad()
+    def set_head(self, means: Tensor) -> None:
+        """Make the head a nearest class mean classifier: its rows are the embeddings of the class means, its bias is 0.
+
+        Args:
+            means: (C, p) mean trunk features of all classes.
+        """
+        head = self.network.head
+        head.weight.copy_(self.network.embedder.project(means.to(head.weight)))
+        head.bias.zero_()
