@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from scrubjay.components.accumulation import Accumulation
 from scrubjay.config import read_json
 from scrubjay.errors import CatalogueError, ConfigError, SpaceError
 from scrubjay.gallery.features import FeatureWriter
@@ -15,6 +16,7 @@ from scrubjay.generations.bridge_paths import BridgePaths
 from scrubjay.generations.generation import Generation
 from scrubjay.generations.lineage import Lineage
 from scrubjay.generations.serving import Serving, ServingFile
+from scrubjay.methods import method
 from scrubjay.models.embedding import Encoder
 from scrubjay.stores import Space, open_store
 from scrubjay.types import Embeddings, Sample
@@ -99,10 +101,10 @@ class Workspace:
     def feature_writer(self, generation: Generation) -> FeatureWriter | None:
         """What stores the trunk features of images that a generation embeds; None where they are not kept.
 
-        They are of use where the next generation has the same trunk.
+        They are kept where the method learns in closed form, so that the next generation has the same trunk.
         """
         encoding = self.options.gallery_features
-        if encoding == "none" or self.options.network.features == "last":
+        if encoding == "none" or not issubclass(method(generation.info.method["name"]), Accumulation):
             return None
         return FeatureWriter(self.gallery.store, encoding)
 
