@@ -127,11 +127,11 @@ class Embedder(nn.Module):
         run, stages = self.backbone, [] if self.trunk is None else list(self.trunk.widths)
         if self.stem is None:
             start = (start - self.mean) / self.std
+        elif self.trunk is not None and self.stem.whole:
+            return start
         else:
             run, stages = self.stem.tail, self.stem.rest
             start, frozen = self.stem.split(start)
-        if self.trunk is not None and not stages:
-            return frozen[0]
         start = start.contiguous(memory_format=torch.channels_last) if start.ndim == 4 else start
         if self.trunk is None:
             pooled: Tensor = self.pooling(backbones.positions(self.backbone, run(start)))
