@@ -1,4 +1,4 @@
-"""Finds and deletes vectors that no search reads, generations that no path of bridges uses, and their backbones."""
+"""Finds and deletes vectors that no search reads, generations that no path of bridges uses, and their files."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Prunable:
     Attributes:
         spaces: embedding spaces, each with its number of current vectors.
         generations: generations, each with its size in bytes.
-        trunks: files of backbones that no other generation uses, each with its size in bytes.
+        files: backbones and statistics that no other generation uses, each with its size in bytes.
     """
 
     spaces: tuple[tuple[Space, int], ...] = ()
     generations: tuple[tuple[Generation, int], ...] = ()
-    trunks: tuple[tuple[Path, int], ...] = ()
+    files: tuple[tuple[Path, int], ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.spaces or self.generations or self.trunks)
+        return bool(self.spaces or self.generations or self.files)
 
 
 def prunable(workspace: Workspace) -> Prunable:
@@ -53,18 +53,18 @@ def prunable(workspace: Workspace) -> Prunable:
         ends.add(serving.shadow.generation)
     on_paths = {name for end in ends for name in _path(workspace, serving.generation, end)}
     unused = [generation for generation in workspace.lineage.generations() if generation.name not in on_paths]
-    trunks = workspace.lineage.unused_trunks([generation.name for generation in unused])
+    files = workspace.lineage.unused_files([generation.name for generation in unused])
     return Prunable(
         spaces,
         tuple((generation, _bytes(generation)) for generation in unused),
-        tuple((path, path.stat().st_size) for path in trunks),
+        tuple((path, path.stat().st_size) for path in files),
     )
 
 
 def prune(workspace: Workspace, what: Prunable) -> None:
     """Delete what `prunable` found, except what is needed by now.
 
-    Vectors are deleted first, then the generations of these, then backbones.
+    Vectors are deleted first, then the generations of these, then files that no other uses.
     """
     current = prunable(workspace)  # another generation may have been promoted since
     for space in {space for space, _ in what.spaces} & {space for space, _ in current.spaces}:
@@ -77,7 +77,7 @@ def prune(workspace: Workspace, what: Prunable) -> None:
         renamed = generation.folder.with_name(f".{generation.name}.0")
         generation.folder.rename(renamed)
         shutil.rmtree(renamed)
-    for path in {path for path, _ in what.trunks} & set(workspace.lineage.unused_trunks()):
+    for path in {path for path, _ in what.files} & set(workspace.lineage.unused_files()):
         path.unlink()
     workspace.gallery.store.maintain()
 
