@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from scrubjay.errors import ConfigError
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
+    from scrubjay.types import Hit
 
 
 @app.command()
@@ -146,21 +148,25 @@ def search(
     if as_json:
         print(json.dumps(asdict(answer), indent=1))
         return
-    width = max((len(hit.label or "–") for hit in answer.hits), default=0)
-    for rank, hit in enumerate(answer.hits, 1):
-        match = "" if hit.match is None else f"  {hit.match:4.0%}"
-        say(f"{rank:>3}  {hit.score:6.3f}{match}  {hit.label or '–':<{width}}  {hit.uri}")
+    _print_hits(answer.hits, [*(f"class {name}" for name in label or ()), *(where or ())])
     if explain is not None and answer.hits:
         say(str(explain))
-    if not answer.hits:
-        filters = [*(f"class {name}" for name in label or ()), *(where or ())]
-        say(f"no item of {' or '.join(filters)} in the gallery.")
-    elif answer.matched is False:
+    if answer.hits and answer.matched is False:
         say("probably not in the catalogue.")
     if answer.unembedded:
         warn(f"{answer.unembedded} items have no vector and were not searched: scrubjay backfill {folder}")
     if answer.matched is False:
         _warn_of_new_classes(catalogue)
+
+
+def _print_hits(hits: Sequence[Hit], filters: Sequence[str]) -> None:
+    """One line for each hit; where there is none, what the search was restricted to."""
+    width = max((len(hit.label or "–") for hit in hits), default=0)
+    for rank, hit in enumerate(hits, 1):
+        match = "" if hit.match is None else f"  {hit.match:4.0%}"
+        say(f"{rank:>3}  {hit.score:6.3f}{match}  {hit.label or '–':<{width}}  {hit.uri}")
+    if not hits:
+        say(f"no item of {' or '.join(filters)} in the gallery.")
 
 
 @app.command()
