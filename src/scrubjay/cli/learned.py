@@ -56,6 +56,6 @@ def merge(
         if merged.left_out:
             warn(f"{merged.left_out} probe images were left out, because only their embeddings are kept.")
         result = Catalogue(out).backfill()
-    say(f"embedded {result.done} of {merged.items} items that only {second} held.")
+    say(f"{merged.items} items are only from {second}. {result.done} items were embedded by {merged.generation}.")
     report_failures([(uri, reason) for _, uri, reason in result.skipped])
     say(f"{merged.generation} answers queries in {out}.")
