@@ -101,6 +101,7 @@ def test_nothing_is_left_of_a_class(shop: Catalogue, tmp_path: Path) -> None:
         "training images in the statistics": 5,
         "training images with stored features": 5,
         "items of the gallery": 5,
+        "items with stored features": 5,
         "probe images": 3,
         "logged queries": 1,
         "embeddings stored with generations": 8,
@@ -110,7 +111,15 @@ def test_nothing_is_left_of_a_class(shop: Catalogue, tmp_path: Path) -> None:
     again = Catalogue(shop.folder)
     assert again.serving.read().generation == "g2"
     assert again.lineage.get("g2").classes == ("apple", "pear", "plum", "kiwi")
-    assert not [item for item in again.gallery.store.items() if item.id in figs]
+    store = again.gallery.store
+    assert not [item for item in store.items() if item.id in figs]
+    assert not [
+        name
+        for era in store.features.codecs()
+        for ids, *_ in store.features.stored(era)
+        for name in ids
+        if name in figs
+    ]
     assert not [
         hit for query in QueryLog(shop.folder / "queries.sqlite").recent() for hit in query.hits if hit[2] == "fig"
     ]

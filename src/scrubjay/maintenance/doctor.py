@@ -8,9 +8,11 @@ from typing import Literal
 
 from scrubjay.backfill.state import read_journal
 from scrubjay.errors import CheckpointError, ScrubjayError, UserError
+from scrubjay.gallery.features import lacking_features
 from scrubjay.gallery.items import MISSING, image_problem, intact
 from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
+from scrubjay.maintenance.features import differing_features, era_of, invalid_features, unused_eras
 from scrubjay.maintenance.repair import counted, foreign_vectors, invalid_vectors, leftovers
 from scrubjay.models.checkpoint import load_tensors
 from scrubjay.stores import Space
@@ -42,7 +44,17 @@ class Finding:
 
 def examine(workspace: Workspace) -> list[Finding]:
     """All problems of a catalogue. Nothing is changed."""
-    checks = (_generations, _serving, _probes_and_calibrations, _spaces, _vectors, _coverage, _files, _interrupted)
+    checks = (
+        _generations,
+        _serving,
+        _probes_and_calibrations,
+        _spaces,
+        _vectors,
+        _features,
+        _coverage,
+        _files,
+        _interrupted,
+    )
     findings: list[Finding] = []
     for check in checks:
         try:
@@ -164,6 +176,44 @@ def _vectors(workspace: Workspace) -> Iterator[Finding]:
             yield Finding("error", what, f"{repair} && scrubjay backfill {workspace.folder}")
         if stale:
             yield Finding("note", f"space {space.id}: vectors {counted(stale)}; no search finds them", repair)
+
+
+def _features(workspace: Workspace) -> Iterator[Finding]:
+    """Features that are damaged, stale, wrong, missing, or of a trunk that no generation has."""
+    folder, table = workspace.folder, workspace.gallery.store.features
+    repair = f"scrubjay doctor {folder} --repair"
+    for era, count in unused_eras(workspace, workspace.lineage.generations()):
+        what = f"features of {count} items are of era {era}, whose trunk no generation has"
+        yield Finding("note", what, f"scrubjay prune {folder}")
+    for era in table.codecs():
+        invalid = invalid_features(workspace, era)
+        damaged = invalid.pop("non-finite", [])
+        if damaged:
+            what = f"the features of {len(damaged)} items are not finite ({_some(damaged)})"
+            yield Finding("error", what, repair)
+        if invalid:
+            yield Finding("note", f"features {counted(invalid)}; nothing reads them", repair)
+    yield from _features_of_serving(workspace)
+
+
+def _features_of_serving(workspace: Workspace) -> Iterator[Finding]:
+    """Features of the serving generation's trunk that differ from its vectors, or are missing."""
+    serving = _serving_generation(workspace)
+    era = None if serving is None else era_of(workspace, serving)
+    lacking = None if era is None else lacking_features(workspace.gallery.store, era)
+    if serving is None or lacking is None:
+        return
+    compared, differing = differing_features(workspace, serving, SAMPLE)
+    if differing:
+        what = (
+            f"the features of {len(differing)} of {compared} items in a sample give other vectors than {serving.name} "
+            f"has of them ({_some(differing)})"
+        )
+        yield Finding("error", what, f"scrubjay doctor {workspace.folder} --repair --thorough")
+    if lacking and workspace.feature_writer(serving) is not None:
+        what = f"{len(lacking)} of {workspace.gallery.count()} items have no features: a backfill reads their images"
+        cure = f"nothing, or to store them: scrubjay add {workspace.folder} PHOTOS"
+        yield Finding("note", what, cure)
 
 
 def _coverage(workspace: Workspace) -> Iterator[Finding]:

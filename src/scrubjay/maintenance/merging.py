@@ -20,14 +20,13 @@ from scrubjay.generations.session_statistics import SessionStatistics, combined
 from scrubjay.io.atomic import write_json
 from scrubjay.learning.successor import add_successor
 from scrubjay.promotion.calibrate import calibrate
-from scrubjay.stores import Store
 from scrubjay.workspace.migrations import FORMAT
 from scrubjay.workspace.removal_request import RemovalRequest
 from scrubjay.workspace.workspace import Workspace
 
 COPIED = ("generations", "probe", "calibration", "serving.json")
 """Folders and files of the first catalogue that the new one starts with, besides its options and its gallery."""
-BLOCK = 4096
+BLOCK = 256
 """Number of items that are copied in one commit."""
 
 
@@ -130,7 +129,7 @@ def _add_second(target: Workspace, second: Workspace) -> Merged:
     shared = tuple(name for name in other.classes if name in parent.classes)
     generation = add_successor(target, parent, combined(sessions))
     left_out = _add_probes(target, second, generation)
-    items = _add_items(target.gallery.store, second.gallery.store)
+    items = _add_items(target, second, generation)
     calibrate(target, generation)
     revision = target.serving.read().revision
     reason = f"merged with {second.folder}"
@@ -157,12 +156,17 @@ def _add_probes(target: Workspace, second: Workspace, generation: Generation) ->
     return sum(probe.sample is None for probe in probes)
 
 
-def _add_items(target: Store, source: Store) -> int:
-    """Add the items that the target does not hold, without vectors; returns their number."""
-    known = {item.id for item in target.items()}
+def _add_items(target: Workspace, second: Workspace, generation: Generation) -> int:
+    """Add the items that the target does not hold with their trunk features, without vectors; returns their number."""
+    encoder, writer = target.encoder(generation), target.feature_writer(generation)
+    source, store = second.gallery.store, target.gallery.store
+    stored = encoder.era in source.features.codecs()
+    known = {item.id for item in store.items()}
     new = (item for item in source.items() if item.id not in known)
     number = 0
     while block := list(islice(new, BLOCK)):
-        target.put_items(block)
+        store.put_items(block)
+        if stored and writer is not None:
+            writer.write(encoder, *source.features.read(encoder.era, [item.id for item in block]))
         number += len(block)
     return number

@@ -42,6 +42,10 @@ class Database:
         with translated(path):
             return Table(path, self._connection.create_table(name, schema=schema, exist_ok=True))
 
+    def has(self, name: str) -> bool:
+        """Whether there is a table `name`."""
+        return (self.folder / f"{name}.lance").is_dir()
+
     def open(self, name: str) -> Table:
         """The existing table `name`."""
         path = self.folder / f"{name}.lance"
