@@ -36,6 +36,7 @@ def init(
 
         config = read_json(run / "config.json")
         values = {key: config[key] for key in CatalogueOptions.model_fields if key in config}
+        values["network"] = {"features": "last", **config.get("network", {})}  # older runs knew no others
     if backbone is not None:
         values = override(values, [f"network.backbone={backbone}"])
     Catalogue.init(folder, CatalogueOptions.parse(override(values, settings or []), "init"), run)
@@ -61,7 +62,10 @@ def learn(
     add: Annotated[bool, typer.Option("--add", help="Add the images to the gallery as well.")] = False,
     settings: Settings = None,
 ) -> None:
-    """Learn new classes without the images of old ones. The new generation does not answer queries yet."""
+    """Learn new classes, or more images of known ones, without the images of old ones.
+
+    The new generation does not answer queries yet.
+    """
     from scrubjay.catalogue import Catalogue
     from scrubjay.config import override
     from scrubjay.report.lineage_tree import described
@@ -70,6 +74,10 @@ def learn(
     with working():
         generation = catalogue.learn(photos, method, override({}, settings or []), start)
     say(described(generation))
+    if generation.info.extended_classes:
+        say(f"more images of {len(generation.info.extended_classes)} known classes were learned.")
+    if generation.info.known_images:
+        say(f"{generation.info.known_images} images were left out, because they were learned or held out before.")
     report_failures(generation.info.broken)
     serving = catalogue.serving.read().generation
     if serving != generation.name:

@@ -1,9 +1,10 @@
-"""Finds and deletes vectors and features that nothing reads, and generations that no path of bridges uses."""
+"""Finds and deletes vectors, features and backbones that nothing reads, and generations that no bridge path uses."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from scrubjay.errors import CatalogueError
 from scrubjay.generations.bridge_paths import space_of
@@ -20,15 +21,17 @@ class Prunable:
     Attributes:
         spaces: embedding spaces, each with its number of current vectors.
         generations: generations, each with its size in bytes.
+        trunks: files of backbones that no other generation uses, each with its size in bytes.
         eras: eras of stored trunk features, each with its number of items.
     """
 
-    spaces: tuple[tuple[Space, int], ...]
-    generations: tuple[tuple[Generation, int], ...]
+    spaces: tuple[tuple[Space, int], ...] = ()
+    generations: tuple[tuple[Generation, int], ...] = ()
+    trunks: tuple[tuple[Path, int], ...] = ()
     eras: tuple[tuple[str, int], ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.spaces or self.generations or self.eras)
+        return bool(self.spaces or self.generations or self.trunks or self.eras)
 
 
 def prunable(workspace: Workspace) -> Prunable:
@@ -43,7 +46,7 @@ def prunable(workspace: Workspace) -> Prunable:
     serving = workspace.serving.read()
     kept = {name for name in (serving.generation, serving.previous) if name is not None}
     if serving.generation is None:
-        return Prunable((), ())
+        return Prunable()
     spaces = _unneeded(workspace, serving.generation, kept)
     dropped = {space.id for space, _ in spaces}
     newest = workspace.lineage.newest
@@ -54,13 +57,21 @@ def prunable(workspace: Workspace) -> Prunable:
         ends.add(serving.shadow.generation)
     on_paths = {name for end in ends for name in _path(workspace, serving.generation, end)}
     generations = workspace.lineage.generations()
-    unused = tuple((each, _bytes(each)) for each in generations if each.name not in on_paths)
-    eras = unused_eras(workspace, [each for each in generations if each.name in on_paths])
-    return Prunable(spaces, unused, tuple(eras))
+    unused = [generation for generation in generations if generation.name not in on_paths]
+    trunks = workspace.lineage.unused_trunks([generation.name for generation in unused])
+    return Prunable(
+        spaces,
+        tuple((generation, _bytes(generation)) for generation in unused),
+        tuple((path, path.stat().st_size) for path in trunks),
+        tuple(unused_eras(workspace, [each for each in generations if each.name in on_paths])),
+    )
 
 
 def prune(workspace: Workspace, what: Prunable) -> None:
-    """Delete what `prunable` found, except what is needed by now; vectors first, then features and generations."""
+    """Delete what `prunable` found, except what is needed by now.
+
+    Vectors are deleted first, then features, generations and backbones.
+    """
     current = prunable(workspace)  # another generation may have been promoted since
     for space in {space for space, _ in what.spaces} & {space for space, _ in current.spaces}:
         workspace.gallery.store.drop_space(space.id)
@@ -74,6 +85,8 @@ def prune(workspace: Workspace, what: Prunable) -> None:
         renamed = generation.folder.with_name(f".{generation.name}.0")
         generation.folder.rename(renamed)
         shutil.rmtree(renamed)
+    for path in {path for path, _ in what.trunks} & set(workspace.lineage.unused_trunks()):
+        path.unlink()
     workspace.gallery.store.maintain()
 
 
