@@ -14,9 +14,11 @@ import argparse
 import csv
 import shutil
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import lancedb
 import numpy as np
 
 from scrubjay.backfill import Backfilled
@@ -89,6 +91,10 @@ def on_disk(kind: str, folder: Path) -> tuple[str, Any]:
     """The address of an empty store, and the function that measures its bytes."""
 
     def files() -> int:
+        if kind == "lancedb":  # older versions are kept for an hour
+            database = lancedb.connect(folder)
+            for name in database.list_tables().tables:
+                database.open_table(name).optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
     if kind != "postgresql":

@@ -17,6 +17,10 @@ from scrubjay.stores._lance_table import KEY, Database, Table
 
 INDEXED_FROM = 50_000
 """Number of rows above which ids are indexed: a scan of fewer takes some milliseconds."""
+FRAGMENTS = 32
+"""Number of fragments up to which none are merged, since that writes all rows again."""
+FRAGMENT = 4096
+"""Mean number of rows in a fragment from which none are merged."""
 _ROWS = 1024  # rows in a block: 16 MB of float16 with 8,192 channels
 _ERAS = pa.schema([KEY, pa.field("codec", TEXT, nullable=False), pa.field("table", TEXT, nullable=False)])
 
@@ -73,12 +77,14 @@ class LanceFeatures(FeatureStore):
             self.remove(era, ids)
 
     def maintain(self) -> None:
-        """Remove features that are not current, merge small fragments, and index the ids of large tables."""
+        """Remove features that are not current, merge many small fragments, and index the ids of large tables."""
         for era in self._registered():
             table = self._table(era)
             rows_.drop_stale(self._items, table)
-            table.compact()
-            if table.count() > INDEXED_FROM:
+            rows = table.count()
+            if table.fragments() > max(FRAGMENTS, rows // FRAGMENT):
+                table.compact()
+            if rows > INDEXED_FROM:
                 table.index_ids()
 
     def _write(self, era: str, ids: list[str], codes: Codes) -> None:
