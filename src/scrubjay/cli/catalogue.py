@@ -14,6 +14,7 @@ from scrubjay.errors import ConfigError
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
+    from scrubjay.search.searcher import Answer
 
 
 @app.command()
@@ -137,12 +138,21 @@ def search(
     if not answer.hits:
         filters = [*(f"class {name}" for name in label or ()), *(where or ())]
         say(f"no item of {' or '.join(filters)} in the gallery.")
-    elif answer.matched is False:
-        say("probably not in the catalogue.")
+    else:
+        _say_matched(answer, catalogue.options.false_match_rate)
     if answer.unembedded:
         warn(f"{answer.unembedded} items have no vector and were not searched: scrubjay backfill {folder}")
     if answer.matched is False:
         _warn_of_new_classes(catalogue)
+
+
+def _say_matched(answer: Answer, false_match_rate: float) -> None:
+    """Print whether anything matches, and what the rate means."""
+    from scrubjay.search.match_decision import meaning
+
+    if answer.matched is not None:
+        result = "probably a match" if answer.matched else "probably not in the catalogue"
+        say(f"{result}. {meaning(answer.match_basis, false_match_rate).capitalize()}.")
 
 
 @app.command()

@@ -166,7 +166,7 @@ def _left_out(classes: Tensor, labels: Tensor) -> Iterator[tuple[int, int]]:
     """Label and row of each class that is left out: those with images, or a fixed random choice of them."""
     if len(classes) < MIN_CLASSES:
         return
-    present = labels.unique()
+    present = torch.unique(labels)
     order = torch.randperm(len(present), generator=torch.Generator().manual_seed(0))[:LEFT_OUT_CLASSES]
     for label in present[order.sort().values].tolist():
         yield label, int(torch.searchsorted(classes, label))
@@ -208,7 +208,7 @@ def left_out_threshold(scores: Tensor, labels: Tensor, false_match_rate: float) 
     """
     if len(scores) < 1 / false_match_rate - 1 - 1e-9:
         return math.inf
-    classes, rows = torch.unique(labels, return_inverse=True)
+    classes, rows = torch.unique(labels.cpu(), return_inverse=True)
     counts = torch.bincount(rows)
     ordered, order = scores.sort()
     shares = (1 / (counts[rows] * len(classes)).double())[order].cumsum(0)
