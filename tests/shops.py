@@ -49,3 +49,41 @@ def copied(root: Path) -> Catalogue:
     shop = Catalogue(root / "shop")
     shop.add([root / "spring" / "train"])  # the same items, where their images are now
     return shop
+
+
+METRIC = CatalogueOptions(
+    images=IMAGES,
+    network={"backbone": "test_resnet", "pretrained": False, "dim": 8},  # type: ignore[arg-type]
+    training=TRAINING,
+    gate=OPTIONS.gate,
+)
+"""Learns in closed form, from features of all stages."""
+SETTINGS = {"shrinkage": 0.2, "residual": 0.01}
+"""Settings of slda that do not depend on the images of the first session."""
+
+
+@cache
+def _metric_template() -> Path:
+    """g0 (apples, pears and plums), g1 (figs and kiwis, and more apples); g1 answers and has embedded all items."""
+    root = Path(tempfile.mkdtemp(prefix="scrubjay-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    images(root / "spring", "apple", "pear", "plum")
+    images(root / "summer", "fig", "kiwi")
+    for seed in range(20, 23):
+        paint(root / "summer/train/apple" / f"{seed}.png", sum(b"apple") % 13, seed)
+    shop = Catalogue.init(root / "shop", METRIC)
+    shop.learn(root / "spring", settings=SETTINGS)
+    shop.add([root / "spring/train"])
+    shop.learn(root / "summer", settings=SETTINGS)
+    shop.promote("g1")
+    shop.add([root / "spring/train", root / "summer/train"])
+    shop.backfill()
+    return root
+
+
+def metric_shop(root: Path) -> Catalogue:
+    """The catalogue that learns in closed form, and its images, in a folder of their own."""
+    shutil.copytree(_metric_template(), root, dirs_exist_ok=True)
+    shop = Catalogue(root / "shop")
+    shop.add([root / "spring/train", root / "summer/train"])  # the same items, where their images are now
+    return shop

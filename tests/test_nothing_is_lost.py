@@ -108,6 +108,7 @@ def test_two_writers_at_once_are_one_and_a_refusal(small_shop: Path, tmp_path: P
 
 FILES = (
     "generations/g1/network.safetensors",
+    "generations/trunks/{trunk}.safetensors",
     "generations/g1/bridges.safetensors",
     "generations/g1/generation.json",
     "serving.json",
@@ -120,7 +121,9 @@ FILES = (
 @pytest.mark.parametrize("damage", ["torn", "gone", "noise"])
 def test_the_doctor_names_a_damaged_file(small_shop: Path, tmp_path: Path, name: str, damage: str) -> None:
     root = killing.fresh(small_shop, tmp_path / "work")
-    path = root / "shop" / name
+    lineage = Catalogue(root / "shop").lineage
+    trunk = str(lineage.get("g1").info.trunk)
+    path = root / "shop" / name.format(trunk=trunk)
     content = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -131,8 +134,8 @@ def test_the_doctor_names_a_damaged_file(small_shop: Path, tmp_path: Path, name:
     findings = shop.upkeep.examine()
     gone_without_harm = damage == "gone" and name.partition("/")[0] in ("probe", "calibration")
     if not gone_without_harm:
-        assert any(Path(name).name in finding.what or "no generation answers" in finding.what for finding in findings)
-    if name.startswith(("generations/g1/n", "generations/g1/b", "probe")) or gone_without_harm:
+        assert any(path.name in finding.what or "no generation answers" in finding.what for finding in findings)
+    if name.startswith(("generations/g1/n", "generations/g1/b", "generations/t", "probe")) or gone_without_harm:
         assert len(shop.search(spring, 20)) == 16, "what is whole goes on answering"
     else:
         refusal = refused(lambda: shop.search(spring, 20))

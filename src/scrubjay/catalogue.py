@@ -38,9 +38,11 @@ from scrubjay.learning.import_run import import_run
 from scrubjay.learning.session import SessionLearner
 from scrubjay.maintenance.upkeep import Upkeep
 from scrubjay.models.embedder import Embedder
+from scrubjay.models.explanation import ExplainedHit
 from scrubjay.promotion.calibrate import calibrate
 from scrubjay.promotion.gallery_view import gallery_slices
 from scrubjay.promotion.gate_report import gate_report
+from scrubjay.search.explaining import explain_hits
 from scrubjay.search.searcher import Answer, Searcher
 from scrubjay.stores import open_store
 from scrubjay.types import Hit
@@ -211,6 +213,22 @@ class Catalogue:
             SpaceError: the options were changed so that its vectors would belong to another space.
         """
         return self._searcher.answer(image, k, labels, where)
+
+    def explain(self, image: Path, answer: Answer) -> list[ExplainedHit]:
+        """Which parts of an image and of each of its hits make them similar.
+
+        Args:
+            image: the query.
+            answer: what `answer` found for it.
+
+        Returns:
+            The hits of the answer in order, those that cannot be explained with the reason.
+
+        Raises:
+            ImageError: the query is not a readable image.
+            ConfigError: the pooling of the network cannot be explained.
+        """
+        return explain_hits(self.workspace, image, answer)
 
     def gate(self, name: str, options: GateOptions | None = None) -> GateReport:
         """Measure what would change if a generation answered queries.

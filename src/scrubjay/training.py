@@ -82,11 +82,13 @@ class Learned:
         curves: by name, each term of the objective and each of the method's figures: one value per step.
         images: number of images trained on by this process, counting repeats.
         failures: images that could not be decoded: path and reason.
+        samples: the images that could be decoded, in the order of the pass that `Method.end` was given.
     """
 
     curves: dict[str, list[float]]
     images: int
     failures: tuple[tuple[str, str], ...]
+    samples: tuple[Sample, ...]
 
 
 def learn(
@@ -130,7 +132,7 @@ def learn(
         fit = _Fit(method, decodable, options, _derived(seed, session.index), key, session)
         curves, images = fit.run(checkpoint)
     _end(method, session, loader.of(samples, train=False))
-    return Learned(curves, images, failures)
+    return Learned(curves, images, failures, tuple(samples))
 
 
 def adopt(method: Method, session: Session, loader: ImageLoader, seed: int) -> None:

@@ -58,8 +58,8 @@ class Session:
         index: number of the session; 0 for the initial one.
         classes: names of the new classes.
         first_label: label of the first new class; also the number of classes learned before.
-        train: training images of the new classes.
-        test: test images of the new classes.
+        train: training images of the new classes, and of known classes for methods that learn more images of them.
+        test: test images of the same classes.
     """
 
     index: int

@@ -55,6 +55,27 @@ def test_json_is_all_that_stdout_gets(call: Call, shop: Path) -> None:
     assert json.loads(call("search", "shop", "spring/pear/1.png", "--label", "fig", "--json")[1])["hits"] == []
 
 
+def test_a_search_explains_its_hits_on_a_page(call: Call, shop: Path, tmp_path: Path) -> None:
+    code, out, err = call("search", "shop", "spring/pear/1.png", "-k", "3", "--explain", "why/page.html")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "why/page.html"
+    assert len(out.splitlines()) == 4
+    text = (tmp_path / "why" / "page.html").read_text(encoding="utf-8")
+    assert text.count("Half of what raises") + text.count("raises the similarity.") == 3
+    code, out, err = call("search", "shop", "spring/pear/1.png", "--json", "--explain", "again.html")
+    assert (code, err) == (0, "")
+    assert len(json.loads(out)["hits"]) == 5
+    assert (tmp_path / "again.html").is_file()
+    code, out, err = call("search", "shop", "spring/pear/1.png", "--label", "fig", "--explain", "none.html")
+    assert code == 0
+    assert not (tmp_path / "none.html").exists()
+    call("init", "max", *TINY, "--set", "network.pooling=max")
+    call("learn", "max", "spring", "--add")
+    code, out, err = call("search", "max", "spring/pear/1.png", "--explain", "max.html")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "network.pooling = 'max': only averages over positions can be explained" in err
+
+
 def test_long_paths_are_not_wrapped(call: Call, tmp_path: Path) -> None:
     assert call("init", LONG, *TINY) == (0, f"created {LONG}. Next: scrubjay learn {LONG} PHOTOS\n", "")
     code, _, err = call("add", LONG, "nothing")

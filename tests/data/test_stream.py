@@ -169,7 +169,7 @@ def test_a_stream_continues_with_new_classes() -> None:
 
 
 def test_known_classes_cannot_continue_a_stream() -> None:
-    with pytest.raises(DataError, match="toys: class 'b' is already learned; rename it, or leave it out"):
+    with pytest.raises(DataError, match="toys: class 'b' is already learned, and only the method slda"):
         extend(("a", "b"), dataset("c", "b"), 1)
     with pytest.raises(DataError, match=r"the initial session has 1 class \(a\); it needs two"):
         extend((), dataset("a"), 0)
@@ -177,6 +177,18 @@ def test_known_classes_cannot_continue_a_stream() -> None:
         extend(("x", "y"), dataset("a", train=0), 1)
     with pytest.raises(DataError, match="no class to learn"):
         extend(("x", "y"), dataset(), 1)
+
+
+def test_more_images_of_known_classes_keep_their_labels() -> None:
+    session = extend(("a", "b", "x"), dataset("b", "c"), 2, more_of_known=True)
+    assert (session.classes, session.first_label) == (("c",), 3)
+    assert [sample.label for sample in session.train] == [1, 1, 3, 3]
+    assert [sample.label for sample in session.test] == [1, 3]
+    only_known = extend(("a", "b"), dataset("b"), 2, more_of_known=True)
+    assert (only_known.classes, only_known.labels) == ((), range(2, 2))
+    assert [sample.label for sample in only_known.train] == [1, 1]
+    with pytest.raises(DataError, match="toys: no training image; add some"):
+        extend(("a", "b"), dataset("b", train=0), 2, more_of_known=True)
 
 
 def test_hash_tells_what_was_learned_from(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scrubjay.data.photos import content_hash
 from scrubjay.errors import CheckpointError, ImageError, StorageError
 from scrubjay.gate.probe_set import ProbeOptions, ProbeSet
+from scrubjay.models.checkpoint import load_tensors
 from scrubjay.types import Sample
 from tiny import paint
 
@@ -221,3 +222,43 @@ def test_the_index_is_readable(tmp_path: Path) -> None:
         "file": "0000.png",
         "box": None,
     }
+
+
+@pytest.mark.parametrize("cut", [None, "index", "rest"], ids=["whole", "cut after the index", "cut before the index"])
+def test_removed_images_are_gone_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str | None) -> None:
+    probe = ProbeSet(tmp_path / "probe")
+    images = held(tmp_path / "a", apple=2, pear=2)
+    single = content_hash(images[2][0])
+    probe.keep("g0", images, ProbeOptions(), no_crops)
+    probe.keep("g1", held(tmp_path / "b", fig=1), ProbeOptions(), no_crops)
+    probe.queries(["g0", "g1"], "print", by_name, not_asked)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if cut is not None:
+        with monkeypatch.context() as patched:
+            patched.setattr(f"scrubjay.gate.probe_set.{'_delete_unlisted' if cut == 'index' else 'write_json'}", killed)
+            with pytest.raises(KeyboardInterrupt):
+                probe.remove(["apple"], [single])
+    probe.remove(["apple"], [single])
+    assert [each.label for each in probe.probes(["g0", "g1"])] == ["pear", "fig"]
+    assert sorted(path.name for path in (probe.folder / "g0").iterdir()) == ["0003.png", "index.json"]
+    assert (probe.folder / "g1" / "by-print.safetensors").exists(), "another folder is as it was"
+    found = probe.queries(["g0", "g1"], "print", by_name, not_asked)
+    np.testing.assert_array_equal(found.vectors, [[3, 1], [0, 1]])
+
+
+def test_crops_of_removed_images_are_zeros_and_others_keep_their_rows(tmp_path: Path) -> None:
+    probe = ProbeSet(tmp_path / "probe")
+    images = held(tmp_path / "a", apple=1, pear=3)
+    probe.keep("g0", images, ProbeOptions(keep="embeddings", crops=1), crops)
+    probe.remove(["apple"], [])
+    probe.remove([], [content_hash(images[2][0])])
+    found = probe.queries(["g0"], "print", not_asked, lambda _, vectors: vectors)
+    np.testing.assert_array_equal(found.vectors, [[1, 0], [1, 1], [3, 0], [3, 1]])
+    assert [each.id for each in found.probes] == [content_hash(images[row][0]) for row in (1, 1, 3, 3)]
+    stored = load_tensors(probe.folder / "g0" / "crops.safetensors", "")[0]["vectors"]
+    assert not stored[[0, 2]].any()
+    probe.remove(["pear"], [])
+    assert len(probe.queries(["g0"], "print", not_asked, not_asked).probes) == 0

@@ -168,7 +168,7 @@ def test_a_missing_description_is_named(line: Lineage) -> None:
 def test_a_newer_format_is_refused(line: Lineage) -> None:
     path = line.folder / "g0" / "generation.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(CheckpointError, match="has format 99; this version of scrubjay reads 1 to 2: upgrade scrubjay"):
+    with pytest.raises(CheckpointError, match="has format 99; this version of scrubjay reads 1 to 3: upgrade scrubjay"):
         line.generations()
 
 
@@ -234,4 +234,4 @@ def test_a_description_that_is_no_json_leaves_nothing_behind(line: Lineage) -> N
     odd = described(learner).model_copy(update={"phase": {"odd": object()}})
     with pytest.raises(PydanticSerializationError):
         line.add(learner, odd)
-    assert sorted(each.name for each in line.folder.iterdir()) == ["g0", "g1"]
+    assert sorted(each.name for each in line.folder.iterdir()) == ["g0", "g1", "trunks"]

@@ -64,6 +64,18 @@ def test_vectors_older_than_the_previous_generation_are_pruned(shop: Catalogue) 
     assert not Catalogue(shop.folder).upkeep.examine()
 
 
+def test_backbones_that_no_generation_uses_are_pruned(shop: Catalogue) -> None:
+    shop.promote("g2")
+    lineage = shop.lineage
+    paths = {name: lineage.trunks.path(str(lineage.get(name).info.trunk)) for name in ("g0", "g1", "g2")}
+    orphan = lineage.trunks.path("0" * 32)
+    orphan.write_bytes(b"left by a kill before its generation was complete")
+    assert {path for path, _ in shop.upkeep.prunable().trunks} == {paths["g1"], orphan}
+    pruned(shop)
+    assert lineage.trunks.paths() == sorted({paths["g0"], paths["g2"]})
+    assert len(searched(shop)[0]) == 10
+
+
 def test_classes_of_a_pruned_ancestor_are_still_judged(shop: Catalogue, tmp_path: Path) -> None:
     shop.learn(images(tmp_path / "winter", "medlar"), start="g1")
     for name in ("g1", "g3"):

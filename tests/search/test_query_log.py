@@ -257,3 +257,22 @@ def test_killed_writer_loses_the_row_in_flight_at_most(log, after):
     with sqlite3.connect(log.path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
+
+
+def test_removed_images_are_in_no_query_and_nowhere_in_the_file(tmp_path: Path) -> None:
+    log = QueryLog(tmp_path / "queries.sqlite")
+    log.remove(["f" * 32], ["jay"])  # no file, nothing to remove
+    removed = f"{7:032x}"
+    hits = (("i0", "file:///secret-uri", "jay", 0.75), (removed, "file:///b", None, None), ("kept", "uri", "crow", 0.5))
+    for number in (6, 7, 8):
+        log.append(query(number, image=f"/secret/{number}.jpg" if number == 7 else None, hits=hits))
+    log.add_shadow_hits(log.recent()[0], [Hit("i0", "file:///secret-uri", "jay", 0.5, "g1")])
+    for _ in range(2):
+        log.remove([removed], ["jay"])
+        left = log.recent()
+        assert [each.content for each in left] == [f"{6:032x}", f"{8:032x}"]
+        assert [each.hits for each in left] == [hits[2:], hits[2:]]
+        assert left[0].shadow_hits == ()
+    content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"secret" not in content
+    assert b"crow" in content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from scrubjay.errors import ConfigError
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
     from scrubjay.search.searcher import Answer
+    from scrubjay.types import Hit
 
 
 @app.command()
@@ -35,6 +37,7 @@ def init(
 
         config = read_json(run / "config.json")
         values = {key: config[key] for key in CatalogueOptions.model_fields if key in config}
+        values["network"] = {"features": "last", **config.get("network", {})}  # older runs knew no others
     if backbone is not None:
         values = override(values, [f"network.backbone={backbone}"])
     Catalogue.init(folder, CatalogueOptions.parse(override(values, settings or []), "init"), run)
@@ -60,7 +63,10 @@ def learn(
     add: Annotated[bool, typer.Option("--add", help="Add the images to the gallery as well.")] = False,
     settings: Settings = None,
 ) -> None:
-    """Learn new classes without the images of old ones. The new generation does not answer queries yet."""
+    """Learn new classes, or more images of known ones, without the images of old ones.
+
+    The new generation does not answer queries yet.
+    """
     from scrubjay.catalogue import Catalogue
     from scrubjay.config import override
     from scrubjay.report.lineage_tree import described
@@ -69,6 +75,10 @@ def learn(
     with working():
         generation = catalogue.learn(photos, method, override({}, settings or []), start)
     say(described(generation))
+    if generation.info.extended_classes:
+        say(f"more images of {len(generation.info.extended_classes)} known classes were learned.")
+    if generation.info.known_images:
+        say(f"{generation.info.known_images} images were left out, because they were learned or held out before.")
     report_failures(generation.info.broken)
     serving = catalogue.serving.read().generation
     if serving != generation.name:
@@ -119,6 +129,10 @@ def search(
         typer.Option(metavar="KEY=VALUE", help="Find only items with this value in their metadata. Repeatable."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write an HTML file that shows which parts of the images make them similar."),
+    ] = None,
 ) -> None:
     """Find the images in the gallery that are most similar to an image."""
     from dataclasses import asdict
@@ -128,25 +142,34 @@ def search(
 
     catalogue = Catalogue(folder)
     answer = catalogue.answer(image, k, label, override({}, where or []) or None)
+    if explain is not None and answer.hits:
+        from scrubjay.report.explanation_page import write_explanation_page
+
+        write_explanation_page(explain, image, catalogue.explain(image, answer), answer.generation)
     if as_json:
         print(json.dumps(asdict(answer), indent=1))
         return
-    width = max((len(hit.label or "–") for hit in answer.hits), default=0)
-    for rank, hit in enumerate(answer.hits, 1):
-        match = "" if hit.match is None else f"  {hit.match:4.0%}"
-        say(f"{rank:>3}  {hit.score:6.3f}{match}  {hit.label or '–':<{width}}  {hit.uri}")
-    if not answer.hits:
-        filters = [*(f"class {name}" for name in label or ()), *(where or ())]
-        say(f"no item of {' or '.join(filters)} in the gallery.")
-    else:
-        _say_matched(answer, catalogue.options.false_match_rate)
+    _print_hits(answer.hits, [*(f"class {name}" for name in label or ()), *(where or ())])
+    if explain is not None and answer.hits:
+        say(str(explain))
+    _print_match(answer, catalogue.options.false_match_rate)
     if answer.unembedded:
         warn(f"{answer.unembedded} items have no vector and were not searched: scrubjay backfill {folder}")
     if answer.matched is False:
         _warn_of_new_classes(catalogue)
 
 
-def _say_matched(answer: Answer, false_match_rate: float) -> None:
+def _print_hits(hits: Sequence[Hit], filters: Sequence[str]) -> None:
+    """One line for each hit; where there is none, what the search was restricted to."""
+    width = max((len(hit.label or "–") for hit in hits), default=0)
+    for rank, hit in enumerate(hits, 1):
+        match = "" if hit.match is None else f"  {hit.match:4.0%}"
+        say(f"{rank:>3}  {hit.score:6.3f}{match}  {hit.label or '–':<{width}}  {hit.uri}")
+    if not hits:
+        say(f"no item of {' or '.join(filters)} in the gallery.")
+
+
+def _print_match(answer: Answer, false_match_rate: float) -> None:
     """Print whether anything matches, and what the rate means."""
     from scrubjay.search.match_decision import meaning
 

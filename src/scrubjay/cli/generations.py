@@ -217,7 +217,7 @@ def prune(
     folder: Folder,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete vectors and generations that nothing needs any more, after asking."""
+    """Delete vectors, generations and backbones that nothing needs any more, after asking."""
     from scrubjay.catalogue import Catalogue
 
     catalogue = Catalogue(folder)
@@ -226,6 +226,8 @@ def prune(
         say(f"space {space.id}: {count} vectors of {space.generation}, which no search reads")
     for generation, size in what.generations:
         say(f"generation {generation.name}: {size / 2**20:.1f} MiB, which no path of bridges uses")
+    for path, size in what.trunks:
+        say(f"backbone {path.stem}: {size / 2**20:.1f} MiB, which no other generation uses")
     if not what:
         say("nothing to prune: everything is needed.")
     elif yes or typer.confirm("delete all of this permanently?"):

@@ -185,7 +185,7 @@ def cholesky(covariance: Tensor) -> Tensor:
     if int(failed):
         raise DataError(
             "the covariance of the trunk's features is not positive definite: the shrinkage is 0 with fewer images "
-            "than features, or the statistics are damaged; set method.shrinkage to 0.05 or more."
+            "than features, or the statistics are damaged; set method.prior above 0."
         )
     return root
 

@@ -147,12 +147,12 @@ class Statistics:
         order = torch.argsort(new)
         return replace(self, labels=new[order], counts=self.counts[order], means=self.means[order])
 
-    def save(self, path: Path) -> None:
-        """Write to a safetensors file, which appears whole or not at all.
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Tensors by name, for a safetensors file.
 
-        The scatter is written in float64 as its lower triangle, p(p + 1)/2·8 bytes, or where the set has so few
-        vectors that this is smaller, as a factor F (p, r) with S = F Fᵀ. Float32 would halve the file, and leave
-        errors of 1e-7 where a removal must be exact.
+        The scatter is kept in float64 as its lower triangle, p(p + 1)/2·8 bytes, or where the set has so few vectors
+        that this is smaller, as a factor F (p, r) with S = F Fᵀ. Float32 would halve the file, and leave errors of
+        1e-7 where a removal must be exact.
         """
         rank = self.total - len(self.labels)
         tensors = {"labels": self.labels, "counts": self.counts, "means": self.means}
@@ -161,7 +161,25 @@ class Statistics:
         else:
             rows, columns = torch.tril_indices(self.dim, self.dim)
             tensors["triangle"] = self.scatter[rows, columns]
-        save_tensors(path, tensors, {"era": self.era, "dim": self.dim})
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, era: str, tensors: Mapping[str, Tensor]) -> Statistics:
+        """The inverse of `to_tensors`.
+
+        Raises:
+            KeyError, ValueError, RuntimeError: these are not the tensors of statistics.
+        """
+        labels, counts, means = (tensors[name] for name in ("labels", "counts", "means"))
+        scatter = _scatter(tensors, means.shape[1])
+        finite = bool(torch.isfinite(means).all()) and bool(torch.isfinite(scatter).all())
+        if not (finite and len(means) == len(labels) == len(counts)):
+            raise ValueError("its values are not finite, or of different shapes")
+        return cls(era, labels, counts, means, scatter)
+
+    def save(self, path: Path) -> None:
+        """Write to a safetensors file, which appears whole or not at all; see `to_tensors`."""
+        save_tensors(path, self.to_tensors(), {"era": self.era})
 
     @classmethod
     def load(cls, path: Path) -> Statistics:
@@ -172,16 +190,9 @@ class Statistics:
         """
         tensors, info = load_tensors(path, DAMAGED)
         try:
-            era, dim = str(info["era"]), int(info["dim"])
-            labels, counts, means = (tensors[name] for name in ("labels", "counts", "means"))
-            scatter = _scatter(tensors, dim)
-            fits = means.shape == (len(labels), dim) and counts.shape == labels.shape
-            finite = bool(torch.isfinite(means).all()) and bool(torch.isfinite(scatter).all())
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            return cls.from_tensors(str(info["era"]), tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
             raise CheckpointError(f"{path}: holds no statistics ({error}): {DAMAGED}.") from None
-        if not (fits and finite):
-            raise CheckpointError(f"{path}: its values are not finite, or of different shapes: {DAMAGED}.")
-        return cls(era, labels, counts, means, scatter)
 
     def _aligned(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Counts float64 (K,) and means (K, p) of these labels; zeros for classes that are not in the set."""

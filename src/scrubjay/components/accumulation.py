@@ -22,6 +22,8 @@ class Accumulation(Verbs):
         statistics: statistics of all images learned so far; None before the first session. They are not part of the
             `state_dict`: they are stored by session, since images can be removed from them later.
         session_statistics: the last session's share of `statistics`.
+        kept_features: where a list is set here, the features of the next session's images and the positions of these
+            are appended to it, batch by batch.
     """
 
     own_start: ClassVar[bool] = True
@@ -29,6 +31,7 @@ class Accumulation(Verbs):
     default_features: ClassVar[Literal["last", "stages"]] = "stages"
     statistics: Statistics | None = None
     session_statistics: Statistics | None = None
+    kept_features: list[tuple[Tensor, Tensor]] | None = None
 
     def begin(self, session: Session) -> None:
         """Grow the head, and freeze all parameters.
@@ -81,8 +84,18 @@ class Accumulation(Verbs):
             rounded as they may be stored, so that what was stored removes exactly what was added.
         """
         for batch in images(views):
-            features = self.network.embedder.features(batch.images)
-            yield features.cpu().half(), batch.labels.cpu(), batch.indices
+            features = self.network.embedder.features(batch.images).cpu().half()
+            if self.kept_features is not None:
+                self.kept_features.append((features, batch.indices))
+            yield features, batch.labels.cpu(), batch.indices
+
+    def solve(self, align: bool) -> None:
+        """Write the metric of the accumulated statistics into the network, and the class means into its head.
+
+        Args:
+            align: rotate its axes so that embeddings lie close to those of the metric before.
+        """
+        raise NotImplementedError
 
     @property
     def projection(self) -> Projection:

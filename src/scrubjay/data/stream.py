@@ -77,26 +77,31 @@ def split(dataset: Dataset, options: StreamOptions) -> Stream:
     return Stream(dataset.name, classes, tuple(sessions), zero_shot)
 
 
-def extend(known: Sequence[str], dataset: Dataset, index: int) -> Session:
-    """The next session of an open-ended stream: all classes of a dataset, which must all be new.
+def extend(known: Sequence[str], dataset: Dataset, index: int, more_of_known: bool = False) -> Session:
+    """The next session of an open-ended stream: all images of a dataset.
 
     Args:
         known: names of the classes learned so far, in the order of learning.
-        dataset: the new classes with their images.
+        dataset: the classes with their images.
         index: index of the new session; 0 for the initial one.
+        more_of_known: the dataset may hold more images of known classes; they keep their labels.
 
     Raises:
-        DataError: a class was already learned or has no training image, or the initial session has fewer than two
-            classes.
+        DataError: a class was already learned and `more_of_known` is not set, a new class has no training image, there
+            is nothing to learn, or the initial session has fewer than two classes.
     """
-    for name in dataset.classes:
-        if name in known:
-            raise DataError(
-                f"{dataset.name}: class {name!r} is already learned; rename it, or leave it out here: its images "
-                "can be added to the gallery without learning."
-            )
-    samples = _by_class(dataset, (*known, *dataset.classes))
-    return _session(dataset.name, index, dataset.classes, len(known), samples)
+    again = [name for name in dataset.classes if name in known]
+    if again and not more_of_known:
+        raise DataError(
+            f"{dataset.name}: class {again[0]!r} is already learned, and only the method slda learns more images of "
+            "known classes; rename it, or leave it out here: its images can be added to the gallery without learning."
+        )
+    new = tuple(name for name in dataset.classes if name not in known)
+    samples = _by_class(dataset, (*known, *new))
+    session = _session(dataset.name, index, new, len(known), samples, again)
+    if not session.train:
+        raise DataError(f"{dataset.name}: no training image; add some.")
+    return session
 
 
 def data_hash(samples: Iterable[Sample], root: Path) -> str:
@@ -162,16 +167,21 @@ def _by_class(dataset: Dataset, classes: Sequence[str]) -> dict[str, list[Sample
 
 
 def _session(
-    name: str, index: int, classes: tuple[str, ...], first_label: int, samples: dict[str, list[Sample]]
+    name: str,
+    index: int,
+    classes: tuple[str, ...],
+    first_label: int,
+    samples: dict[str, list[Sample]],
+    known: Sequence[str] = (),
 ) -> Session:
     if first_label == 0 and len(classes) < 2:
         raise DataError(f"{name}: the initial session has {len(classes)} class ({', '.join(classes)}); it needs two.")
-    if not classes:
+    if not (classes or known):
         raise DataError(f"{name}: no class to learn; add a folder of images for each new class.")
     for new_class in classes:
         if all(sample.split == "test" for sample in samples[new_class]):
             raise DataError(f"{name}: class {new_class!r} has no training image; add some or leave it out.")
-    all_samples = [sample for new_class in classes for sample in samples[new_class]]
+    all_samples = [sample for name_of_class in (*known, *classes) for sample in samples[name_of_class]]
     train = tuple(sample for sample in all_samples if sample.split == "train")
     return Session(index, classes, first_label, train, tuple(_test(all_samples)))
 

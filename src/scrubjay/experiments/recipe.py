@@ -13,6 +13,9 @@ from scrubjay.config import override, read_toml
 from scrubjay.errors import ConfigError
 from scrubjay.experiments.options import default_method
 
+SHARED = ("network", "training")
+"""Tables of a recipe that one entry of a comparison may override, to compare networks as well as methods."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -20,7 +23,8 @@ class Entry:
 
     Attributes:
         name: name of the method.
-        settings: options of the method as `key=value`; they override all others.
+        settings: options of the method as `key=value`, or of the network or its training as in `network.frozen=none`;
+            they override all others.
     """
 
     name: str
@@ -104,10 +108,13 @@ def resolve(values: Mapping[str, Any], entry: Entry | None) -> dict[str, Any]:
     """The values that `ExperimentOptions` parses: a recipe without its `methods`, with the method of `entry`.
 
     A method's options come from `[method]` where that is the same method, then from `[methods.NAME]`, then from the
-    entry's own settings; later ones override earlier ones.
+    entry's own settings; later ones override earlier ones. Settings of an entry that begin with the name of one of
+    `SHARED` override that table of the recipe for this entry.
 
     >>> resolve({"method": {"name": "mmd", "alpha": 1}, "methods": {"mmd": {"beta": 2}}}, Entry("mmd", ("alpha=0",)))
     {'method': {'name': 'mmd', 'alpha': 0, 'beta': 2}}
+    >>> resolve({"network": {"frozen": "blocks.5"}}, Entry("joint", ("network.frozen=none",)))
+    {'network': {'frozen': 'none'}, 'method': {'name': 'joint'}}
 
     Args:
         values: contents of a recipe.
@@ -122,8 +129,10 @@ def resolve(values: Mapping[str, Any], entry: Entry | None) -> dict[str, Any]:
         return rest
     own = rest.get("method")
     same = own if isinstance(own, Mapping) and own.get("name") == entry.name else {}
-    options = override({"name": entry.name, **same, **tables.get(entry.name, {})}, entry.settings)
-    return {**rest, "method": {**options, "name": entry.name}}
+    shared = [setting for setting in entry.settings if setting.split(".")[0] in SHARED]
+    own_settings = [setting for setting in entry.settings if setting not in shared]
+    options = override({"name": entry.name, **same, **tables.get(entry.name, {})}, own_settings)
+    return {**override(rest, shared), "method": {**options, "name": entry.name}}
 
 
 def _tables(methods: Any) -> Mapping[str, Mapping[str, Any]]:

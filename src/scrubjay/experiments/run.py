@@ -30,7 +30,6 @@ from scrubjay.io.atomic import write_json
 from scrubjay.io.locking import locked
 from scrubjay.methods import Method
 from scrubjay.models.activations import Activations
-from scrubjay.models.checkpoint import load_into, load_tensors
 from scrubjay.models.embedder import Network
 from scrubjay.models.embedding import Encoder, space_fingerprint
 from scrubjay.training import adopt, learn
@@ -112,9 +111,9 @@ class _Run:
     def reuse_initial_session(self, start: Path, learner: Method) -> None:
         """Use the initial session of another run; what the method stores of a session is computed here."""
         check_initial_session(start, self.options)
-        other = Lineage(start / "generations").get("g0")
-        weights = other.folder / "network.safetensors"
-        load_into(learner.network, load_tensors(weights, f"run {start} again")[0], weights)
+        lineage = Lineage(start / "generations")
+        other = lineage.get("g0")
+        lineage.load(other, learner.network)
         session = self.stream.sessions[0]
         adopt(learner, session, self._loader(session.train), self.options.seed)
         for measured in sorted((start / "measured").glob("g0.*")):

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,6 +30,8 @@ from scrubjay.errors import CheckpointError, StorageError
 from scrubjay.io.atomic import write_json
 from scrubjay.models.checkpoint import load_tensors, save_tensors
 from scrubjay.types import Sample
+
+LOST = "delete it; if it is crops.safetensors, these probe images are lost"
 
 Carry = Callable[[str, NDArray[np.float32]], NDArray[np.float32]]
 """Name of a generation and vectors (N, d) in its space → the vectors in the space that is asked for."""
@@ -61,6 +63,7 @@ class Probe:
         generation: name of the generation that learned its class.
         original: path of the image that was copied.
         sample: the copy; None where only embeddings are kept.
+        row: row of its embeddings in `crops.safetensors`.
     """
 
     id: str
@@ -68,6 +71,7 @@ class Probe:
     generation: str
     original: str
     sample: Sample | None
+    row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +175,32 @@ class ProbeSet:
             if not stored:
                 continue
             if stored[0].sample is None:
-                crops = self._tensor(self.folder / name / "crops.safetensors")
+                crops = self._tensor(self.folder / name / "crops.safetensors")[[probe.row for probe in stored]]
                 vectors.append(carry(name, crops.reshape(-1, crops.shape[-1])))
                 probes += [probe for probe in stored for _ in range(crops.shape[1])]
             else:
                 vectors.append(self._embedded(name, stored, fingerprint, embed))
                 probes += stored
         return ProbeQueries(np.concatenate(vectors) if vectors else np.empty((0, 0), np.float32), tuple(probes))
+
+    def remove(self, classes: Collection[str], ids: Collection[str]) -> None:
+        """Remove the images of some classes, and single images by their ids. The same call finishes interrupted work.
+
+        Raises:
+            CheckpointError: an index is damaged.
+            StorageError: a file cannot be written.
+        """
+        for path in sorted(self.folder.glob("g*/index.json")):
+            probes = self._index(path.parent.name)
+            kept = [probe for probe in probes if probe.label not in classes and probe.id not in ids]
+            if len(kept) < len(probes):
+                index = json.loads(path.read_text(encoding="utf-8"))
+                numbers = {probe.row for probe in kept}
+                rows = ({"row": number, **row} for number, row in enumerate(index["images"]))
+                write_json(path, {**index, "images": [row for row in rows if row["row"] in numbers]})
+                for stale in path.parent.glob("by-*.safetensors"):  # in the order of the index; computed again
+                    stale.unlink()
+            _delete_unlisted(path.parent, kept)
 
     def _embedded(
         self,
@@ -194,21 +217,36 @@ class ProbeSet:
         return vectors
 
     def _tensor(self, path: Path) -> NDArray[np.float32]:
-        restore = "delete it; if it is crops.safetensors, these probe images are lost"
-        vectors: NDArray[np.float32] = load_tensors(path, restore)[0]["vectors"].numpy()
+        vectors: NDArray[np.float32] = load_tensors(path, LOST)[0]["vectors"].numpy()
         return vectors
 
     def _index(self, generation: str) -> list[Probe]:
         path = self.folder / generation / "index.json"
         try:
             index = json.loads(path.read_text(encoding="utf-8"))
-            return [_probe(row, generation, path.parent) for row in index["images"]]
+            return [_probe(row, generation, path.parent, number) for number, row in enumerate(index["images"])]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{path}: damaged ({error}): restore it, or move {path.parent} away: these classes are then not judged."
             ) from None
+
+
+def _delete_unlisted(folder: Path, probes: Sequence[Probe]) -> None:
+    """Delete what a folder holds of images that are not in its index; their crops become zeros, so that rows stay."""
+    names = {probe.sample.path.name for probe in probes if probe.sample is not None}
+    for file in folder.iterdir():
+        if file.suffix not in (".json", ".safetensors") and file.name not in names:
+            file.unlink()
+    crops = folder / "crops.safetensors"
+    if crops.exists():
+        vectors, info = load_tensors(crops, LOST)
+        unlisted = torch.ones(len(vectors["vectors"]), dtype=torch.bool)
+        unlisted[[probe.row for probe in probes]] = False
+        if bool(vectors["vectors"][unlisted].any()):
+            vectors["vectors"][unlisted] = 0
+            save_tensors(crops, vectors, info)
 
 
 def _copied(folder: Path, number: int, sample: Sample, label: str, keep: str) -> dict[str, Any]:
@@ -219,9 +257,9 @@ def _copied(folder: Path, number: int, sample: Sample, label: str, keep: str) ->
     return {**row, "box": sample.box}
 
 
-def _probe(row: dict[str, Any], generation: str, folder: Path) -> Probe:
+def _probe(row: dict[str, Any], generation: str, folder: Path, number: int) -> Probe:
     copy = None
     if "file" in row:
         box = tuple(row["box"]) if row["box"] else None
         copy = Sample(folder / row["file"], 0, "test", box)
-    return Probe(row["hash"], row["label"], generation, row["original"], copy)
+    return Probe(row["hash"], row["label"], generation, row["original"], copy, row.get("row", number))

@@ -4,6 +4,7 @@ Older formats are upgraded when they are read, by numbered steps; the file itsel
 
 1 → 2   "images" always holds the image options; the number of training images is "image_count". A catalogue wrote that
         number under "images" and all of its options under "options"
+2 → 3   "trunk" names the file of the backbone; before, `network.safetensors` held the backbone as well
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from scrubjay.data.images import ImageOptions
 from scrubjay.errors import CheckpointError
 from scrubjay.models.embedder import NetworkOptions
 
-FORMAT = 2
+FORMAT = 3
 
 
 class BridgeRecord(Config):
@@ -42,6 +43,10 @@ class SessionRecord(Config):
     """Names of all classes learned so far, in the order of the rows of the head."""
     new_classes: tuple[str, ...] = ()
     """Names of the classes that this session added."""
+    extended_classes: tuple[str, ...] = ()
+    """Names of known classes that the session learned more images of."""
+    known_images: int = 0
+    """Number of images that were left out because they were learned before."""
     method: dict[str, Any]
     """Name of the method, and its options."""
     seed: int
@@ -84,6 +89,11 @@ class GenerationInfo(SessionRecord):
     """Time of creation, ISO 8601, UTC."""
     network: NetworkOptions
     """Options of the network."""
+    trunk: str | None = None
+    """Name of the file that holds the backbone, without its suffix; None where `network.safetensors` holds it too."""
+    statistics: tuple[str, ...] = ()
+    """Names of the generations on the line whose sessions have stored statistics, oldest first; empty where the
+    generation was not learned in closed form."""
     versions: dict[str, str]
     """Versions of Python and of the packages that results depend on."""
 
@@ -172,4 +182,4 @@ def _separate_image_count(values: Mapping[str, Any]) -> dict[str, Any]:
     return upgraded
 
 
-_UPGRADES: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _separate_image_count}
+_UPGRADES: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _separate_image_count, 2: dict}

@@ -1,13 +1,15 @@
 """The line of generations on disk: immutable folders g0, g1, …, each with its weights, its parent and its figures.
 
     g1/generation.json       everything that is not a tensor, readable
-    g1/network.safetensors   embedder and head
+    g1/network.safetensors   projection and head: the network without its backbone
     g1/method.safetensors    the state that the method keeps for the next session, if any
     g1/bridges.safetensors   the maps to the parent's embedding space and back
     g1/session.safetensors   embeddings of the session's images by this generation and by its parent
-    statistics/g1.safetensors   of a method in closed form: the statistics of the session's images
+    trunks/                  the backbones, each stored once for all generations that share its weights; see `Trunks`
+    statistics/              of learning in closed form, what each session added; see `SessionStatistics`
 
-A generation appears completely or not at all: it is written to a temporary folder beside its place, then renamed.
+A generation appears completely or not at all: it is written to a temporary folder beside its place, then renamed. Its
+backbone is stored before that. In generations of formats 1 and 2, `network.safetensors` holds the backbone as well.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,11 +27,12 @@ from numpy.typing import NDArray
 
 from scrubjay import bridges as maps
 from scrubjay.bridges import Bridge
-from scrubjay.closed_form.statistics import Statistics
 from scrubjay.components.accumulation import Accumulation
 from scrubjay.errors import CatalogueError, StorageError
 from scrubjay.generations.generation import Generation, GenerationInfo, SessionRecord, read_generation
 from scrubjay.generations.session_embeddings import SessionEmbeddings
+from scrubjay.generations.session_statistics import SessionStatistics, StatisticsFolder, TrainingImages
+from scrubjay.generations.trunks import PREFIX, Trunks
 from scrubjay.io.atomic import write_json
 from scrubjay.methods import Method
 from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors
@@ -43,10 +46,16 @@ class Lineage:
 
     Args:
         folder: folder that holds the folders of the generations.
+
+    Attributes:
+        trunks: the backbones of the generations.
+        statistics: what each session learned in closed form has added to the statistics.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.trunks = Trunks(folder / "trunks")
+        self.statistics = StatisticsFolder(folder / "statistics")
         self._parsed: dict[Path, tuple[tuple[int, int], Generation]] = {}
 
     def generations(self) -> list[Generation]:
@@ -132,6 +141,7 @@ class Lineage:
         *,
         bridges: Mapping[str, Bridge] | None = None,
         embeddings: SessionEmbeddings | None = None,
+        images: TrainingImages | None = None,
     ) -> Generation:
         """Write the next generation.
 
@@ -141,15 +151,20 @@ class Lineage:
             parent: generation that was trained further; by default the newest one.
             bridges: `to_parent` and `from_parent`.
             embeddings: embeddings of the session's images by the new generation and by its parent.
+            images: the images whose statistics the method has accumulated, with labels as in `record.classes`.
 
         Raises:
-            StorageError: the disk is full or the folder cannot be written; nothing is left behind.
+            StorageError: the disk is full or the folder cannot be written; no generation is left behind.
         """
         newest = self.newest
         parent = parent or newest
         name = f"g{0 if newest is None else newest.number + 1}"
+        weights = method.network.state_dict()
+        own = {key: value for key, value in weights.items() if not key.startswith(PREFIX)}
         info = GenerationInfo(
             name=name,
+            trunk=self.trunks.put({key: value for key, value in weights.items() if key not in own}),
+            statistics=self._put_statistics(name, parent, method, record.classes, images),
             parent=None if parent is None else parent.name,
             line=() if parent is None else tuple(self.line(parent.name)),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -159,7 +174,7 @@ class Lineage:
         )
         building = self.folder / f".{name}.{os.getpid()}"
         try:
-            save_tensors(building / "network.safetensors", method.network.state_dict(), {"generation": name})
+            save_tensors(building / "network.safetensors", own, {"generation": name})
             kept = {key: value for key, value in method.state_dict().items() if _is_own(key)}
             if kept:
                 save_tensors(building / "method.safetensors", kept, {"generation": name})
@@ -168,8 +183,6 @@ class Lineage:
             tensors = {} if embeddings is None else embeddings.to_tensors()
             if tensors:
                 save_tensors(building / "session.safetensors", tensors, {"generation": name})
-            if isinstance(method, Accumulation) and method.session_statistics is not None:
-                method.session_statistics.save(self.statistics_path(name))
             write_json(building / "generation.json", info.model_dump(mode="json"))
             building.rename(self.folder / name)
         except OSError as error:
@@ -178,19 +191,42 @@ class Lineage:
             shutil.rmtree(building, ignore_errors=True)
         return Generation(self.folder / name, info)
 
-    def statistics_path(self, name: str) -> Path:
-        """Path of the statistics of the session that made a generation."""
-        return self.folder / "statistics" / f"{name}.safetensors"
+    def _put_statistics(
+        self,
+        name: str,
+        parent: Generation | None,
+        method: Method,
+        classes: tuple[str, ...],
+        images: TrainingImages | None,
+    ) -> tuple[str, ...]:
+        """Store what the session of a new generation added; returns the names of all sessions with statistics."""
+        if not isinstance(method, Accumulation):
+            return ()
+        earlier = () if parent is None else parent.info.statistics
+        if method.session_statistics is None:
+            return earlier
+        self.statistics.put(name, SessionStatistics(classes, method.session_statistics, images).compact())
+        return (*earlier, name)
 
-    def statistics(self, generation: Generation) -> Statistics | None:
-        """The statistics of all sessions up to a generation; None where it was not learned in closed form.
+    def load(self, generation: Generation, network: Network) -> None:
+        """Load the weights of a generation into a network of the same options.
 
         Raises:
-            CheckpointError: a file is damaged.
+            CheckpointError: the files are damaged or belong to another network.
         """
-        paths = [self.statistics_path(name) for name in reversed(self.line(generation.name))]
-        parts = [Statistics.load(path) for path in paths if path.exists()]
-        return sum(parts[1:], start=parts[0]) if parts else None
+        path = generation.folder / "network.safetensors"
+        own = load_tensors(path, RESTORE)[0]
+        trunk = {} if generation.info.trunk is None else self.trunks.get(generation.info.trunk)
+        load_into(network, {**trunk, **own}, path)
+
+    def unused_trunks(self, without: Collection[str] = ()) -> list[Path]:
+        """Paths of the backbones that no generation uses.
+
+        Args:
+            without: names of generations that do not count.
+        """
+        used = {each.info.trunk for each in self.generations() if each.name not in without}
+        return [path for path in self.trunks.paths() if path.stem not in used]
 
     def network(self, generation: Generation) -> Network:
         """The network of a generation, in evaluation mode, on the CPU.
@@ -201,8 +237,7 @@ class Lineage:
         options = generation.info.network
         network = Network(options.model_copy(update={"pretrained": False}))
         network.options = options
-        weights = generation.folder / "network.safetensors"
-        load_into(network, load_tensors(weights, RESTORE)[0], weights)
+        self.load(generation, network)
         return network.eval()
 
     def bridges(self, generation: Generation) -> dict[str, Bridge]:
@@ -223,16 +258,27 @@ class Lineage:
         path = generation.folder / "session.safetensors"
         return SessionEmbeddings.from_tensors(load_tensors(path, RESTORE)[0]) if path.exists() else SessionEmbeddings()
 
+    def replace_embeddings(self, generation: Generation, embeddings: SessionEmbeddings) -> None:
+        """Replace the embeddings that were stored with a generation: the only part of it that ever changes.
+
+        Raises:
+            StorageError: the disk is full or the folder cannot be written; the file is unchanged.
+        """
+        save_tensors(
+            generation.folder / "session.safetensors", embeddings.to_tensors(), {"generation": generation.name}
+        )
+
     def restore(self, generation: Generation, method: Method) -> None:
         """Load the weights and the state of a method as they were when the generation was made.
+
+        Statistics are those of today: what was removed from them since is not in them.
 
         Raises:
             CheckpointError: the files are damaged or belong to another network.
         """
-        weights = generation.folder / "network.safetensors"
-        load_into(method.network, load_tensors(weights, RESTORE)[0], weights)
+        self.load(generation, method.network)
         if isinstance(method, Accumulation):
-            method.statistics = self.statistics(generation)
+            method.statistics, method.session_statistics = self.statistics.total(generation), None
         kept = generation.folder / "method.safetensors"
         if kept.exists():
             state = method.state_dict()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,11 @@ class SplitEmbeddings:
     new: NDArray[np.float32]
     old: NDArray[np.float32] | None
 
+    def where(self, rows: Sequence[int]) -> SplitEmbeddings:
+        """The images in these rows."""
+        old = None if self.old is None else self.old[rows]
+        return SplitEmbeddings(self.labels[rows], tuple(self.paths[row] for row in rows), self.new[rows], old)
+
 
 @dataclass(frozen=True, slots=True)
 class SessionEmbeddings:
@@ -40,6 +45,29 @@ class SessionEmbeddings:
 
     train: SplitEmbeddings | None = None
     test: SplitEmbeddings | None = None
+
+    def __len__(self) -> int:
+        """Number of images of both splits."""
+        return sum(0 if split is None else len(split.labels) for split in (self.train, self.test))
+
+    def without(self, names: Sequence[str], classes: Collection[str], paths: Collection[str]) -> SessionEmbeddings:
+        """The embeddings without those of some classes, and of single images by their paths.
+
+        Args:
+            names: names of the classes, by label.
+            classes: names of the classes that are left out.
+            paths: paths of the images that are left out.
+        """
+        splits: dict[str, SplitEmbeddings] = {}
+        for name in ("train", "test"):
+            split: SplitEmbeddings | None = getattr(self, name)
+            if split is None:
+                continue
+            entries = enumerate(zip(split.labels.tolist(), split.paths, strict=True))
+            kept = [row for row, (label, path) in entries if names[label] not in classes and path not in paths]
+            if kept:
+                splits[name] = split.where(kept)
+        return SessionEmbeddings(**splits)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Tensors by name, for a safetensors file; paths are stored as bytes."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from scrubjay.bridges import Bridge, PairedEmbeddings, choose, learned
+from scrubjay.components.accumulation import Accumulation
 from scrubjay.data.loading import Cache, ImageLoader, readable
 from scrubjay.data.photos import read_photos
 from scrubjay.data.stream import data_hash, extend
@@ -20,12 +21,15 @@ from scrubjay.errors import ConfigError
 from scrubjay.evaluation.retrieval import evaluate_query_gallery
 from scrubjay.generations.generation import BridgeRecord, Generation, SessionRecord
 from scrubjay.generations.session_embeddings import SessionEmbeddings, SplitEmbeddings
+from scrubjay.generations.session_statistics import TrainingImages
 from scrubjay.learning.bridge_pairs import gallery_pairs
+from scrubjay.learning.training_images import training_images, without_known
 from scrubjay.methods import Method, method
-from scrubjay.models.embedder import Network
+from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.models.embedding import Encoder
 from scrubjay.training import learn, seeded
 from scrubjay.types import Dataset, Sample, Session
+from scrubjay.workspace.removal_request import RemovalRequest
 from scrubjay.workspace.workspace import Workspace
 
 HELD_OUT = 0.15
@@ -34,13 +38,15 @@ KEPT = 5000
 """Number of training images whose embeddings are stored with a generation; more do not make bridges better."""
 
 
-def default_method(frozen: str | None) -> str:
-    """The method that a first session takes: whichever was better on the bench.
+def default_method(network: NetworkOptions) -> str:
+    """The method that a first session takes: whichever was best on the bench with such a network.
 
     Args:
-        frozen: last module of the frozen part of the backbone; None where the whole network is trained.
+        network: options of the network.
     """
-    return "mmd" if frozen is None else "moments"
+    if network.features != "last":
+        return "slda"
+    return "mmd" if network.frozen is None else "moments"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +74,14 @@ class SessionLearner:
 
     def learn(self, photos: Path, method_name: str | None, settings: Mapping[str, Any]) -> Generation:
         """Learn the classes of a folder or table; see `Catalogue.learn`."""
+        RemovalRequest.refuse_pending(self.workspace.folder)
         options = self.workspace.options
         previous = None if self.parent is None else str(self.parent.info.method["name"])
-        name = method_name or previous or default_method(options.network.frozen)
+        name = method_name or previous or default_method(options.network)
         kind = method(name)
         if kind.needs_old_images:
             raise ConfigError(
-                f"method {name!r} trains on the images of all sessions, which a catalogue does not keep; take mmd."
+                f"method {name!r} trains on the images of all sessions, which a catalogue does not keep; take slda."
             )
         if kind.has_memory and previous not in (None, name):
             raise ConfigError(
@@ -84,16 +91,37 @@ class SessionLearner:
         settings_of_method = kind.Options.parse(settings, f"method {name}")
         dataset = read_photos(photos, HELD_OUT)
         number = int(self.name.removeprefix("g"))
-        session = extend(self.parent.classes if self.parent else (), dataset, number)
+        accumulates = issubclass(kind, Accumulation)
+        session = extend(self._known, dataset, number, more_of_known=accumulates)
+        left_out = 0
+        if accumulates:
+            session, left_out = without_known(session, (*self._known, *session.classes), self._known_images())
         with seeded(options.seed):
             fresh = {} if self.parent is None else {"pretrained": False}
             network = Network(options.network.model_copy(update=fresh))
         learner = kind(network, settings_of_method)
         if self.parent is not None:
             self.workspace.lineage.restore(self.parent, learner)
-        return self._train(learner, session, dataset, {"name": name, **settings_of_method.model_dump(mode="json")})
+        chosen = {"name": name, **settings_of_method.model_dump(mode="json")}
+        return self._train(learner, session, dataset, chosen, left_out)
 
-    def _train(self, learner: Method, session: Session, dataset: Dataset, chosen: dict[str, Any]) -> Generation:
+    @property
+    def _known(self) -> tuple[str, ...]:
+        """Names of the classes that the parent has learned."""
+        return self.parent.classes if self.parent else ()
+
+    def _known_images(self) -> set[str]:
+        """Content hashes of the images on the parent's line that were learned from or are probe images."""
+        if self.parent is None:
+            return set()
+        workspace = self.workspace
+        probes = workspace.probe_set.probes(workspace.lineage.line(self.parent.name))
+        learned_from = (workspace.lineage.statistics.hashes(name) for name in self.parent.info.statistics)
+        return {probe.id for probe in probes}.union(*learned_from)
+
+    def _train(
+        self, learner: Method, session: Session, dataset: Dataset, chosen: dict[str, Any], left_out: int
+    ) -> Generation:
         options, checkpoint = self.workspace.options, self.checkpoint
         for stale in self.workspace.folder.glob("session-g*.safetensors"):  # left by a kill just after a generation
             if stale != checkpoint:
@@ -104,13 +132,19 @@ class SessionLearner:
         session = replace(session, test=tuple(tests))
         began = time.perf_counter()
         key = self._work_key(content, chosen)
+        if isinstance(learner, Accumulation) and options.keep_training_features:
+            learner.kept_features = []
         result = learn(learner, session, loader, options.training, options.seed, checkpoint, key=key)
         seconds = time.perf_counter() - began
         encoder = Encoder(learner.network.embedder, options.images)
+        classes = (*self._known, *session.classes)
+        extended = {sample.label for sample in session.train} - set(session.labels)
         record = SessionRecord(
             fingerprint=encoder.fingerprint,
-            classes=(*(self.parent.classes if self.parent else ()), *session.classes),
+            classes=classes,
             new_classes=session.classes,
+            extended_classes=tuple(classes[label] for label in sorted(extended)),
+            known_images=left_out,
             method=chosen,
             seed=options.seed,
             images=options.images,
@@ -121,7 +155,10 @@ class SessionLearner:
             curves=result.curves,
             broken=(*result.failures, *unreadable),
         )
-        generation = self._add(learner, encoder, session, loader.cache, record)
+        images = None
+        if isinstance(learner, Accumulation):
+            images = training_images(result.samples, learner.kept_features)
+        generation = self._add(learner, encoder, session, loader.cache, record, images)
         checkpoint.unlink(missing_ok=True)
         return generation
 
@@ -134,7 +171,13 @@ class SessionLearner:
         return hashlib.blake2b(work.encode(), digest_size=16).hexdigest()
 
     def _add(
-        self, learner: Method, encoder: Encoder, session: Session, cache: Cache, record: SessionRecord
+        self,
+        learner: Method,
+        encoder: Encoder,
+        session: Session,
+        cache: Cache,
+        record: SessionRecord,
+        images: TrainingImages | None,
     ) -> Generation:
         """Measure the session, fit the bridges, keep the probe images, and write the generation."""
         workspace = self.workspace
@@ -144,11 +187,13 @@ class SessionLearner:
             test=_embedded(encoder, parent, session.test, cache),
         )
         bridges, records = self._bridges(learner, encoder, embeddings)
-        held_out = [(sample, session.classes[sample.label - session.first_label]) for sample in session.test]
+        held_out = [(sample, record.classes[sample.label]) for sample in session.test]
         workspace.probe_set.keep(self.name, held_out, workspace.options.probe, encoder.embed_crops)
         measured = {"new": _measure(embeddings, "new"), "new_before": _measure(embeddings, "old")}
         record = record.model_copy(update={"measured": measured, "bridges": records})
-        return workspace.lineage.add(learner, record, self.parent, bridges=bridges, embeddings=embeddings)
+        return workspace.lineage.add(
+            learner, record, self.parent, bridges=bridges, embeddings=embeddings, images=images
+        )
 
     def _bridges(
         self, learner: Method, encoder: Encoder, embeddings: SessionEmbeddings

@@ -65,6 +65,12 @@ def _generations(workspace: Workspace) -> Iterator[Finding]:
                 load_tensors(path, "restore it from a copy")
             except CheckpointError as error:
                 yield Finding("error", str(error), f"restore {path} from a copy; other generations are untouched")
+    trunks = {generation.info.trunk for generation in workspace.lineage.generations()}
+    for trunk in sorted(name for name in trunks if name is not None):
+        try:
+            workspace.lineage.trunks.check(trunk)
+        except CheckpointError as error:
+            yield Finding("error", str(error), f"restore {workspace.lineage.trunks.path(trunk)} from a copy")
 
 
 def _serving(workspace: Workspace) -> Iterator[Finding]:

@@ -1,9 +1,10 @@
-"""Finds and deletes vectors that no search reads, and generations that no path of bridges uses."""
+"""Finds and deletes vectors that no search reads, generations that no path of bridges uses, and their backbones."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from scrubjay.errors import CatalogueError
 from scrubjay.generations.bridge_paths import space_of
@@ -19,13 +20,15 @@ class Prunable:
     Attributes:
         spaces: embedding spaces, each with its number of current vectors.
         generations: generations, each with its size in bytes.
+        trunks: files of backbones that no other generation uses, each with its size in bytes.
     """
 
-    spaces: tuple[tuple[Space, int], ...]
-    generations: tuple[tuple[Generation, int], ...]
+    spaces: tuple[tuple[Space, int], ...] = ()
+    generations: tuple[tuple[Generation, int], ...] = ()
+    trunks: tuple[tuple[Path, int], ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.spaces or self.generations)
+        return bool(self.spaces or self.generations or self.trunks)
 
 
 def prunable(workspace: Workspace) -> Prunable:
@@ -39,7 +42,7 @@ def prunable(workspace: Workspace) -> Prunable:
     serving = workspace.serving.read()
     kept = {name for name in (serving.generation, serving.previous) if name is not None}
     if serving.generation is None:
-        return Prunable((), ())
+        return Prunable()
     spaces = _unneeded(workspace, serving.generation, kept)
     dropped = {space.id for space, _ in spaces}
     newest = workspace.lineage.newest
@@ -50,11 +53,19 @@ def prunable(workspace: Workspace) -> Prunable:
         ends.add(serving.shadow.generation)
     on_paths = {name for end in ends for name in _path(workspace, serving.generation, end)}
     unused = [generation for generation in workspace.lineage.generations() if generation.name not in on_paths]
-    return Prunable(spaces, tuple((generation, _bytes(generation)) for generation in unused))
+    trunks = workspace.lineage.unused_trunks([generation.name for generation in unused])
+    return Prunable(
+        spaces,
+        tuple((generation, _bytes(generation)) for generation in unused),
+        tuple((path, path.stat().st_size) for path in trunks),
+    )
 
 
 def prune(workspace: Workspace, what: Prunable) -> None:
-    """Delete what `prunable` found, except what is needed by now; vectors first, then the generations of these."""
+    """Delete what `prunable` found, except what is needed by now.
+
+    Vectors are deleted first, then the generations of these, then backbones.
+    """
     current = prunable(workspace)  # another generation may have been promoted since
     for space in {space for space, _ in what.spaces} & {space for space, _ in current.spaces}:
         workspace.gallery.store.drop_space(space.id)
@@ -66,6 +77,8 @@ def prune(workspace: Workspace, what: Prunable) -> None:
         renamed = generation.folder.with_name(f".{generation.name}.0")
         generation.folder.rename(renamed)
         shutil.rmtree(renamed)
+    for path in {path for path, _ in what.trunks} & set(workspace.lineage.unused_trunks()):
+        path.unlink()
     workspace.gallery.store.maintain()
 
 

@@ -111,7 +111,8 @@ def foreign_vectors(
 
 def leftovers(folder: Path) -> list[Path]:
     """Temporary files of processes that were killed; their names end in the number of the process."""
-    places = (folder, folder / "generations", folder / "probe", folder / "calibration", *folder.glob("probe/g*"))
+    names = ("generations", "generations/trunks", "probe", "calibration")
+    places = (folder, *(folder / name for name in names), *folder.glob("probe/g*"))
     return sorted(path for place in places for path in place.glob(".*.[0-9]*"))
 
 

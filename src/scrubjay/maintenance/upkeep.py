@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -12,6 +13,8 @@ from scrubjay.generations.onnx_export import Exported, export
 from scrubjay.generations.serving import Serving, Shadow
 from scrubjay.io.locking import locked
 from scrubjay.maintenance.doctor import Finding, examine
+from scrubjay.maintenance.forgetting import Forgetter
+from scrubjay.maintenance.forgotten import Forgotten
 from scrubjay.maintenance.pruning import Prunable, prunable, prune
 from scrubjay.maintenance.repair import repair
 from scrubjay.promotion.calibrate import calibrate
@@ -66,6 +69,25 @@ class Upkeep:
         """Delete vectors and generations for good, except those that are needed by now."""
         with locked(self.workspace.folder):
             prune(self.workspace, what)
+
+    def forget(self, classes: Sequence[str] = (), images: Sequence[str] = (), photos: Path | None = None) -> Forgotten:
+        """Forget classes and single images: their items, and all that was learned from them in closed form.
+
+        What was learned is then as if they had never been seen; the generation that answers is replaced by one that was
+        solved without them. When interrupted, the same call finishes it.
+
+        Args:
+            classes: names of classes.
+            images: single images: files, or ids of items.
+            photos: folder or table with the images, where their features are not stored
+                (`keep_training_features = false`).
+
+        Raises:
+            DataError: a class or image was never there, its features are missing, or fewer than two classes are left.
+            CatalogueError: a class was learned by training a network, or another removal was interrupted.
+        """
+        with locked(self.workspace.folder):
+            return Forgetter(self.workspace, self.searcher.query_log).forget(classes, images, photos)
 
     def export(self, name: str, path: Path | None = None) -> Exported:
         """Write the embedder of a generation as an ONNX file, compared with torch on images of the catalogue.

@@ -75,7 +75,7 @@ class Activations:
             ) from None
 
     def of(self, loader: ImageLoader) -> ImageLoader:
-        """A loader of the same images whose batches hold activations float32 (B, C, h, w) in place of pixels."""
+        """A loader of the same images whose batches hold activations float32 (B, …) in place of pixels."""
         return _Activated(loader, self)
 
     def batch(self, loader: ImageLoader, keys: Sequence[Key]) -> Batch:

@@ -114,6 +114,11 @@ def prefix_tokens(backbone: nn.Module) -> int:
     return int(getattr(backbone, "num_prefix_tokens", 0))
 
 
+def channels_last(backbone: nn.Module) -> bool:
+    """Whether the maps of this backbone have the shape (B, H, W, C) in place of (B, C, H, W)."""
+    return str(getattr(backbone, "output_fmt", "NCHW")).endswith("NHWC")
+
+
 def positions(backbone: nn.Module, output: Tensor) -> Tensor:
     """The output of a backbone, or of one of its stages, as features (B, N, C) at N positions.
 
@@ -123,6 +128,6 @@ def positions(backbone: nn.Module, output: Tensor) -> Tensor:
     """
     if output.ndim == 3:
         return output[:, prefix_tokens(backbone) :]
-    if str(getattr(backbone, "output_fmt", "NCHW")).endswith("NHWC"):
+    if channels_last(backbone):
         return output.flatten(1, 2)
     return output.flatten(2).transpose(1, 2)

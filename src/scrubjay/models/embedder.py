@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from scrubjay.config import Config
@@ -27,7 +27,7 @@ class NetworkOptions(Config):
     """Start from ImageNet weights."""
     frozen: str | None = None
     """Name of a backbone module such as "blocks.5": it and all modules before it are never trained; "all" freezes the
-    whole backbone. By default the whole backbone is trained."""
+    whole backbone. By default, or with "none", the whole backbone is trained."""
     features: Literal["last", "stages"] | Annotated[tuple[str, ...], Field(min_length=1)] = "last"
     """What the projection sees: the pooled last feature map; or mean and standard deviation of the maps of all stages
     of the backbone ("stages") or of the named modules, and a transformer's class token after each."""
@@ -37,6 +37,11 @@ class NetworkOptions(Config):
     """How the last feature map is pooled to one vector: mean, maximum, or generalised mean (GeM)."""
     logit_scale: float = Field(16.0, gt=0)
     """Factor on the head's logits: embeddings have unit norm, so a softmax over unscaled logits would stay flat."""
+
+    @field_validator("frozen", mode="after")
+    @classmethod
+    def _nothing_frozen(cls, value: str | None) -> str | None:
+        return None if value == "none" else value
 
     @model_validator(mode="after")
     def _pooled_once(self) -> Self:
@@ -122,11 +127,11 @@ class Embedder(nn.Module):
         run, stages = self.backbone, [] if self.trunk is None else list(self.trunk.widths)
         if self.stem is None:
             start = (start - self.mean) / self.std
+        elif self.trunk is not None and self.stem.whole:
+            return start
         else:
             run, stages = self.stem.tail, self.stem.rest
             start, frozen = self.stem.split(start)
-        if self.trunk is not None and not stages:
-            return frozen[0]
         start = start.contiguous(memory_format=torch.channels_last) if start.ndim == 4 else start
         if self.trunk is None:
             pooled: Tensor = self.pooling(backbones.positions(self.backbone, run(start)))

@@ -98,11 +98,10 @@ def watching(embedder: Embedder, stages: Sequence[str]) -> Iterator[dict[str, Te
 
 def _as_map(output: object, embedder: Embedder, stage: str) -> Tensor:
     if isinstance(output, Tensor) and output.ndim == 3:
-        tokens = output[:, int(getattr(embedder.backbone, "num_prefix_tokens", 0)) :]
+        tokens = output[:, backbones.prefix_tokens(embedder.backbone) :]
         return tokens.transpose(1, 2).unsqueeze(3)
     if isinstance(output, Tensor) and output.ndim == 4:
-        last = str(getattr(embedder.backbone, "output_fmt", "NCHW")).endswith("NHWC")
-        return output.permute(0, 3, 1, 2) if last else output
+        return output.permute(0, 3, 1, 2) if backbones.channels_last(embedder.backbone) else output
     raise ConfigError(
         f"backbone {embedder.kind.split(' ')[0]!r}: the output of stage {stage!r} has none of the shapes (B, C, H, W), "
         f"(B, H, W, C) and (B, N, C): use another backbone, such as {backbones.DEFAULT}."

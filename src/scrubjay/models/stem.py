@@ -110,15 +110,9 @@ class Stem:
         return features if self.whole else packed(output, features)
 
     def split(self, activations: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The result of the stem → the input of the tail, and the features (B, S) of stages within the stem, if any.
-
-        Where the stem is the whole backbone and features of stages are taken, nothing is left for the tail: the
-        features come back as both.
-        """
+        """The result of a stem that is not whole → the input of the tail; the features (B, S) of its stages, if any."""
         if self.trunk is None or not self._stages:
             return activations, []
-        if self.whole:
-            return activations, [activations]
         start, features = unpacked(activations, sum(self.trunk.widths[stage] for stage in self._stages))
         return start, [features]
 

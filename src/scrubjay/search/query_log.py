@@ -13,7 +13,7 @@ import logging
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -151,6 +151,33 @@ class QueryLog:
         with self._reported(), self._connection() as connection:
             connection.execute("UPDATE queries SET shadow_hits = ? WHERE id = ?", (json.dumps(brief(hits)), query.id))
 
+    def remove(self, ids: Collection[str], labels: Collection[str]) -> None:
+        """Delete queries with removed images, and removed items from the hits of all others; overwrites both on disk.
+
+        Args:
+            ids: content hashes of images, which are also the ids of items.
+            labels: names of classes.
+
+        Raises:
+            StorageError: the file is damaged, or cannot be read or written.
+        """
+        if not self.path.exists():
+            return
+        with self._reported(), self._connection() as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            with _transaction(connection):
+                rows = connection.execute("SELECT id, content, hits, shadow_hits FROM queries").fetchall()
+                for row in rows:
+                    if row["content"] in ids:
+                        connection.execute("DELETE FROM queries WHERE id = ?", (row["id"],))
+                        continue
+                    texts = [_without(row[name], ids, labels) for name in ("hits", "shadow_hits")]
+                    if texts != [row["hits"], row["shadow_hits"]]:
+                        connection.execute(
+                            "UPDATE queries SET hits = ?, shadow_hits = ? WHERE id = ?", (*texts, row["id"])
+                        )
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def counts(self) -> Counter[str]:
         """Number of logged queries that found each item, by its id; errors as in `recent`."""
         rows = self._read("SELECT hits FROM queries", ())
@@ -245,6 +272,13 @@ def _query(row: sqlite3.Row) -> Query:
         id=row["id"],
         at=row["at"],
     )
+
+
+def _without(text: str | None, ids: Collection[str], labels: Collection[str]) -> str | None:
+    """Stored hits without removed items; the text itself where there are none."""
+    hits = () if text is None else _hits(text)
+    kept = [hit for hit in hits if hit[0] not in ids and hit[2] not in labels]
+    return text if len(kept) == len(hits) else json.dumps(kept)
 
 
 def _hits(text: str) -> tuple[tuple[str, str, str | None, float | None], ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Mapping
+
+from pydantic import Field, field_validator
 
 from scrubjay.config import Config
 from scrubjay.data.images import ImageOptions
@@ -19,8 +21,8 @@ class CatalogueOptions(Config):
     """Seed of weights, batches and augmentation."""
     images: ImageOptions = ImageOptions()
     """How images are prepared."""
-    network: NetworkOptions = NetworkOptions()
-    """The network: its backbone, pooling and embedding dimension."""
+    network: NetworkOptions = NetworkOptions(features="stages")
+    """The network: its backbone, features, pooling and embedding dimension."""
     training: TrainingOptions = TrainingOptions()
     """How each session is trained."""
     store: str | None = None
@@ -31,3 +33,15 @@ class CatalogueOptions(Config):
     """Limits that a new generation has to keep before it answers queries."""
     false_match_rate: float = Field(0.05, gt=0, lt=1)
     """Largest share of images of unknown classes for which a search may claim a match."""
+    keep_training_features: bool = True
+    """Store the trunk features of training images that were learned in closed form, so that `scrubjay forget` can
+    remove images exactly without being given them: 2·p bytes for each crop, 41 kB an image with the default trunk
+    (p = 4,128) and views (4). Features can tell what an image shows."""
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _features_of_stages(cls, value: object) -> object:
+        """Options that name no trunk features take those of all stages, unless they ask for another pooling."""
+        if isinstance(value, Mapping) and value.get("pooling", "avg") == "avg":
+            return {"features": "stages", **value}
+        return value
