@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 
 from scrubjay.catalogue import Catalogue
 from scrubjay.closed_form.match_model import MatchModel
-from scrubjay.closed_form.no_match import left_out_threshold
+from scrubjay.closed_form.no_match import left_out_scores, left_out_threshold
+from scrubjay.closed_form.selection import DEFAULTS
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.errors import CheckpointError
 from scrubjay.search.match_decision import MatchRule, meaning
@@ -48,20 +50,71 @@ def hit(label: str | None, match: float = 0.5, name: str = "1") -> Hit:
     return Hit(name, "/1.jpg", label, 0.9, "g0", match=match)
 
 
-def test_the_threshold_comes_from_probe_images_whose_class_is_left_out(root: Path) -> None:
-    shop = Catalogue(root / "shop")
-    workspace, generation = shop.workspace, shop.lineage.get("g0")
-    model = workspace.match_model(generation)
+def stored(shop: Catalogue, name: str) -> MatchModel:
+    model = shop.workspace.match_model(shop.lineage.get(name))
     assert model is not None
-    probes = workspace.probe_set.probes(["g0"])
-    labels = torch.tensor([generation.classes.index(probe.label) for probe in probes])
-    features = torch.from_numpy(workspace.encoder(generation).features([p.sample for p in probes if p.sample]).features)
-    scores, of = model.classes.left_out_scores(features, labels)
-    torch.testing.assert_close(model.left_out_scores, scores, rtol=1e-4, atol=1e-2)
+    return model
+
+
+def without_training_features(shop: Catalogue) -> None:
+    for path in shop.lineage.statistics.paths():
+        session = shop.lineage.statistics.get(path.stem)
+        assert session.images is not None
+        shop.lineage.statistics.put(path.stem, replace(session, images=replace(session.images, features=None)))
+
+
+def test_the_threshold_comes_from_training_images_whose_class_is_left_out(root: Path) -> None:
+    shop = Catalogue(root / "shop")
+    session, statistics = shop.lineage.statistics.get("g0"), shop.lineage.statistics.total(shop.lineage.get("g0"))
+    assert session.images is not None
+    assert session.images.features is not None
+    assert statistics is not None
+    crops = session.images.features.shape[1]
+    labels = session.images.labels.repeat_interleave(crops)
+    centre = torch.arange(len(labels)) % crops == 0
+    rows = session.images.features.flatten(0, 1)
+    scores, of = left_out_scores(statistics, DEFAULTS.shrinkage(statistics), rows, labels, centre)
+    model = stored(shop, "g0")
+    torch.testing.assert_close(model.left_out_scores, scores)
     assert torch.equal(model.left_out_labels, of)
+    assert len(model.own_scores) == 9, "three probe images of each class"
     answer = shop.answer(root / "spring/test/apple/100.png", 3)
     assert answer.match_basis == "left-out classes"
     assert answer.threshold == left_out_threshold(model.left_out_scores, of, 0.2)
+
+
+def test_classes_of_all_sessions_are_left_out(root: Path) -> None:
+    shop = Catalogue(root / "shop")
+    shop.promote("g1", force=True)
+    counts = torch.bincount(stored(shop, "g1").left_out_labels)
+    assert counts.tolist() == [5, 5, 5, 5]
+
+
+def test_probe_images_are_left_out_where_training_features_are_not_kept(root: Path) -> None:
+    shop = Catalogue(root / "shop")
+    without_training_features(shop)
+    shop.promote("g1", force=True)
+    generation, model = shop.lineage.get("g1"), stored(shop, "g1")
+    probes = shop.workspace.probe_set.probes(shop.lineage.line("g1"))
+    labels = torch.tensor([generation.classes.index(probe.label) for probe in probes])
+    samples = [probe.sample for probe in probes if probe.sample]
+    features = torch.from_numpy(shop.workspace.encoder(generation).features(samples).features)
+    scores, of = model.classes.left_out_scores(features, labels)
+    torch.testing.assert_close(model.left_out_scores, scores, rtol=1e-4, atol=1e-2)
+    assert torch.equal(model.left_out_labels, of)
+
+
+def test_a_class_that_is_forgotten_is_not_in_any_match_model(root: Path) -> None:
+    shop = Catalogue(root / "shop")
+    before = stored(shop, "g0")
+    shop.promote("g1", force=True)
+    shop.upkeep.forget(["pear"], [])
+    shop = Catalogue(root / "shop")
+    names = [generation.name for generation in shop.lineage.generations()]
+    models = {name: shop.workspace.match_model(shop.lineage.get(name)) for name in names}
+    held = {name: model.classes.labels.tolist() for name, model in models.items() if model is not None}
+    assert before.classes.labels.tolist() == [0, 1, 2]
+    assert held == {"g0": [0, 2], "g1": [0, 2, 3], "g2": [0, 1, 2]}, "positions in the classes of each generation"
 
 
 def test_queries_of_learned_classes_match_better_than_others(root: Path) -> None:
@@ -140,8 +193,9 @@ def test_what_is_saved_is_read_again(root: Path, tmp_path: Path) -> None:
         MatchModel.load(tmp_path / "other.safetensors")
 
 
-def test_without_probe_images_no_rate_is_claimed(root: Path) -> None:
+def test_without_kept_images_or_features_no_rate_is_claimed(root: Path) -> None:
     shop = Catalogue(root / "shop")
+    without_training_features(shop)
     shutil.rmtree(root / "shop" / "probe")
     shutil.rmtree(root / "shop" / "calibration")
     shop.add([root / "spring" / "train"])

@@ -63,11 +63,11 @@ def _fitted(
     """
     known = torch.isin(labels, statistics.labels)
     features, labels = features[known], labels[known]
-    classes = ClassModel.of(statistics, DEFAULTS.shrinkage)
+    classes = ClassModel.of(statistics, DEFAULTS.shrinkage(statistics))
     if crops is None:
         scores, of = classes.left_out_scores(features, labels)
     else:
-        scores, of = left_out_scores(statistics, DEFAULTS.shrinkage, *crops)
+        scores, of = left_out_scores(statistics, DEFAULTS.shrinkage(statistics), *crops)
     own = classes.own_scores(features, labels) if len(labels) else classes.offset.new_empty(0)
     return MatchModel(statistics.era, classes, scores, of, own)
 
