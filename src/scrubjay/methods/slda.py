@@ -18,7 +18,6 @@ Keeps p·(p + 1)/2·8 bytes for the scatter, and C·(p·8 + 16) bytes for the cl
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated, Any, Literal
 
 import torch
@@ -29,12 +28,10 @@ from scrubjay.closed_form.discriminant import Weighting, aligned, solve
 from scrubjay.closed_form.selection import DEFAULTS, choose
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.components.accumulation import Accumulation
+from scrubjay.components.halves import Halves
 from scrubjay.methods import Method, MethodOptions, Pass
 from scrubjay.models.embedder import Network
 from scrubjay.types import Session
-
-HELD_OUT = 2000
-"""Largest number of images of the first session that the settings are chosen on."""
 
 
 class SLDAOptions(MethodOptions):
@@ -94,7 +91,7 @@ class SLDA(Accumulation, Method):
         """Statistics of the first session; sets `settings`, on half of its images where the options say so."""
         options = self.options
         fitted, held_out = (self.accumulator(images) for _ in range(2))
-        split = _Halves()
+        split = Halves()
         for features, labels, positions in self.features(images, options.views):
             first = split.halves(features, labels, positions)
             fitted.add(features[first], labels[first])
@@ -105,28 +102,3 @@ class SLDA(Accumulation, Method):
         self.settings[0] = chosen.shrinkage if options.shrinkage == "first" else options.shrinkage
         self.settings[1] = chosen.residual if options.residual == "first" else options.residual
         return fitted.statistics() + held_out.statistics()
-
-
-class _Halves:
-    """Assigns the images of each class to two halves in turn, and keeps the centre crops of the second half."""
-
-    def __init__(self) -> None:
-        self._first: dict[int, bool] = {}
-        self._turn: Counter[int] = Counter()
-        self._kept: list[tuple[Tensor, int]] = []
-
-    def halves(self, features: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
-        """Which rows belong to images of the first half: bool (B,); the first row of an image is its centre crop."""
-        for row, (label, position) in enumerate(zip(labels.tolist(), positions.tolist(), strict=True)):
-            if position not in self._first:
-                self._first[position] = self._turn[label] % 2 == 0
-                self._turn[label] += 1
-                if not self._first[position] and len(self._kept) < HELD_OUT:
-                    self._kept.append((features[row], label))
-        return torch.tensor([self._first[position] for position in positions.tolist()], dtype=torch.bool)
-
-    def centre_crops(self) -> tuple[Tensor, Tensor]:
-        """Features (N, p) and labels int64 (N,) of centre crops of the second half."""
-        features = [row for row, _ in self._kept]
-        labels = torch.tensor([label for _, label in self._kept], dtype=torch.int64)
-        return torch.stack(features) if features else torch.empty(0, 0), labels
