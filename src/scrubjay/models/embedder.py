@@ -235,6 +235,13 @@ class Network(nn.Module):
                 parameter.requires_grad_(not frozen)
         self.train(self.training)
 
+    def make_trainable(self) -> None:
+        """Let gradients reach all parameters but those of the frozen part and of frozen BatchNorm layers."""
+        self.requires_grad_(True)
+        for layer in self._frozen():
+            layer.requires_grad_(False)
+        self.freeze_batchnorm(self.batchnorm_frozen)
+
     def train(self, mode: bool = True) -> Network:
         """As `nn.Module.train`, but frozen layers stay in evaluation mode."""
         super().train(mode)
