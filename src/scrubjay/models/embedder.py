@@ -154,6 +154,14 @@ class Embedder(nn.Module):
             run(start)
         return torch.cat([*frozen, *(recorded[stage] for stage in stages)], 1)
 
+    def pooled(self, images: Tensor) -> Tensor:
+        """Images as for `prepare`, or its result → the last feature map, pooled (B, C): the same with all `features`.
+
+        With named modules it is the map of the last one that runs.
+        """
+        features = self.backbone_features(images)
+        return features if self.trunk is None else self.trunk.last_mean(self.backbone, features)
+
     def project(self, features: Tensor) -> Tensor:
         """Trunk features (B, p) → unit embeddings float32 (B, d)."""
         return F.normalize(self.projection(features).float(), dim=1)
