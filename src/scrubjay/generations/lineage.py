@@ -15,11 +15,9 @@ backbone is stored before that. In generations of formats 1 and 2, `network.safe
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +32,7 @@ from scrubjay.generations.session_embeddings import SessionEmbeddings
 from scrubjay.generations.session_statistics import SessionStatistics, TrainingImages
 from scrubjay.generations.statistics_folder import StatisticsFolder
 from scrubjay.generations.trunks import PREFIX, Trunks
+from scrubjay.generations.versions import versions
 from scrubjay.io.atomic import write_json
 from scrubjay.methods import Method
 from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors
@@ -303,18 +302,6 @@ def class_means(generation: Generation) -> NDArray[np.float32] | None:
         return None
     means = load_tensors(kept, RESTORE)[0].get("memory.means")
     return None if means is None else means.numpy()
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    packages = ("scrubjay", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "lancedb")
-    found = {"python": platform.python_version()}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def _is_own(key: str) -> bool:
