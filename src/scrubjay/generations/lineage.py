@@ -29,7 +29,7 @@ from scrubjay.components.accumulation import Accumulation
 from scrubjay.errors import CatalogueError, StorageError
 from scrubjay.generations.generation import Generation, GenerationInfo, SessionRecord, read_generation
 from scrubjay.generations.session_embeddings import SessionEmbeddings
-from scrubjay.generations.session_statistics import SessionStatistics, TrainingImages
+from scrubjay.generations.session_statistics import TrainingImages
 from scrubjay.generations.statistics_folder import StatisticsFolder
 from scrubjay.generations.trunks import PREFIX, Trunks
 from scrubjay.generations.versions import versions
@@ -164,7 +164,7 @@ class Lineage:
         info = GenerationInfo(
             name=name,
             trunk=self.trunks.put({key: value for key, value in weights.items() if key not in own}),
-            statistics=self._put_statistics(name, parent, method, record.classes, images),
+            statistics=self.statistics.add(name, parent, method, record.classes, images),
             parent=None if parent is None else parent.name,
             line=() if parent is None else tuple(self.line(parent.name)),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -190,23 +190,6 @@ class Lineage:
         finally:
             shutil.rmtree(building, ignore_errors=True)
         return Generation(self.folder / name, info)
-
-    def _put_statistics(
-        self,
-        name: str,
-        parent: Generation | None,
-        method: Method,
-        classes: tuple[str, ...],
-        images: TrainingImages | None,
-    ) -> tuple[str, ...]:
-        """Store what the session of a new generation added; returns the names of all sessions with statistics."""
-        if not isinstance(method, Accumulation):
-            return ()
-        earlier = () if parent is None else parent.info.statistics
-        if method.session_statistics is None:
-            return earlier
-        self.statistics.put(name, SessionStatistics(classes, method.session_statistics, images).compact())
-        return (*earlier, name)
 
     def load(self, generation: Generation, network: Network) -> None:
         """Load the weights of a generation into a network of the same options.
