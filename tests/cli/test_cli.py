@@ -48,7 +48,8 @@ def test_json_is_all_that_stdout_gets(call: Call, shop: Path) -> None:
     code, out, err = call("search", "shop", "spring/pear/1.png", "--json")
     assert (code, err) == (0, "")
     answer = json.loads(out)
-    assert set(answer) == {"hits", "generation", "matched", "threshold", "unembedded"}
+    match = {"matched", "threshold", "match_score", "match_basis"}
+    assert set(answer) == {"hits", "generation", "unembedded", *match}
     assert len(answer["hits"]) == 5
     assert set(answer["hits"][0]) == {"id", "uri", "label", "score", "generation", "metadata", "match"}
     assert json.loads(call("search", "shop", "spring/pear/1.png", "--label", "fig", "--json")[1])["hits"] == []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from scrubjay.errors import StorageError
 from scrubjay.gallery.features import FAITHFUL, FeatureWriter, lacking_features, projected
 from scrubjay.gallery.gallery import Gallery
 from scrubjay.gallery.ingest import Ingest
@@ -72,6 +73,24 @@ def test_adding_again_completes_what_has_no_features(tmp_path: Path, store: Stor
     assert lacking_features(store, encoder.era) == {name}
     assert ingest(store, encoder).add(images).items == 5
     assert lacking_features(store, encoder.era) == set()
+
+
+def test_an_interrupted_addition_is_completed_by_the_next(
+    tmp_path: Path, store: Store, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [(sample, None) for sample in samples(tmp_path / "images", 5)]
+
+    def fail(*_: object) -> None:
+        raise StorageError("killed")
+
+    for method in (store.features, store):
+        with monkeypatch.context() as patch:
+            patch.setattr(method, "put" if method is store.features else "put_embeddings", fail)
+            with pytest.raises(StorageError, match="killed"):
+                ingest(store, encoder).add(images)
+        assert store.coverage(Space("g0", encoder.dim, encoder.fingerprint, "g0")) == (0, 5)
+    assert ingest(store, encoder).add(images).items == 5
+    assert (lacking_features(store, encoder.era), store.missing("g0")) == (set(), [])
 
 
 def test_features_that_the_codes_would_change_are_left_out(store: Store, encoder: Encoder) -> None:

@@ -228,7 +228,7 @@ def prune(
     for space, count in what.spaces:
         say(f"space {space.id}: {count} vectors of {space.generation}, which no search reads")
     for era, count in what.eras:
-        say(f"features of {count} items of era {era}, whose trunk no generation that is kept has")
+        say(f"features of {count} items of era {era}, which no generation that is kept uses")
     for generation, size in what.generations:
         say(f"generation {generation.name}: {size / 2**20:.1f} MiB, which no path of bridges uses")
     for path, size in what.files:

@@ -183,7 +183,7 @@ def _features(workspace: Workspace) -> Iterator[Finding]:
     folder, table = workspace.folder, workspace.gallery.store.features
     repair = f"scrubjay doctor {folder} --repair"
     for era, count in unused_eras(workspace, workspace.lineage.generations()):
-        what = f"features of {count} items are of era {era}, whose trunk no generation has"
+        what = f"features of {count} items are of era {era}, which no generation uses"
         yield Finding("note", what, f"scrubjay prune {folder}")
     for era in table.codecs():
         invalid = invalid_features(workspace, era)
