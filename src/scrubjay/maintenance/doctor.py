@@ -16,6 +16,7 @@ from scrubjay.maintenance.features import differing_features, era_of, invalid_fe
 from scrubjay.maintenance.repair import counted, foreign_vectors, invalid_vectors, leftovers
 from scrubjay.models.checkpoint import load_tensors
 from scrubjay.stores import Space
+from scrubjay.workspace.removal_request import RemovalRequest
 from scrubjay.workspace.workspace import Workspace
 
 SAMPLE = 16
@@ -83,6 +84,12 @@ def _generations(workspace: Workspace) -> Iterator[Finding]:
             workspace.lineage.trunks.check(trunk)
         except CheckpointError as error:
             yield Finding("error", str(error), f"restore {workspace.lineage.trunks.path(trunk)} from a copy")
+    for name in sorted({name for generation in workspace.lineage.generations() for name in generation.info.statistics}):
+        try:
+            workspace.lineage.statistics.get(name)
+        except CheckpointError as error:
+            cure = f"restore {workspace.lineage.statistics.path(name)} from a copy; searches are not affected"
+            yield Finding("error", str(error), cure)
 
 
 def _serving(workspace: Workspace) -> Iterator[Finding]:
@@ -258,6 +265,11 @@ def _interrupted(workspace: Workspace) -> Iterator[Finding]:
     for path in sorted(folder.glob("session-g*.safetensors")):
         what = f"{path.name}: learning was interrupted"
         yield Finding("note", what, f"repeat the same `scrubjay learn {folder} PHOTOS` to finish it")
+    removal = RemovalRequest.pending(folder)
+    if removal is not None:
+        yield Finding(
+            "error", "a removal was interrupted: a part of the images is still there", removal.command(folder)
+        )
     for path in sorted(folder.glob("backfill/*.jsonl")):
         progress = read_journal(path)
         if progress.state == "interrupted" and progress.generation == workspace.serving.read().generation:
