@@ -30,8 +30,8 @@ from scrubjay.types import Batch, Session
 MEASURED = (
     "Time per step and bytes kept: `make docs`, one thread, EfficientNet-Lite0 with all but its last block frozen, 80 "
     "images per batch, median ratio to fine-tuning in the same run; bytes between the first two sessions, after 16 "
-    "classes, besides the network itself. A step of a method in closed form is a pass over a batch: the features of its "
-    "centre crops and of their random views, added to the statistics, whose scatter is counted as its triangle."
+    "classes, besides the network itself. A step of a method in closed form is a pass over a batch: the features of "
+    "its centre crops and of their random views, added to the statistics, whose scatter is counted as its triangle."
 )
 CLASSES, EACH, ROUNDS = 16, 5, 9
 PASS = 10
