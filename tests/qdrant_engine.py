@@ -39,13 +39,13 @@ def _client(url: str = "", **options: Any) -> Any:
 
 
 class EngineClient:
-    """One collection of one shard."""
+    """Collections of one shard each."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir()
         self._path = path
-        self._shard: Any = None
-        self._sizes: dict[str, int] = {}
+        self._shards: dict[str, Any] = {}
+        self._sizes: dict[str, dict[str, int]] = {}
 
     def info(self) -> Any:
         return SimpleNamespace(version="1.18.0")
@@ -54,50 +54,61 @@ class EngineClient:
         """A server goes on when a client leaves."""
 
     def collection_exists(self, name: str) -> bool:
-        return self._shard is not None
+        return name in self._shards
 
     def create_collection(self, name: str, vectors_config: Any) -> None:
         assert vectors_config == {}
         unused = {"": _edge.EdgeVectorParams(size=1, distance=_edge.Distance.Dot)}  # a server needs none, a shard one
         soon = _edge.EdgeOptimizersConfig(indexing_threshold=50)  # kB, of which a test has some
         config = _edge.EdgeConfig(vectors=unused, wal_enabled=False, optimizers=soon)
-        self._shard = _edge.EdgeShard.create(str(self._path), config)
-        weakref.finalize(self, self._shard.close)
+        path = self._path / f"{next(_numbers)}"
+        path.mkdir()
+        self._shards[name], self._sizes[name] = _edge.EdgeShard.create(str(path), config), {}
+        weakref.finalize(self, self._shards[name].close)
+
+    def get_collections(self) -> Any:
+        return SimpleNamespace(collections=[SimpleNamespace(name=name) for name in self._shards])
+
+    def delete_collection(self, name: str) -> None:
+        self._shards.pop(name).close()
+        del self._sizes[name]
 
     def get_collection(self, name: str) -> Any:
-        vectors = {name: SimpleNamespace(size=size) for name, size in self._sizes.items()}
+        vectors = {name: SimpleNamespace(size=size) for name, size in self._sizes[name].items()}
         return SimpleNamespace(config=SimpleNamespace(params=SimpleNamespace(vectors=vectors)))
 
     def create_vector_name(self, collection: str, name: str, config: models.DenseVectorNameConfig) -> None:
         assert config.dense.distance == models.Distance.DOT
-        self._update(_edge.UpdateOperation.create_dense_vector(name, config.dense.size, _edge.Distance.Dot))
-        self._sizes[name] = config.dense.size
+        self._update(collection, _edge.UpdateOperation.create_dense_vector(name, config.dense.size, _edge.Distance.Dot))
+        self._sizes[collection][name] = config.dense.size
 
     def delete_vector_name(self, collection: str, name: str) -> None:
-        self._update(_edge.UpdateOperation.delete_vector_name(name))
-        del self._sizes[name]
+        self._update(collection, _edge.UpdateOperation.delete_vector_name(name))
+        del self._sizes[collection][name]
 
     def create_payload_index(self, collection: str, field: str, schema: models.PayloadSchemaType, wait: bool) -> None:
         kind = getattr(_edge.PayloadSchemaType, schema.value.capitalize())
-        self._update(_edge.UpdateOperation.create_field_index(field, kind))
+        self._update(collection, _edge.UpdateOperation.create_field_index(field, kind))
 
     def retrieve(self, collection: str, ids: Sequence[str], with_payload: bool) -> list[Any]:
-        return list(self._shard.retrieve(list(ids), with_payload, False))
+        return list(self._shards[collection].retrieve(list(ids), with_payload, False))
 
     def count(self, collection: str, condition: Any, exact: bool) -> Any:
-        return SimpleNamespace(count=self._shard.count(_edge.CountRequest(exact=exact, filter=_filter(condition))))
+        return SimpleNamespace(
+            count=self._shards[collection].count(_edge.CountRequest(exact=exact, filter=_filter(condition)))
+        )
 
     def scroll(
         self, collection: str, condition: Any, *, limit: int, offset: Any, with_payload: list[str], with_vectors: Any
     ) -> tuple[list[Any], Any]:
         request = _edge.ScrollRequest(offset, limit, _filter(condition), with_payload, with_vectors)
-        found: tuple[list[Any], Any] = self._shard.scroll(request)
+        found: tuple[list[Any], Any] = self._shards[collection].scroll(request)
         return found
 
     def query_batch_points(self, collection: str, requests: Sequence[models.QueryRequest]) -> list[Any]:
-        return [SimpleNamespace(points=self._query(request)) for request in requests]
+        return [SimpleNamespace(points=self._query(collection, request)) for request in requests]
 
-    def _query(self, request: models.QueryRequest) -> list[Any]:
+    def _query(self, collection: str, request: models.QueryRequest) -> list[Any]:
         assert request.params is not None
         query = _edge.QueryRequest(
             limit=request.limit,
@@ -107,29 +118,30 @@ class EngineClient:
             with_payload=request.with_payload,
             with_vector=request.with_vector,
         )
-        found: list[Any] = self._shard.query(query)
+        found: list[Any] = self._shards[collection].query(query)
         return found
 
     def delete(self, collection: str, selector: models.FilterSelector, wait: bool) -> None:
-        self._update(_edge.UpdateOperation.delete_points_by_filter(_filter(selector.filter)))
+        self._update(collection, _edge.UpdateOperation.delete_points_by_filter(_filter(selector.filter)))
 
     def delete_payload(self, collection: str, keys: list[str], condition: models.Filter, wait: bool) -> None:
-        self._update(_edge.UpdateOperation.delete_payload_by_filter(_filter(condition), keys))
+        self._update(collection, _edge.UpdateOperation.delete_payload_by_filter(_filter(condition), keys))
 
     def delete_vectors(self, collection: str, names: list[str], condition: models.Filter, wait: bool) -> None:
-        self._update(_edge.UpdateOperation.delete_vectors_by_filter(_filter(condition), names))
+        self._update(collection, _edge.UpdateOperation.delete_vectors_by_filter(_filter(condition), names))
 
     def batch_update_points(self, collection: str, operations: Sequence[Any], wait: bool) -> None:
         for operation in operations:
-            self._update(_operation(operation))
+            self._update(collection, _operation(operation))
 
     def optimize(self) -> int:
         """What a server's optimiser does by itself; returns how many vectors are in an index now."""
-        self._shard.optimize()
-        return int(self._shard.info().indexed_vectors_count)
+        (shard,) = self._shards.values()
+        shard.optimize()
+        return int(shard.info().indexed_vectors_count)
 
-    def _update(self, operation: Any) -> None:
-        self._shard.update(operation)
+    def _update(self, collection: str, operation: Any) -> None:
+        self._shards[collection].update(operation)
 
 
 def _operation(operation: Any) -> Any:

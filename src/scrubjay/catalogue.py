@@ -169,7 +169,8 @@ class Catalogue:
             samples = [entry for path in photos for entry in labelled(path)]
             encoder = workspace.encoder(generation)
             strict = self.options.images.on_error == "raise"
-            added = Ingest(self.gallery, space_of(generation), encoder.embed, strict).add(samples)
+            features = workspace.feature_writer(generation)
+            added = Ingest(self.gallery, space_of(generation), encoder, strict, features).add(samples)
             self._after_writing_vectors(added.items)
             return added
 

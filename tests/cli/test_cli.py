@@ -91,7 +91,7 @@ def test_status_says_what_to_do_next(call: Call, shop: Path, tmp_path: Path) -> 
     lines = call("status", "shop")[1].splitlines()
     assert lines[1].startswith("● g0")
     assert lines[1].endswith("; 8 items  ← answers queries")
-    assert lines[2].startswith("○ g1 from g0 (mmd): 3 classes")
+    assert lines[2].startswith("○ g1 from g0 (slda): 3 classes")
     assert "; 0 items, bridge " in lines[2]
     assert lines[3].endswith("promote g0")
     assert lines[4] == "g1 does not answer queries yet: scrubjay gate shop g1"

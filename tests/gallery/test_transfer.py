@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,10 +17,13 @@ from numpy.typing import ArrayLike
 import postgres_server
 from scrubjay.errors import CatalogueError, SpaceError, StorageError
 from scrubjay.gallery.transfer import copy, digest
-from scrubjay.stores import Item, Space, Store, open_store
+from scrubjay.stores import FeatureCodec, Item, Space, Store, open_store
 
 G0 = Space("g0", 8, "fingerprint-of-g0", "g0")
 G1 = Space("g1", 4, "fingerprint-of-g1", "g1")
+HALF, BYTES = "ab" * 16, "cd" * 16
+"""Eras whose features are stored as float16 and as int8."""
+FEATURES = np.random.default_rng(7).standard_normal((64, 6)).astype(np.float32)
 KINDS = ["lancedb", "postgresql", "qdrant"]
 Make = Callable[[str], Store]
 
@@ -27,7 +31,7 @@ Make = Callable[[str], Store]
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     """Returns a new empty store of the kind at each call."""
-    number = iter(range(9))
+    number = iter(range(20))
 
     def empty(kind: str) -> Store:
         if kind == "postgresql":
@@ -43,7 +47,7 @@ def unit(count: int, dim: int, seed: int = 0) -> np.ndarray:
 
 
 def filled(store: Store, count: int = 30) -> Store:
-    """All items in G0, every third in G1; two vectors are stale and one is of an item that was deleted."""
+    """All items in G0, every third in G1, the first 20 with features; those of two items are stale, one was deleted."""
     items = [
         Item(f"ü{number:02d}", f"file:///{number}.jpg", f"h{number}", None if number % 4 else "jay", {"price": 0.1})
         for number in range(count)
@@ -53,6 +57,9 @@ def filled(store: Store, count: int = 30) -> Store:
     for space, chosen in ((G0, names), (G1, names[::3])):
         store.create_space(space)
         store.put_embeddings(space, chosen, unit(len(chosen), space.dim))
+    for era, codec in ((HALF, FeatureCodec.float16(6)), (BYTES, FeatureCodec.int8(FEATURES))):
+        store.features.create(era, codec)
+        store.features.put(era, names[:20], FEATURES[:20])
     store.put_items([Item(names[number], "file:///new.jpg", "another") for number in (1, 2)])
     store.delete([names[3]])
     return store
@@ -64,6 +71,7 @@ def test_a_gallery_copied_through_all_stores_comes_back_unchanged(make: Make) ->
         copied = copy(source, target)
         assert copied.equal, copied.difference
         assert (copied.items, copied.vectors) == (29, {"g0": 27, "g1": 9})
+        assert copied.features == {HALF: 17, BYTES: 17}
     first, *_, last = stores
     assert list(first.items()) == list(last.items())
     assert first.spaces() == last.spaces()
@@ -72,6 +80,12 @@ def test_a_gallery_copied_through_all_stores_comes_back_unchanged(make: Make) ->
         found, same = last.vectors(space.id)
         assert ids == found
         np.testing.assert_array_equal(vectors.view(np.uint32), same.view(np.uint32))
+    assert first.features.codecs() == last.features.codecs()
+    for era in (HALF, BYTES):
+        ids, features = first.features.read(era, [item.id for item in first.items()])
+        found, same = last.features.read(era, [item.id for item in first.items()])
+        assert ids == found
+        np.testing.assert_array_equal(features, same)
     assert first.search(G0, unit(3, 8, seed=1), 9) == last.search(G0, unit(3, 8, seed=1), 9)
 
 
@@ -169,6 +183,15 @@ def test_a_target_with_foreign_content_is_refused_and_not_changed(make: Make, ki
         copy(source, target)
     assert target.count() == 0
 
+    for era, codec in (("ef" * 16, FeatureCodec.float16(6)), (HALF, FeatureCodec.int8(FEATURES))):
+        target = make(kind)
+        target.features.create(era, codec)
+        with pytest.raises(
+            CatalogueError, match=f"the target has features of era '{era}' that the source does not have"
+        ):
+            copy(source, target)
+        assert target.count() == 0
+
     target = make(kind)
     target.create_space(Space("g7", 4, "f", "g7"))
     with pytest.raises(CatalogueError, match="a space 'g7' that the source does not have"):
@@ -194,6 +217,25 @@ def test_the_first_difference_is_reported(make: Make) -> None:
 
     copied = copy(source, Swapping(target, 9))  # type: ignore[arg-type]
     assert copied.difference == "vectors of space 'g0': 27 in both, but with different contents"
+    assert copy(source, target).equal
+
+    class Forgetful(Dying):
+        """Loses the features that are written to it."""
+
+        features = SimpleNamespace(
+            create=target.features.create,
+            codecs=target.features.codecs,
+            stored=target.features.stored,
+            put=lambda *_: 0,
+        )
+
+    target.features.remove(BYTES, ["ü05"])
+    copied = copy(source, Forgetful(target, 9))  # type: ignore[arg-type]
+    assert copied.difference == f"features of era '{BYTES}': 17 in the source, 16 in the target"
+    assert copy(source, target).equal
+    target.features.put(HALF, ["ü05"], FEATURES[:1])
+    assert digest(source) != digest(target)
+    assert copy(source, target).equal
 
 
 def test_items_added_during_a_copy_are_copied_by_the_next(make: Make) -> None:
@@ -223,6 +265,8 @@ class Rows:
 
     def items(self, ids: Sequence[str] | None = None) -> Iterator[Item]:
         return (item for item in self._items if ids is None or item.id in ids)
+
+    features = SimpleNamespace(codecs=dict)
 
     def spaces(self) -> list[Space]:
         return [G1]

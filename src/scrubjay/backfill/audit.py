@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scrubjay.gallery.items import mismatched
 from scrubjay.stores import NORM_TOLERANCE, Item, Space, Store
-from scrubjay.types import Embeddings
 
 SAMPLE = 32
-"""Number of vectors that are compared with vectors of the same images, embedded a second time."""
+"""Number of vectors that are compared with vectors of the same items, embedded a second time."""
 _BLOCK = 4096
 
 
@@ -19,7 +19,7 @@ def audit(
     store: Store,
     space: Space,
     ids: Sequence[str],
-    embed_again: Callable[[Sequence[Item]], tuple[list[str], Embeddings]],
+    embed_again: Callable[[Sequence[Item]], tuple[list[str], NDArray[np.float32]]],
 ) -> Iterator[str]:
     """Describe each problem of the vectors of these items; yields nothing where there is none.
 
@@ -27,7 +27,7 @@ def audit(
         store: the vectors are read from it.
         space: embedding space of the vectors.
         ids: ids of the items; items without a vector are skipped.
-        embed_again: embeds the images of items, and returns the ids of those that could be embedded with the result.
+        embed_again: embeds items, and returns the ids of those that could be embedded with their vectors.
     """
     stored_ids, invalid_ids = [], []
     for block in _blocks(ids):
@@ -41,8 +41,7 @@ def audit(
     chosen = np.random.default_rng().permutation(len(stored_ids))[:SAMPLE]
     items = list(store.items([stored_ids[row] for row in chosen]))
     if items:
-        embedded_ids, embeddings = embed_again(items)
-        compared, differing = mismatched(store, space, embedded_ids, embeddings.vectors)
+        compared, differing = mismatched(store, space, *embed_again(items))
         if differing:
             yield (
                 f"{len(differing)} of {len(compared)} vectors in a sample differ from what the generation computes for "

@@ -12,6 +12,8 @@ from scrubjay.errors import ConfigError
 
 BATCH = 128
 """Number of items that are written in one commit, which is the most that a killed process loses."""
+FEATURE_BATCH = 2048
+"""Number of items that are embedded from stored features in one commit: some megabytes, and about a second of work."""
 _MIN_BATCH = 16  # with smaller batches the last bits of a convolution depend on the size of the batch
 _SECONDS_BETWEEN_PAUSES = 2.0
 _UNITS = {"h": 3600, "m": 60, "s": 1}
@@ -25,7 +27,7 @@ class Limits:
         seconds: seconds of work; a batch that has begun is finished, and the audit follows.
         items: number of items to embed, including those that cannot be decoded.
         until: called after every batch; the backfill stops when it returns true.
-        rate: most images a second.
+        rate: most items a second.
         jobs: number of processes.
         ray: "local", or the address of a Ray cluster; None: this machine without Ray.
 
@@ -56,6 +58,11 @@ class Limits:
         if self.rate is None:
             return BATCH
         return min(BATCH, max(_MIN_BATCH, math.ceil(self.rate * _SECONDS_BETWEEN_PAUSES)))
+
+    @property
+    def feature_batch(self) -> int:
+        """Number of items in one commit where they are embedded from stored features."""
+        return FEATURE_BATCH if self.rate is None else self.batch
 
     def reached(self, items: int, seconds: float) -> str | None:
         """The name of a limit that is reached after this much work; None for none. `until` is not called."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 
@@ -13,19 +13,23 @@ from numpy.typing import NDArray
 from scrubjay.backfill import Backfill, Backfilled, Limits
 from scrubjay.backfill.priority import BackfillQueue, backfill_order, expected_errors, gains_per_second, score_gradients
 from scrubjay.errors import CatalogueError, DataError
+from scrubjay.gallery.features import lacking_features
 from scrubjay.gallery.items import ITEMS, sample_of
 from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
 from scrubjay.io.journal import Journal
+from scrubjay.models.embedding import Encoder
 from scrubjay.promotion.gallery_view import calibrated_view, gallery_slices, probe_queries
 from scrubjay.search.query_log import QueryLog
-from scrubjay.stores import Space
+from scrubjay.stores import Space, Store
 from scrubjay.workspace.workspace import Workspace
 
 CHECKED = 4
 """Number of batches between two measurements of the recall."""
 TIMED = 32
 """Number of images that are embedded to measure the time of one."""
+PROJECTED = 256
+"""Number of items whose stored features are projected to measure the time of one."""
 SHOWN = 5
 """Number of items that the description of a plan names."""
 BLOCK = 4096
@@ -40,9 +44,10 @@ class Plan:
         generation: name of the generation that would embed.
         ids: ids of the N items in the order of the work; items without any vector come first.
         gains: float64 (N,), expected gain of each item for each second of embedding; infinite without any vector.
+        seconds: float64 (N,), estimated seconds to embed each item.
+        from_features: number of items that would be embedded from their stored features; the others from their images.
         spaces: number of items by the name of the generation whose vectors find them now; "nothing" counts the items
             without any vector.
-        seconds: estimated seconds for all items.
         first: URIs of the first few items.
         strategy: the strategy that ordered the items.
     """
@@ -50,8 +55,9 @@ class Plan:
     generation: str
     ids: tuple[str, ...]
     gains: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    from_features: int
     spaces: dict[str, int]
-    seconds: float
     first: tuple[str, ...]
     strategy: str
 
@@ -61,7 +67,9 @@ class Plan:
             return [f"nothing to do: every item is embedded by {self.generation}."]
         by = ", ".join(f"{count} by {name}" for name, count in self.spaces.items())
         lines = [
-            f"{len(self.ids)} items to embed with {self.generation}, about {self.seconds:.0f} s; found now: {by}.",
+            f"{len(self.ids)} items to embed with {self.generation}, about {self.seconds.sum():.0f} s: "
+            f"{self.from_features} from stored features, {len(self.ids) - self.from_features} from their images.",
+            f"found now: {by}.",
             f"order: {self.strategy}. Share of the expected gain that is reached with the first …",
         ]
         is_finite = np.isfinite(self.gains)
@@ -69,7 +77,7 @@ class Plan:
         total = max(float(gains.sum()), 1e-12)
         for share in (0.1, 0.25, 0.5):
             number = max(1, round(share * len(self.ids)))
-            seconds = self.seconds * number / len(self.ids)
+            seconds = self.seconds[:number].sum()
             lines.append(f"  {share:4.0%} ({number} items, {seconds:.0f} s): {gains[:number].sum() / total:.0%}")
         return [*lines, "first items:", *(f"  {uri}" for uri in self.first)]
 
@@ -98,7 +106,8 @@ class BackfillPlanner:
             remaining = dict.fromkeys(store.missing(own.id))
         else:
             remaining = dict.fromkeys(item.id for item in store.items())
-        seconds = self._seconds_per_image(list(remaining)[:TIMED], generation)
+        costs = self._seconds(remaining, generation)
+        from_features = sum(is_stored for is_stored, _ in costs.values())
         by_space = self._by_space(generation, remaining)
         names = [name for held in by_space.values() for name in held]
         labels = {item.id: item.label for item in store.items()} if strategy == "label" else {}
@@ -106,7 +115,7 @@ class BackfillPlanner:
             [labels.get(name) for name in names],
             self._errors(by_space, generation) if strategy == "uncertainty" else np.ones(len(names)),
             self._weighted_gradients(names, generation),
-            np.full(len(names), seconds),
+            np.array([costs[name][1] for name in names]),
         )
         positions, gains = backfill_order(strategy, queue), gains_per_second(queue)
         ranked = [*remaining, *(names[position] for position in positions)]
@@ -117,8 +126,9 @@ class BackfillPlanner:
             generation.name,
             tuple(ranked),
             np.concatenate([np.full(len(remaining), np.inf), gains[positions]]),
+            np.array([costs[name][1] for name in ranked]),
+            from_features,
             found_by,
-            seconds * len(ranked),
             tuple(item.uri for item in store.items(ranked[:SHOWN])),
             strategy,
         )
@@ -140,7 +150,12 @@ class BackfillPlanner:
             limits = replace(limits, until=self._recall_reached(generation, until_recall))
         journal = Journal(workspace.folder / "backfill" / f"{generation.name}.jsonl")
         backfill = Backfill(
-            workspace.gallery.store, space_of(generation), generation.folder, workspace.options.images, journal
+            workspace.gallery.store,
+            space_of(generation),
+            generation.folder,
+            workspace.options.images,
+            journal,
+            workspace.feature_writer(generation),
         )
         return backfill.run(self.plan(strategy).ids, limits)
 
@@ -214,15 +229,36 @@ class BackfillPlanner:
                 errors.append(expected_errors(carry(vectors), train.old, known))
         return np.concatenate(errors)
 
-    def _seconds_per_image(self, names: list[str], generation: Generation) -> float:
-        """Seconds to embed one image, measured on a few readable ones; 0 where there are none."""
-        samples = [sample_of(item) for item in self.workspace.gallery.store.items(names)]
-        if not samples:
-            return 0.0
+    def _seconds(self, names: Iterable[str], generation: Generation) -> dict[str, tuple[bool, float]]:
+        """By id, whether the features of an item are stored, and the seconds to embed it."""
+        store = self.workspace.gallery.store
         encoder = self.workspace.encoder(generation)
-        began = time.perf_counter()
-        try:
-            embedded = encoder.embed(samples)
-        except DataError:
-            return 0.0
-        return (time.perf_counter() - began) / max(1, len(embedded.indices))
+        lacking = lacking_features(store, encoder.era)
+        is_stored = {name: lacking is not None and name not in lacking for name in names}
+        stored = [name for name in is_stored if is_stored[name]]
+        others = [name for name in is_stored if not is_stored[name]]
+        per_item = _seconds_per_projection(store, encoder, stored[:PROJECTED])
+        per_image = _seconds_per_image(store, encoder, others[:TIMED])
+        return {name: (held, per_item if held else per_image) for name, held in is_stored.items()}
+
+
+def _seconds_per_projection(store: Store, encoder: Encoder, names: Sequence[str]) -> float:
+    """Seconds to read and project the stored features of one item; 0 where there are no items."""
+    if not names:
+        return 0.0
+    began = time.perf_counter()
+    encoder.project(store.features.read(encoder.era, names)[1])
+    return (time.perf_counter() - began) / len(names)
+
+
+def _seconds_per_image(store: Store, encoder: Encoder, names: Sequence[str]) -> float:
+    """Seconds to embed one image, measured on a few readable ones; 0 where there are none."""
+    samples = [sample_of(item) for item in store.items(names)]
+    if not samples:
+        return 0.0
+    began = time.perf_counter()
+    try:
+        embedded = encoder.embed(samples)
+    except DataError:
+        return 0.0
+    return (time.perf_counter() - began) / max(1, len(embedded.indices))

@@ -114,7 +114,10 @@ def backfill(
     limits = Limits(seconds=seconds, items=items, rate=rate, jobs=jobs, ray=ray)
     with working():
         result = catalogue.backfill(limits, order, until_recall)
-    say(f"embedded {result.done} items in {result.seconds:.1f} s ({result.images_per_second:.1f} a second).")
+    say(
+        f"embedded {result.done} items in {result.seconds:.1f} s ({result.images_per_second:.1f} a second): "
+        f"{result.from_features} from stored features, {result.done - result.from_features} from their images."
+    )
     report_failures([(uri, reason) for _, uri, reason in result.skipped])
     for problem in result.problems:
         warn(f"the audit found: {problem}; see scrubjay doctor {folder}")
@@ -217,17 +220,19 @@ def prune(
     folder: Folder,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete vectors, generations and backbones that nothing needs any more, after asking."""
+    """Delete vectors, generations and their files that nothing needs any more, after asking."""
     from scrubjay.catalogue import Catalogue
 
     catalogue = Catalogue(folder)
     what = catalogue.upkeep.prunable()
     for space, count in what.spaces:
         say(f"space {space.id}: {count} vectors of {space.generation}, which no search reads")
+    for era, count in what.eras:
+        say(f"features of {count} items of era {era}, which no generation that is kept uses")
     for generation, size in what.generations:
         say(f"generation {generation.name}: {size / 2**20:.1f} MiB, which no path of bridges uses")
-    for path, size in what.trunks:
-        say(f"backbone {path.stem}: {size / 2**20:.1f} MiB, which no other generation uses")
+    for path, size in what.files:
+        say(f"{path.parent.name}/{path.name}: {size / 2**20:.1f} MiB, which no other generation uses")
     if not what:
         say("nothing to prune: everything is needed.")
     elif yes or typer.confirm("delete all of this permanently?"):
@@ -283,7 +288,8 @@ def copy(
     with working():
         result = copied(*stores)
     vectors = ", ".join(f"{count} vectors of {space}" for space, count in result.vectors.items()) or "no vectors"
-    say(f"copied {result.items} items, {vectors}.")
+    features = "".join(f", features of {count} items" for count in result.features.values())
+    say(f"copied {result.items} items, {vectors}{features}.")
     for space, count in result.left_out.items():
         if count:
             say(f"left out: {count} vectors of {space} that no search finds.")

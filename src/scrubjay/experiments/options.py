@@ -50,7 +50,8 @@ class ExperimentOptions(Config):
         filled.setdefault("method", {"name": default_method(values)})
         network, (name, _) = filled.get("network", {}), _named(filled["method"], "method")
         if isinstance(network, Mapping):
-            filled["network"] = {"features": method(name).default_features, **network}
+            kind = method(name)
+            filled["network"] = {"features": kind.default_features, "transform": kind.default_transform, **network}
         stream = filled.get("stream")
         if isinstance(stream, Mapping) and stream.get("order") == "shuffle":
             filled["stream"] = {"seed": filled.get("seed", 0), **stream}

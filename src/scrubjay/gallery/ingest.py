@@ -1,19 +1,22 @@
-"""Adds images to the gallery with the vectors of one generation; images that cannot be decoded are reported."""
+"""Adds images to the gallery with vectors and trunk features; images that cannot be decoded are reported."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from scrubjay.data.photos import content_hash
 from scrubjay.errors import DataError, ImageError
+from scrubjay.gallery.features import FeatureWriter, lacking_features, projected
 from scrubjay.gallery.gallery import Gallery
 from scrubjay.stores import Item, Space
-from scrubjay.types import Embeddings, Sample
+from scrubjay.types import Sample
+
+if TYPE_CHECKING:
+    from scrubjay.models.embedding import Encoder
 
 CHUNK = 256
-
-Embed = Callable[[Sequence[Sample]], Embeddings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,16 @@ class Ingest:
     Attributes:
         gallery: the gallery; no other process writes to it at the same time.
         space: embedding space of the vectors.
-        embed: embeds images into that space.
+        encoder: embeds images into that space.
         strict: an image that cannot be decoded raises instead of being left out.
+        features: stores the trunk features of the images; None where they are not kept.
     """
 
     gallery: Gallery
     space: Space
-    embed: Embed
+    encoder: Encoder
     strict: bool
+    features: FeatureWriter | None = None
     failures: dict[str, str] = field(default_factory=dict)
 
     def add(self, samples: Sequence[tuple[Sample, str | None]]) -> Added:
@@ -57,9 +62,7 @@ class Ingest:
         """
         store = self.gallery.store
         known = {item.id: item for item in store.items()}
-        embedded: set[str] = set()
-        if self.space in store.spaces():
-            embedded = known.keys() - set(store.missing(self.space.id))
+        embedded = self._embedded_before(known)
         items: set[str] = set()
         for start in range(0, len(samples), CHUNK):
             chunk = self._identified(samples[start : start + CHUNK], known)
@@ -69,6 +72,17 @@ class Ingest:
             embedded |= self._embedded({name: entry for name, entry in chunk.items() if name not in embedded})
             items |= chunk.keys() & embedded
         return Added(len(items), tuple(self.failures.items()))
+
+    def _embedded_before(self, known: Iterable[str]) -> set[str]:
+        """Ids of the items that have a vector already, and features where these are kept."""
+        store = self.gallery.store
+        if self.space not in store.spaces():
+            return set()
+        embedded = set(known).difference(store.missing(self.space.id))
+        if self.features is None:
+            return embedded
+        lacking = lacking_features(store, self.encoder.era)
+        return set() if lacking is None else embedded - lacking
 
     def _identified(
         self, samples: Sequence[tuple[Sample, str | None]], known: Mapping[str, Item]
@@ -85,18 +99,25 @@ class Ingest:
         return identified
 
     def _embedded(self, entries: Mapping[str, tuple[Item, Sample]]) -> set[str]:
-        """Add items with their vectors to the gallery; returns the ids of those that could be decoded."""
+        """Add items with their features and vectors; returns the ids of those that could be decoded.
+
+        The features are written first, so that an item with a vector needs no further attention after a crash.
+        """
         if not entries:
             return set()
         samples = [sample for _, sample in entries.values()]
         try:
-            embeddings = self.embed(samples)
+            features = None if self.features is None else self.encoder.features(samples)
+            embeddings = self.encoder.embed(samples) if features is None else projected(self.encoder, features)
         except ImageError as error:  # none of them can be decoded
             self._leave_out(samples, error)
             return set()
         self.failures |= dict(embeddings.failures)
         names = list(entries)
         items = [entries[names[index]][0] for index in embeddings.indices]
+        if self.features is not None and features is not None:
+            self.gallery.store.put_items(items)
+            self.features.write(self.encoder, [item.id for item in items], features.features)
         self.gallery.add(items, embeddings.vectors, self.space)
         return {item.id for item in items}
 

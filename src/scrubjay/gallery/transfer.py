@@ -12,7 +12,7 @@ import numpy as np
 
 from scrubjay.errors import CatalogueError
 from scrubjay.progress import track
-from scrubjay.stores import Item, Space, Store, same_space
+from scrubjay.stores import FeatureCodec, Item, Space, Store, same_space
 
 _BLOCK = 4096
 _MODULUS = 1 << 256
@@ -28,16 +28,18 @@ class Copied:
         left_out: number of vectors that were not copied because no search of the source finds them either, by the id
             of their space: their item was deleted, or its image has changed since.
         difference: the first difference between the stores; None where they are equal.
+        features: number of items with current features in the target, by era.
     """
 
     items: int
     vectors: Mapping[str, int]
     left_out: Mapping[str, int]
     difference: str | None
+    features: Mapping[str, int]
 
     @property
     def equal(self) -> bool:
-        """Whether both stores hold the same items, spaces and vectors."""
+        """Whether both stores hold the same items, vectors and features."""
         return self.difference is None
 
 
@@ -63,10 +65,12 @@ class Digest:
     Attributes:
         items: checksum of the items, over all their fields.
         spaces: checksum of the current vectors of each space, over id, content hash and the bytes as float32.
+        features: checksum of the current features of each era with its codec, over id, content hash and codes.
     """
 
     items: Checksum
     spaces: Mapping[Space, Checksum]
+    features: Mapping[tuple[str, FeatureCodec], Checksum]
 
 
 def copy(source: Store, target: Store) -> Copied:
@@ -80,7 +84,7 @@ def copy(source: Store, target: Store) -> Copied:
         target: the store to write to: empty, or filled by an earlier, interrupted copy of this source.
 
     Raises:
-        CatalogueError: the target holds items or spaces that the source does not hold. Nothing was written.
+        CatalogueError: the target holds items, spaces or eras that the source does not hold. Nothing was written.
         SpaceError: the target has a different space under the id of one of the source's. Nothing was written.
     """
     _refuse_foreign_content(source, target)
@@ -92,12 +96,17 @@ def copy(source: Store, target: Store) -> Copied:
         held, _ = source.coverage(space)
         for _ in track(_copy_vectors(source, target, space), f"copying vectors of {space.generation}", held):
             pass
+    for era, codec in source.features.codecs().items():
+        target.features.create(era, codec)
+        for _ in track(_copy_features(source, target, era, codec), "copying features", total):
+            pass
     source_digest, target_digest = digest(source), digest(target)
     return Copied(
         items=target_digest.items.count,
         vectors={space.id: checksum.count for space, checksum in target_digest.spaces.items()},
         left_out={space.id: checksum.left_out for space, checksum in source_digest.spaces.items()},
         difference=_difference(source_digest, target_digest),
+        features={era: checksum.count for (era, _), checksum in target_digest.features.items()},
     )
 
 
@@ -109,7 +118,11 @@ def digest(store: Store) -> Digest:
         held, _ = store.coverage(space)
         hashes = track(_hashes_of_vectors(store, space), f"comparing vectors of {space.generation}", held)
         spaces[space] = _checksum(hashes)
-    return Digest(items, spaces)
+    features = {}
+    for era, codec in store.features.codecs().items():
+        hashes = track(_hashes_of_features(store, era, codec), "comparing features", store.count())
+        features[era, codec] = _checksum(hashes)
+    return Digest(items, spaces, features)
 
 
 def _refuse_foreign_content(source: Store, target: Store) -> None:
@@ -120,6 +133,13 @@ def _refuse_foreign_content(source: Store, target: Store) -> None:
                 f"the target has a space {space.id!r} that the source does not have; copy to an empty store."
             )
         same_space(spaces[space.id], space)
+    codecs = source.features.codecs()
+    for era, codec in target.features.codecs().items():
+        if codecs.get(era) != codec:
+            raise CatalogueError(
+                f"the target has features of era {era!r} that the source does not have or encodes otherwise; copy to "
+                "an empty store."
+            )
     foreign = next(_only_in_second(source, target), None)
     if foreign is not None:
         raise CatalogueError(
@@ -147,6 +167,15 @@ def _copy_vectors(source: Store, target: Store, space: Space) -> Iterator[str]:
         yield from names
 
 
+def _copy_features(source: Store, target: Store, era: str, codec: FeatureCodec) -> Iterator[str]:
+    """Write the features that are current for the target's items; yields the id of each one written."""
+    for ids, contents, codes in source.features.stored(era):
+        rows = np.flatnonzero(_are_current(target, ids, contents))
+        names = [ids[row] for row in rows]
+        target.features.put(era, names, codec.decode(codes[rows]))
+        yield from names
+
+
 def _are_current(store: Store, ids: Sequence[str], contents: Sequence[str]) -> list[bool]:
     """For each vector, whether its item exists and still has the content hash that the vector was computed from."""
     hashes = {item.id: item.content_hash for item in store.items(ids)}
@@ -162,6 +191,14 @@ def _hashes_of_vectors(store: Store, space: Space) -> Iterator[int | None]:
                 yield _hash(json.dumps([name, content]).encode() + vector.tobytes())
             else:
                 yield None
+
+
+def _hashes_of_features(store: Store, era: str, codec: FeatureCodec) -> Iterator[int | None]:
+    """A hash for each row of features of the era; None for a row that is not current."""
+    for ids, contents, codes in store.features.stored(era):
+        flags = _are_current(store, ids, contents)
+        for is_current, name, content, row in zip(flags, ids, contents, codec.to_bytes(codes), strict=True):
+            yield _hash(json.dumps([name, content]).encode() + row) if is_current else None
 
 
 def _hash_of_item(item: Item) -> int:
@@ -192,6 +229,10 @@ def _difference(source: Digest, target: Digest) -> str | None:
         other = target.spaces.get(space)
         if checksum != other:
             return f"vectors of space {space.id!r}: {_described(checksum, other or Checksum(0, 0))}"
+    for key, checksum in source.features.items():
+        other = target.features.get(key)
+        if checksum != other:
+            return f"features of era {key[0]!r}: {_described(checksum, other or Checksum(0, 0))}"
     return None
 
 

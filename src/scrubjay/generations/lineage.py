@@ -31,7 +31,8 @@ from scrubjay.components.accumulation import Accumulation
 from scrubjay.errors import CatalogueError, StorageError
 from scrubjay.generations.generation import Generation, GenerationInfo, SessionRecord, read_generation
 from scrubjay.generations.session_embeddings import SessionEmbeddings
-from scrubjay.generations.session_statistics import SessionStatistics, StatisticsFolder, TrainingImages
+from scrubjay.generations.session_statistics import SessionStatistics, TrainingImages
+from scrubjay.generations.statistics_folder import StatisticsFolder
 from scrubjay.generations.trunks import PREFIX, Trunks
 from scrubjay.io.atomic import write_json
 from scrubjay.methods import Method
@@ -219,14 +220,19 @@ class Lineage:
         trunk = {} if generation.info.trunk is None else self.trunks.get(generation.info.trunk)
         load_into(network, {**trunk, **own}, path)
 
-    def unused_trunks(self, without: Collection[str] = ()) -> list[Path]:
-        """Paths of the backbones that no generation uses.
+    def unused_files(self, without: Collection[str] = ()) -> list[Path]:
+        """Paths of the backbones and statistics that no generation uses.
 
         Args:
             without: names of generations that do not count.
         """
-        used = {each.info.trunk for each in self.generations() if each.name not in without}
-        return [path for path in self.trunks.paths() if path.stem not in used]
+        counted = [each.info for each in self.generations() if each.name not in without]
+        trunks = {info.trunk for info in counted}
+        sessions = {name for info in counted for name in info.statistics}
+        return [
+            *(path for path in self.trunks.paths() if path.stem not in trunks),
+            *(path for path in self.statistics.paths() if path.stem not in sessions),
+        ]
 
     def network(self, generation: Generation) -> Network:
         """The network of a generation, in evaluation mode, on the CPU.

@@ -8,12 +8,15 @@ from typing import Literal
 
 from scrubjay.backfill.state import read_journal
 from scrubjay.errors import CheckpointError, ScrubjayError, UserError
+from scrubjay.gallery.features import lacking_features
 from scrubjay.gallery.items import MISSING, image_problem, intact
 from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
+from scrubjay.maintenance.features import differing_features, era_of, invalid_features, unused_eras
 from scrubjay.maintenance.repair import counted, foreign_vectors, invalid_vectors, leftovers
 from scrubjay.models.checkpoint import load_tensors
 from scrubjay.stores import Space
+from scrubjay.workspace.removal_request import RemovalRequest
 from scrubjay.workspace.workspace import Workspace
 
 SAMPLE = 16
@@ -41,7 +44,17 @@ class Finding:
 
 def examine(workspace: Workspace) -> list[Finding]:
     """All problems of a catalogue. Nothing is changed."""
-    checks = (_generations, _serving, _probes_and_calibrations, _spaces, _vectors, _coverage, _files, _interrupted)
+    checks = (
+        _generations,
+        _serving,
+        _probes_and_calibrations,
+        _spaces,
+        _vectors,
+        _features,
+        _coverage,
+        _files,
+        _interrupted,
+    )
     findings: list[Finding] = []
     for check in checks:
         try:
@@ -71,6 +84,12 @@ def _generations(workspace: Workspace) -> Iterator[Finding]:
             workspace.lineage.trunks.check(trunk)
         except CheckpointError as error:
             yield Finding("error", str(error), f"restore {workspace.lineage.trunks.path(trunk)} from a copy")
+    for name in sorted({name for generation in workspace.lineage.generations() for name in generation.info.statistics}):
+        try:
+            workspace.lineage.statistics.get(name)
+        except CheckpointError as error:
+            cure = f"restore {workspace.lineage.statistics.path(name)} from a copy; searches are not affected"
+            yield Finding("error", str(error), cure)
 
 
 def _serving(workspace: Workspace) -> Iterator[Finding]:
@@ -163,6 +182,44 @@ def _vectors(workspace: Workspace) -> Iterator[Finding]:
             yield Finding("note", f"space {space.id}: vectors {counted(stale)}; no search finds them", repair)
 
 
+def _features(workspace: Workspace) -> Iterator[Finding]:
+    """Features that are damaged, stale, wrong, missing, or of a trunk that no generation has."""
+    folder, table = workspace.folder, workspace.gallery.store.features
+    repair = f"scrubjay doctor {folder} --repair"
+    for era, count in unused_eras(workspace, workspace.lineage.generations()):
+        what = f"features of {count} items are of era {era}, which no generation uses"
+        yield Finding("note", what, f"scrubjay prune {folder}")
+    for era in table.codecs():
+        invalid = invalid_features(workspace, era)
+        damaged = invalid.pop("non-finite", [])
+        if damaged:
+            what = f"the features of {len(damaged)} items are not finite ({_some(damaged)})"
+            yield Finding("error", what, repair)
+        if invalid:
+            yield Finding("note", f"features {counted(invalid)}; nothing reads them", repair)
+    yield from _features_of_serving(workspace)
+
+
+def _features_of_serving(workspace: Workspace) -> Iterator[Finding]:
+    """Features of the serving generation's trunk that differ from its vectors, or are missing."""
+    serving = _serving_generation(workspace)
+    era = None if serving is None else era_of(workspace, serving)
+    lacking = None if era is None else lacking_features(workspace.gallery.store, era)
+    if serving is None or lacking is None:
+        return
+    compared, differing = differing_features(workspace, serving, SAMPLE)
+    if differing:
+        what = (
+            f"the features of {len(differing)} of {compared} items in a sample give other vectors than {serving.name} "
+            f"has of them ({_some(differing)})"
+        )
+        yield Finding("error", what, f"scrubjay doctor {workspace.folder} --repair --thorough")
+    if lacking and workspace.feature_writer(serving) is not None:
+        what = f"{len(lacking)} of {workspace.gallery.count()} items have no features: a backfill reads their images"
+        cure = f"nothing, or to store them: scrubjay add {workspace.folder} PHOTOS"
+        yield Finding("note", what, cure)
+
+
 def _coverage(workspace: Workspace) -> Iterator[Finding]:
     """Items that no search finds, and items that are found by older vectors."""
     folder, store, searched = workspace.folder, workspace.gallery.store, _searched_spaces(workspace)
@@ -212,6 +269,11 @@ def _interrupted(workspace: Workspace) -> Iterator[Finding]:
     for path in sorted(folder.glob("session-g*.safetensors")):
         what = f"{path.name}: learning was interrupted"
         yield Finding("note", what, f"repeat the same `scrubjay learn {folder} PHOTOS` to finish it")
+    removal = RemovalRequest.pending(folder)
+    if removal is not None:
+        yield Finding(
+            "error", "a removal was interrupted: a part of the images is still there", removal.command(folder)
+        )
     for path in sorted(folder.glob("backfill/*.jsonl")):
         progress = read_journal(path)
         if progress.state == "interrupted" and progress.generation == workspace.serving.read().generation:

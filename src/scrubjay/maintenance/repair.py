@@ -1,10 +1,10 @@
-"""Finds vectors that are invalid and files that interrupted work left behind, and removes them."""
+"""Finds vectors and features that are invalid and files that interrupted work left behind, and removes them."""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from scrubjay.gallery.items import intact, mismatched, sample_of
 from scrubjay.generations.generation import Generation
+from scrubjay.maintenance.features import differing_features, era_of, invalid_features
 from scrubjay.stores import NORM_TOLERANCE, Space
 from scrubjay.workspace.workspace import Workspace
 
@@ -19,13 +20,14 @@ BATCH = 64
 
 
 def repair(workspace: Workspace, thorough: bool = False) -> list[str]:
-    """Remove vectors that are damaged, duplicate or without an item, and the temporary files of interrupted work.
+    """Remove vectors and features that are damaged or without an item, and the temporary files of interrupted work.
 
     Items stay. Those whose vectors were removed count as not embedded, and a backfill embeds them again.
 
     Args:
         workspace: the open catalogue.
-        thorough: embed every readable image again, and remove the vectors that differ.
+        thorough: embed every readable image again, and remove the vectors that differ; then the features that give
+            another vector than is stored.
 
     Returns:
         What was done, one line for each action.
@@ -42,6 +44,7 @@ def repair(workspace: Workspace, thorough: bool = False) -> list[str]:
         if ids:
             removed = store.drop_embeddings(space.id, ids)
             actions.append(f"removed {removed} vectors of {space.generation}: {counted(invalid)}")
+    actions += _repair_features(workspace, thorough)
     for path in leftovers(workspace.folder):
         if path.is_dir():
             shutil.rmtree(path)
@@ -50,6 +53,21 @@ def repair(workspace: Workspace, thorough: bool = False) -> list[str]:
         actions.append(f"removed {path}, left behind by interrupted work")
     store.maintain()
     return actions
+
+
+def _repair_features(workspace: Workspace, thorough: bool) -> Iterator[str]:
+    """Remove invalid features; describes each action."""
+    table = workspace.gallery.store.features
+    for era in table.codecs():
+        invalid = invalid_features(workspace, era)
+        for generation in workspace.lineage.generations() if thorough else ():
+            if era_of(workspace, generation) == era:
+                invalid.setdefault("that give another vector", []).extend(
+                    differing_features(workspace, generation, None)[1]
+                )
+        ids = {name for names in invalid.values() for name in names}
+        if ids:
+            yield f"removed the features of {table.remove(era, ids)} items: {counted(invalid)}"
 
 
 def invalid_vectors(workspace: Workspace, space: Space) -> dict[str, list[str]]:
@@ -111,11 +129,11 @@ def foreign_vectors(
 
 def leftovers(folder: Path) -> list[Path]:
     """Temporary files of processes that were killed; their names end in the number of the process."""
-    names = ("generations", "generations/trunks", "probe", "calibration")
+    names = ("generations", "generations/trunks", "generations/statistics", "probe", "calibration")
     places = (folder, *(folder / name for name in names), *folder.glob("probe/g*"))
     return sorted(path for place in places for path in place.glob(".*.[0-9]*"))
 
 
 def counted(invalid: Mapping[str, list[str]]) -> str:
     """The number of vectors of each kind, as text."""
-    return ", ".join(f"{len(names)} {kind}" for kind, names in sorted(invalid.items()))
+    return ", ".join(f"{len(names)} {kind}" for kind, names in sorted(invalid.items()) if names)

@@ -148,9 +148,9 @@ class Encoder:
         """As `embed`, but the pooled features of the backbone, scaled to unit norm: the baseline without training."""
 
         def pooled(batch: Tensor) -> Tensor:
-            return F.normalize(self.embedder.features(batch).float(), dim=1)
+            return F.normalize(self.embedder.backbone_features(batch).float(), dim=1)
 
-        loader, width = self._loader(samples, cache, activations), self.embedder.projection.in_features
+        loader, width = self._loader(samples, cache, activations), self.embedder.transform.inputs
         return self._collect(pooled, loader, f"{self.fingerprint}-backbone", width)
 
     def _loader(self, samples: Sequence[Sample], cache: Cache | None, activations: Activations | None) -> ImageLoader:

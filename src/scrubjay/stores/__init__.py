@@ -14,6 +14,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from scrubjay import plugins
 from scrubjay.errors import ConfigError, DataError, SpaceError
+from scrubjay.stores._feature_codec import Encoding, FeatureCodec
+from scrubjay.stores._features import FeatureStore
+
+__all__ = [
+    "NORM_TOLERANCE",
+    "Encoding",
+    "FeatureCodec",
+    "FeatureStore",
+    "Item",
+    "Space",
+    "Store",
+    "checked",
+    "open_store",
+    "same_space",
+    "unknown_space",
+]
 
 NORM_TOLERANCE = 1e-3  # more than the error of a unit vector that was rounded to half precision
 
@@ -90,7 +106,7 @@ class Item:
 
 
 class Store(ABC):
-    """Items, and their vectors in any number of spaces.
+    """Items, their vectors in any number of spaces, and their trunk features of any number of eras.
 
     A vector is current while its item exists with the content that was embedded. Only current vectors are counted and
     found; others, which a crash, a deletion or a changed image may leave behind, are ignored. Ids are ordered by their
@@ -105,13 +121,18 @@ class Store(ABC):
             ConfigError: the address is not valid for this store.
         """
 
+    @property
+    @abstractmethod
+    def features(self) -> FeatureStore:
+        """Trunk features of the items; `delete` removes those of its items as well."""
+
     @abstractmethod
     def put_items(self, items: Iterable[Item]) -> None:
         """Add items, or replace those with the same id, in one commit. Of equal ids the last item is stored."""
 
     @abstractmethod
     def delete(self, ids: Iterable[str]) -> int:
-        """Remove items and their vectors in every space, in one commit. Unknown ids are ignored.
+        """Remove items with their vectors in every space and their features, in one commit. Unknown ids are ignored.
 
         Returns:
             Number of items that were removed.

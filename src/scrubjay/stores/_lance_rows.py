@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scrubjay.stores import Item
-from scrubjay.stores._lance_table import KEY
+from scrubjay.stores._lance_table import KEY, Table
 
+KEYS = ["id", "content_hash"]
+BLOCK = 4096
+"""Number of rows that are handled at a time."""
 TEXT = pa.string()
 ITEMS = pa.schema(
     [
@@ -35,24 +38,24 @@ SPACES = pa.schema(
 )
 
 
-def embeddings(dim: int) -> pa.Schema:
-    """The schema of the table of a space's vectors."""
-    vector = pa.field("vector", pa.list_(pa.float32(), dim), nullable=False)
+def embeddings(dim: int, dtype: pa.DataType | None = None) -> pa.Schema:
+    """The schema of a table of vectors, of float32 by default."""
+    vector = pa.field("vector", pa.list_(dtype or pa.float32(), dim), nullable=False)
     return pa.schema([KEY, pa.field("content_hash", TEXT, nullable=False), vector])
 
 
-def lists(vectors: NDArray[np.float32]) -> pa.Array:
+def lists(vectors: NDArray[Any]) -> pa.Array:
     """Vectors (N, d) as an Arrow column of fixed-size lists."""
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
 
 
-def array(rows: pa.Table | pa.RecordBatch) -> NDArray[np.float32]:
-    """The column `vector` as float32 (N, d)."""
+def array(rows: pa.Table | pa.RecordBatch) -> NDArray[Any]:
+    """The column `vector` as an array (N, d) of its own type."""
     column = rows["vector"]
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    vectors: NDArray[np.float32] = flat.reshape(-1, rows.schema.field("vector").type.list_size)
+    vectors: NDArray[Any] = flat.reshape(-1, rows.schema.field("vector").type.list_size)
     return vectors
 
 
@@ -80,6 +83,41 @@ def is_current(items: pa.Table, rows: pa.Table) -> NDArray[np.bool_]:
     embedded = rows["content_hash"].take(pc.index_in(items["id"], value_set=rows["id"]))
     mask: NDArray[np.bool_] = pc.fill_null(pc.equal(embedded, items["content_hash"]), False).to_numpy()
     return mask
+
+
+def current_rows(items: Table, table: Table, ids: list[str] | None) -> tuple[list[str], NDArray[Any]]:
+    """Current vectors (N, d) of a table: all in id order, or those of `ids` in their order.
+
+    Args:
+        items: the table of items.
+        table: a table of vectors.
+        ids: ids of items.
+    """
+    if ids is not None and not ids:
+        return [], array(table.read(["vector"], [""]))
+    rows = table.read([*KEYS, "vector"], ids)
+    rows = rows.filter(pa.array(is_current(rows, items.read(KEYS, ids))))
+    order = (
+        pc.sort_indices(rows["id"])
+        if ids is None
+        else pc.index_in(pa.array(ids, TEXT), value_set=rows["id"]).drop_null()
+    )
+    return rows["id"].take(order).to_pylist(), array(rows)[order.to_numpy()]
+
+
+def content_hashes(items: Table, ids: Iterable[str]) -> dict[str, str]:
+    """Content hashes by id, of the items that exist."""
+    rows = items.read(KEYS, ids)
+    return dict(zip(rows["id"].to_pylist(), rows["content_hash"].to_pylist(), strict=True))
+
+
+def drop_stale(items: Table, table: Table) -> None:
+    """Remove vectors of a table that are not current: their item was deleted or has another content."""
+    rows = table.read(KEYS)
+    stale = rows.filter(pa.array(~is_current(rows, items.read(KEYS))))
+    for batch in stale.to_batches(BLOCK):
+        # by content hash too, so that a vector that was written meanwhile is kept
+        table.delete(batch["id"].to_pylist(), batch["content_hash"].to_pylist())
 
 
 def having(metadata: pa.ChunkedArray, where: Mapping[str, Any]) -> NDArray[np.bool_]:

@@ -42,6 +42,10 @@ class Database:
         with translated(path):
             return Table(path, self._connection.create_table(name, schema=schema, exist_ok=True))
 
+    def has(self, name: str) -> bool:
+        """Whether there is a table `name`."""
+        return (self.folder / f"{name}.lance").is_dir()
+
     def open(self, name: str) -> Table:
         """The existing table `name`."""
         path = self.folder / f"{name}.lance"
@@ -147,6 +151,11 @@ class Table:
             if replace:
                 merge = merge.when_matched_update_all()
             merge.execute(rows)
+
+    def fragments(self) -> int:
+        """Number of fragments: about one for each commit since the last compaction."""
+        with translated(self.path):
+            return int(self._table.stats()["fragment_stats"]["num_fragments"])
 
     def compact(self) -> None:
         """Merge small fragments, and remove versions older than an hour, which no reader uses any more."""

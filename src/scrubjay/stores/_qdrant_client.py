@@ -21,7 +21,17 @@ try:
 except ImportError:
     raise ConfigError("qdrant:// requires the package qdrant-client: pip install 'scrubjay[qdrant]'.") from None
 
-__all__ = ["Address", "Opened", "QdrantClient", "address", "models", "opened", "translated"]
+__all__ = [
+    "Address",
+    "Opened",
+    "QdrantClient",
+    "address",
+    "index_payload",
+    "make_collection",
+    "models",
+    "opened",
+    "translated",
+]
 
 _OLDEST = (1, 18)  # the first server that can add a named vector to a collection with points
 _TIMEOUT = 60  # seconds; a batch of vectors may wait for the optimiser
@@ -109,6 +119,31 @@ def _served(where: Address) -> Opened:
     if tuple(int(number) for number in re.findall(r"\d+", version)[:2]) < _OLDEST:
         raise ConfigError(f"{where.shown} is Qdrant {version}; update the server to 1.18 or newer.")
     return result
+
+
+def make_collection(client: QdrantClient, name: str, served: bool) -> None:
+    """Create the collection of a gallery's items, if it does not exist.
+
+    Args:
+        client: the client.
+        name: name of the collection.
+        served: the client is one of a server; the local mode has no payload index, and warns.
+    """
+    if client.collection_exists(name):
+        return
+    try:
+        client.create_collection(name, vectors_config={})
+    except Exception:
+        if not client.collection_exists(name):  # else another process has created it meanwhile
+            raise
+    if served:
+        for field in ("content_hash", "label", "facts"):
+            index_payload(client, name, field)
+
+
+def index_payload(client: QdrantClient, name: str, field: str) -> None:
+    """Index a field of the payload in a collection of a server."""
+    client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD, wait=True)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -177,3 +178,10 @@ def _set_where(equal: Mapping[str, str], item_id: str, values: Mapping[str, Any]
     conditions += [models.FieldCondition(key=key, match=models.MatchValue(value=text)) for key, text in equal.items()]
     condition = models.Filter(must=conditions)
     return models.SetPayloadOperation(set_payload=models.SetPayload(payload=dict(values), filter=condition))
+
+
+def batches(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """The values in lists of at most `size`."""
+    iterator = iter(values)
+    while block := list(islice(iterator, size)):
+        yield block

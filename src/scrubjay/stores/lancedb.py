@@ -20,12 +20,11 @@ from scrubjay.stores import _lance_index as index
 from scrubjay.stores import _lance_rows as rows_
 from scrubjay.stores._exact import nearest
 from scrubjay.stores._filters import checked_filter, valid_unicode
-from scrubjay.stores._lance_rows import ITEMS, SPACES, TEXT, is_current
+from scrubjay.stores._lance_features import LanceFeatures
+from scrubjay.stores._lance_rows import BLOCK, ITEMS, KEYS, SPACES, TEXT, is_current
 from scrubjay.stores._lance_search import Answer, Filters, by_index, by_scan
 from scrubjay.stores._lance_table import Database, Table
 
-_BLOCK = 4096
-_KEYS = ["id", "content_hash"]
 T = TypeVar("T")
 
 
@@ -38,6 +37,8 @@ class _Snapshot(NamedTuple):
 
 class LanceStore(Store):
     """Tables `items` and `spaces`, and for each space a table of vectors, which its row in `spaces` names.
+
+    Trunk features are in tables of their own: see `scrubjay.stores._lance_features`.
 
     A search of a small space is an exact scan: its vectors and items are held in memory, 4·N·d bytes and the text, and
     are read again after a commit of this or another process. A space of more than 50,000 vectors stays on disk:
@@ -65,6 +66,10 @@ class LanceStore(Store):
     def _spaces(self) -> Table:
         return self._database.make("spaces", SPACES)
 
+    @cached_property
+    def features(self) -> LanceFeatures:
+        return LanceFeatures(self._database, self._items)
+
     def put_items(self, items: Iterable[Item]) -> None:
         rows = {item.id: rows_.row(item) for item in items}
         if rows:
@@ -77,6 +82,7 @@ class LanceStore(Store):
         deleted = self._items.delete(ids)  # the commit: from here on their vectors are not current in any space
         for space in self.spaces():
             self._embeddings(space.id).delete(ids)
+        self.features.delete(ids)
         return deleted
 
     def items(self, ids: Sequence[str] | None = None) -> Iterator[Item]:
@@ -88,7 +94,7 @@ class LanceStore(Store):
             rows = rows.sort_by("id")
         else:
             rows = rows.take(pc.index_in(pa.array(ids, TEXT), value_set=rows["id"]).drop_null())
-        for batch in rows.to_batches(_BLOCK):
+        for batch in rows.to_batches(BLOCK):
             yield from map(rows_.item, batch.to_pylist())
 
     def count(self) -> int:
@@ -123,8 +129,7 @@ class LanceStore(Store):
         last = {text: row for row, text in enumerate(ids)}
         if not last:
             return
-        contents = self._items.read(_KEYS, last)
-        hashes = dict(zip(contents["id"].to_pylist(), contents["content_hash"].to_pylist(), strict=True))
+        hashes = rows_.content_hashes(self._items, last)
         unknown = [text for text in last if text not in hashes]
         if unknown:
             raise DataError(f"no item {unknown[0]!r} ({len(unknown)} such ids); put the items before their vectors.")
@@ -137,19 +142,19 @@ class LanceStore(Store):
         table = self._embeddings(space.id, expected=space)
 
         def count() -> tuple[int, int]:
-            _, _, has = self._matched(table, _KEYS, _KEYS)
+            _, _, has = self._matched(table, KEYS, KEYS)
             return int(has.sum()), int((~has).sum())
 
         return self._current("coverage", (self._items, table), count)
 
     def missing(self, space_id: str, limit: int | None = None) -> list[str]:
-        items, _, has = self._matched(self._embeddings(space_id), _KEYS, _KEYS)
+        items, _, has = self._matched(self._embeddings(space_id), KEYS, KEYS)
         return cast(list[str], items.filter(pa.array(~has)).sort_by("id")["id"][:limit].to_pylist())
 
     def vectors(self, space_id: str, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
         table = self._embeddings(space_id)
         if table.count() > index.EXACT_ROWS:
-            return self._read_vectors(table, None if ids is None else valid_unicode(ids))
+            return rows_.current_rows(self._items, table, None if ids is None else valid_unicode(ids))
         held = self._snapshot(table)
         if ids is None:
             return held.items["id"].to_pylist(), held.vectors.copy()
@@ -157,7 +162,7 @@ class LanceStore(Store):
         return held.items["id"].take(rows).to_pylist(), held.vectors[rows.to_numpy()]
 
     def stored(self, space_id: str) -> Iterator[tuple[list[str], list[str], NDArray[np.float32]]]:
-        for batch in self._embeddings(space_id).blocks([*_KEYS, "vector"], _BLOCK):
+        for batch in self._embeddings(space_id).blocks([*KEYS, "vector"], BLOCK):
             if len(batch):
                 yield batch["id"].to_pylist(), batch["content_hash"].to_pylist(), rows_.array(batch)
 
@@ -168,21 +173,14 @@ class LanceStore(Store):
     def maintain(self) -> None:
         spaces = [self._embeddings(space.id) for space in self.spaces()]
         for table in spaces:
-            self._drop_stale(table)
+            rows_.drop_stale(self._items, table)
         for table in (self._items, self._spaces, *spaces):
             table.compact()
         for table in spaces:
             index.refresh(table)
         if self._items.count() > index.EXACT_ROWS:
             self._items.index_ids()
-
-    def _drop_stale(self, table: Table) -> None:
-        """Remove vectors that are not current: their item was deleted or has another content."""
-        rows = table.read(_KEYS)
-        stale = rows.filter(pa.array(~is_current(rows, self._items.read(_KEYS))))
-        for batch in stale.to_batches(_BLOCK):
-            # by content hash too, so that a vector that was written meanwhile is kept
-            table.delete(batch["id"].to_pylist(), batch["content_hash"].to_pylist())
+        self.features.maintain()
 
     def search(
         self,
@@ -210,7 +208,7 @@ class LanceStore(Store):
 
     def _in_memory(self, table: Table, queries: NDArray[np.float32], k: int, filters: Filters) -> list[Answer]:
         items, vectors = self._snapshot(table)
-        if filters.columns != _KEYS or filters.without:
+        if filters.columns != KEYS or filters.without:
             passing = filters.passing(items, whole_table=True)
             rows = pc.index_in(passing["id"], value_set=items["id"]).to_numpy()
             items, vectors = passing.combine_chunks(), vectors[rows]
@@ -222,7 +220,7 @@ class LanceStore(Store):
 
     def _snapshot(self, table: Table) -> _Snapshot:
         def load() -> _Snapshot:
-            items, rows, has = self._matched(table, ITEMS.names, [*_KEYS, "vector"])
+            items, rows, has = self._matched(table, ITEMS.names, [*KEYS, "vector"])
             embedded = items.filter(pa.array(has)).sort_by("id").combine_chunks()
             order = pc.index_in(embedded["id"], value_set=rows["id"]).to_numpy()
             return _Snapshot(embedded, rows_.array(rows)[order])
@@ -243,18 +241,6 @@ class LanceStore(Store):
         if self._items.version() != before:
             items = items.filter(pc.is_in(items["id"], value_set=self._items.read(["id"])["id"]))
         return items, rows, is_current(items, rows)
-
-    def _read_vectors(self, table: Table, ids: list[str] | None) -> tuple[list[str], NDArray[np.float32]]:
-        """Current vectors of a table that is not held in memory: all in id order, or those of `ids` in their order."""
-        if ids is not None and not ids:
-            return [], rows_.array(table.read(["vector"], [""]))
-        rows = table.read([*_KEYS, "vector"], ids)
-        rows = rows.filter(pa.array(is_current(rows, self._items.read(_KEYS, ids))))
-        if ids is None:
-            order = pc.sort_indices(rows["id"])
-        else:
-            order = pc.index_in(pa.array(ids, TEXT), value_set=rows["id"]).drop_null()
-        return rows["id"].take(order).to_pylist(), rows_.array(rows)[order.to_numpy()]
 
     def _current(self, kind: str, tables: Sequence[Table], build: Callable[[], T]) -> T:
         """The result of `build`, which is cached until one of the tables has a new version."""

@@ -20,6 +20,8 @@ from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_spa
 from scrubjay.stores import _postgresql_search as searching
 from scrubjay.stores import _postgresql_statements as statements
 from scrubjay.stores._filters import checked_filter
+from scrubjay.stores._postgresql_features import PostgresFeatures
+from scrubjay.stores._postgresql_rows import delete, lock_items
 from scrubjay.stores._postgresql_search import storable
 from scrubjay.stores._postgresql_server import Connection, Server, address, sql
 from scrubjay.stores._postgresql_vectors import decoded, encoded, page
@@ -40,7 +42,7 @@ class _Held(NamedTuple):
 
 
 class PostgresStore(Store):
-    """Tables `items` and `spaces`, and `vectors_<number>` for each space.
+    """Tables `items` and `spaces`, and `vectors_<number>` for each space; features: `_postgresql_features`.
 
     Below `INDEX_FROM` vectors a search is an exact scan. `maintain` builds an HNSW index for larger spaces; its results
     are re-ranked by exact cosines, and where it finds too few under a filter, the query is answered by a scan.
@@ -53,6 +55,10 @@ class PostgresStore(Store):
     def _server(self) -> Server:
         return Server(self.address)
 
+    @cached_property
+    def features(self) -> PostgresFeatures:
+        return PostgresFeatures(self._server)
+
     def put_items(self, items: Iterable[Item]) -> None:
         with self._server.transaction() as connection:
             connection.execute(statements.INCOMING_ITEMS)
@@ -64,9 +70,10 @@ class PostgresStore(Store):
     def delete(self, ids: Iterable[str]) -> int:
         with self._server.transaction() as connection:
             known = storable(ids)
-            deleted = _delete(connection, sql.Identifier("items"), known)
+            deleted = delete(connection, sql.Identifier("items"), known)
             for held in _registered(connection).values():  # the items are locked: no space can receive new vectors
-                _delete(connection, held.table, known)
+                delete(connection, held.table, known)
+            self.features.delete(connection, known)
         return deleted
 
     def items(self, ids: Sequence[str] | None = None) -> Iterator[Item]:
@@ -127,7 +134,7 @@ class PostgresStore(Store):
             if len(ids) != len(array):
                 raise DataError(f"{len(ids)} ids for {len(array)} vectors; give one id for each vector.")
             last = {name: row for row, name in enumerate(ids)}
-            _lock_known(connection, last)
+            lock_items(connection, last)
             connection.execute(sql.SQL(statements.INCOMING_VECTORS).format(sql.Literal(space.dim)))
             with connection.cursor() as cursor, cursor.copy(statements.COPY_VECTORS) as copy:
                 copy.set_types(["text", "bytea"])  # the bytes are those of a vector: see _postgresql_vectors
@@ -175,7 +182,7 @@ class PostgresStore(Store):
 
     def drop_embeddings(self, space_id: str, ids: Iterable[str]) -> int:
         with self._server.transaction() as connection:
-            return _delete(connection, _held(connection, space_id).table, storable(ids))
+            return delete(connection, _held(connection, space_id).table, storable(ids))
 
     def maintain(self) -> None:
         """Vacuum and analyse the tables, and index large spaces; others may read and write meanwhile."""
@@ -183,6 +190,7 @@ class PostgresStore(Store):
             connection.execute("vacuum (analyze) items")
             for name, held in _registered(connection).items():
                 _maintain(connection, name, held.hnsw)
+            self.features.maintain(connection)
 
     def search(
         self,
@@ -253,23 +261,6 @@ def _held(connection: Connection, space_id: str, expected: Space | None = None) 
     held = registered[space_id]
     same_space(expected or held.space, held.space)
     return held
-
-
-def _lock_known(connection: Connection, ids: Iterable[str]) -> None:
-    """Lock these items against deletion until the end of the transaction.
-
-    Raises:
-        DataError: an item does not exist.
-    """
-    text = "select id from items where id = any(%s) order by id for key share"
-    known = {row[0] for row in connection.execute(text, [storable(ids)])}
-    unknown = [name for name in ids if name not in known]
-    if unknown:
-        raise DataError(f"no item {unknown[0]!r} ({len(unknown)} such ids); put the items before their vectors.")
-
-
-def _delete(connection: Connection, table: sql.Identifier, ids: list[str]) -> int:
-    return connection.execute(sql.SQL(statements.DELETE).format(table, table), [ids]).rowcount
 
 
 def _number(connection: Connection, text: Any, parameters: Sequence[Any] = ()) -> int:

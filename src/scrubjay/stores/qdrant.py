@@ -4,10 +4,10 @@ Requires `pip install 'scrubjay[qdrant]'` and a server of version 1.18 or newer,
 of a collection in use; an API key is read from the variable QDRANT_API_KEY. A folder uses the client's local mode: a
 scan in Python, one process at a time.
 
-An item is a point, a space is a named vector. Vectors are compared by dot product, which for unit vectors is the
-cosine, because Qdrant normalises vectors again in collections with cosine distance. There are no transactions: writes
-are sent in blocks, and a crash of server or client may leave a block written in part. Its vectors are not current until
-all of the block is written, and repeating the write completes it.
+An item is a point, a space is a named vector; features are in collections of their own. Vectors are compared by dot
+product, which for unit vectors is the cosine, because Qdrant normalises vectors again in collections with cosine
+distance. There are no transactions: writes are sent in blocks, and a crash of server or client may leave a block
+written in part. Its vectors are not current until all of the block is written, and repeating the write completes it.
 
 Tested by the common suite of all stores: the local mode, and the engine (qdrant-edge, the server's storage and search
 as a library). A server is tested only where QDRANT_URL=qdrant://host:6333 names one; replication and sharding are not.
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,16 @@ from scrubjay.errors import DataError
 from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_space
 from scrubjay.stores import _qdrant_points as points
 from scrubjay.stores._filters import checked_filter, valid_unicode
-from scrubjay.stores._qdrant_client import QdrantClient, address, models, opened, translated
+from scrubjay.stores._qdrant_client import (
+    QdrantClient,
+    address,
+    index_payload,
+    make_collection,
+    models,
+    opened,
+    translated,
+)
+from scrubjay.stores._qdrant_features import QdrantFeatures
 from scrubjay.stores._ranking import SPARE, ranked, settled
 
 _BLOCK = 1000  # points in a request
@@ -46,7 +54,7 @@ class QdrantStore(Store):
     def _opened(self) -> Any:
         client = opened(self.address)
         with translated(self.address):
-            _make(client.client, self._name, served=self.address.folder is None)
+            make_collection(client.client, self._name, served=self.address.folder is None)
         return client
 
     @property
@@ -54,9 +62,13 @@ class QdrantStore(Store):
         client: QdrantClient = self._opened.client
         return client
 
+    @property
+    def features(self) -> QdrantFeatures:
+        return QdrantFeatures(self._client, self.address, self._payloads)
+
     def put_items(self, items: Iterable[Item]) -> None:
         spaces = self.spaces()
-        for block in _batches(items, _BLOCK):
+        for block in points.batches(items, _BLOCK):
             last = {item.id: item for item in block}
             stored = self._payloads(last)
             new = [
@@ -73,14 +85,15 @@ class QdrantStore(Store):
 
     def delete(self, ids: Iterable[str]) -> int:
         deleted = 0
-        for block in _batches(valid_unicode(ids), _BLOCK):
+        for block in points.batches(valid_unicode(ids), _BLOCK):
             deleted += self._count(points.among(block))
             with translated(self.address):
                 self._client.delete(self._name, models.FilterSelector(filter=points.among(block)), wait=True)
+            self.features.delete(block)
         return deleted
 
     def items(self, ids: Sequence[str] | None = None) -> Iterator[Item]:
-        for block in _batches(self._ids(None) if ids is None else valid_unicode(ids), _BLOCK):
+        for block in points.batches(self._ids(None) if ids is None else valid_unicode(ids), _BLOCK):
             payloads = self._payloads(block)
             yield from (points.item(payloads[name]) for name in block if name in payloads)
 
@@ -94,7 +107,7 @@ class QdrantStore(Store):
             with translated(self.address):
                 self._client.create_vector_name(self._name, name, models.DenseVectorNameConfig(dense=config))
                 if self.address.folder is None:
-                    _index(self._client, self._name, f"current_{space.id}")
+                    index_payload(self._client, self._name, f"current_{space.id}")
         same_space(space, self._registered()[space.id])
 
     def drop_space(self, space_id: str) -> None:
@@ -114,11 +127,13 @@ class QdrantStore(Store):
         if len(ids) != len(array):
             raise DataError(f"{len(ids)} ids for {len(array)} vectors; give one id for each vector.")
         last = {name: row for row, name in enumerate(ids)}
-        payloads = {name: each for block in _batches(last, _BLOCK) for name, each in self._payloads(block).items()}
+        payloads = {
+            name: each for block in points.batches(last, _BLOCK) for name, each in self._payloads(block).items()
+        }
         unknown = [name for name in last if name not in payloads]
         if unknown:
             raise DataError(f"no item {unknown[0]!r} ({len(unknown)} such ids); put the items before their vectors.")
-        for block in _batches(last, max(1, min(_BLOCK, _NUMBERS // space.dim))):
+        for block in points.batches(last, max(1, min(_BLOCK, _NUMBERS // space.dim))):
             hashes = {name: payloads[name]["content_hash"] for name in block}
             stale = [name for name in block if payloads[name].get(f"hash_{space.id}", hashes[name]) != hashes[name]]
             operations = [points.invalidate(space, stale)] if stale else []
@@ -139,7 +154,7 @@ class QdrantStore(Store):
         space = self._space(space_id)
         conditions = [points.is_current(space)]
         if ids is not None:
-            blocks = _batches(valid_unicode(ids), _BLOCK)
+            blocks = points.batches(valid_unicode(ids), _BLOCK)
             conditions = [models.Filter(must=[points.is_current(space), points.among(block)]) for block in blocks]
         by_id = {}
         for condition in conditions:
@@ -152,7 +167,7 @@ class QdrantStore(Store):
         space = self._space(space_id)
         everything = models.Filter(must=[models.HasVectorCondition(has_vector=points.vector_name(space))])
         records = self._scroll(everything, ["id", f"hash_{space.id}"], space)
-        for block in _batches(records, _BLOCK):
+        for block in points.batches(records, _BLOCK):
             vectors = np.asarray([record.vector[points.vector_name(space)] for record in block], np.float32)
             hashes = [record.payload.get(f"hash_{space.id}", "") for record in block]
             yield [record.payload["id"] for record in block], hashes, vectors
@@ -160,7 +175,7 @@ class QdrantStore(Store):
     def drop_embeddings(self, space_id: str, ids: Iterable[str]) -> int:
         space, dropped = self._space(space_id), 0
         has = models.HasVectorCondition(has_vector=points.vector_name(space))
-        for block in _batches(valid_unicode(ids), _BLOCK):
+        for block in points.batches(valid_unicode(ids), _BLOCK):
             condition = models.Filter(must=[has, points.among(block)])
             dropped += self._count(condition)
             with translated(self.address):
@@ -211,7 +226,7 @@ class QdrantStore(Store):
         name, results = points.vector_name(space), []
         served = self.address.folder is None  # the local mode always scans, and warns about parameters
         parameters = models.SearchParams(exact=exact, hnsw_ef=max(128, 2 * limit)) if served else None
-        for block in _batches(queries, max(1, min(64, _NUMBERS // (space.dim * limit)))):
+        for block in points.batches(queries, max(1, min(64, _NUMBERS // (space.dim * limit)))):
             requests = [
                 models.QueryRequest(
                     query=query.tolist(),
@@ -274,26 +289,3 @@ class QdrantStore(Store):
             raise unknown_space(space_id, registered.values())
         same_space(expected or registered[space_id], registered[space_id])
         return registered[space_id]
-
-
-def _make(client: QdrantClient, name: str, served: bool) -> None:
-    if client.collection_exists(name):
-        return
-    try:
-        client.create_collection(name, vectors_config={})
-    except Exception:
-        if not client.collection_exists(name):  # else another process has created it meanwhile
-            raise
-    if served:  # the local mode has no payload index, and warns
-        for field in ("content_hash", "label", "facts"):
-            _index(client, name, field)
-
-
-def _index(client: QdrantClient, name: str, field: str) -> None:
-    client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD, wait=True)
-
-
-def _batches(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(values)
-    while block := list(islice(iterator, size)):
-        yield block

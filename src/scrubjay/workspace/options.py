@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -31,6 +32,10 @@ class CatalogueOptions(Config):
     """Which held-out images are kept to judge new generations."""
     gate: GateOptions = GateOptions()
     """Limits that a new generation has to keep before it answers queries."""
+    gallery_features: Literal["float16", "int8", "none"] = "float16"
+    """How the trunk features of the gallery's items are stored where the method learns in closed form, so that a new
+    generation embeds the gallery without reading an image: float16 takes 8.3 kB an item with the default network, int8
+    half of it and changes embeddings by about 1e-4 in cosine; with none, a backfill reads the images."""
     false_match_rate: float = Field(0.05, gt=0, lt=1)
     """Largest share of images of unknown classes for which a search may claim a match."""
     keep_training_features: bool = True

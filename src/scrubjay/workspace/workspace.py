@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scrubjay.closed_form.match_model import MatchModel
+from scrubjay.components.accumulation import Accumulation
 from scrubjay.config import read_json
 from scrubjay.errors import CatalogueError, ConfigError, SpaceError
+from scrubjay.gallery.features import FeatureWriter
 from scrubjay.gallery.gallery import Gallery
 from scrubjay.gate.probe_set import ProbeSet
 from scrubjay.generations.bridge_paths import BridgePaths
 from scrubjay.generations.generation import Generation
 from scrubjay.generations.lineage import Lineage
 from scrubjay.generations.serving import Serving, ServingFile
+from scrubjay.methods import method
 from scrubjay.models.embedding import Encoder
 from scrubjay.stores import Space, open_store
 from scrubjay.types import Embeddings, Sample
@@ -96,6 +99,16 @@ class Workspace:
     def embed(self, generation: Generation, samples: Sequence[Sample]) -> Embeddings:
         """Embed images with a generation; see `Encoder.embed` and `encoder`."""
         return self.encoder(generation).embed(samples)
+
+    def feature_writer(self, generation: Generation) -> FeatureWriter | None:
+        """What stores the trunk features of images that a generation embeds; None where they are not kept.
+
+        They are kept where the method learns in closed form, so that the next generation has the same trunk.
+        """
+        encoding = self.options.gallery_features
+        if encoding == "none" or not issubclass(method(generation.info.method["name"]), Accumulation):
+            return None
+        return FeatureWriter(self.gallery.store, encoding)
 
     def calibrations(self, generation: Generation) -> Calibrations:
         """The calibrations of a generation's queries.

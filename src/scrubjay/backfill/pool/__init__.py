@@ -11,23 +11,30 @@ every thread has its own priority), the processes, and the actors.
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scrubjay.backfill.pool.chunk import Chunk, embed_chunk, load_encoder, lower_priority
+from scrubjay.backfill.pool.chunk import Chunk, Embedded, embed_chunk, load_encoder, lower_priority
 from scrubjay.data.images import ImageOptions
 from scrubjay.errors import ConfigError
-from scrubjay.types import Embeddings
 
 if TYPE_CHECKING:
     from scrubjay.models.embedding import Encoder
 
+__all__ = ["Embedded", "background", "embed_chunks", "load_encoder"]
+
 
 def embed_chunks(
-    generation: Path, images: ImageOptions, chunks: Iterable[Chunk], jobs: int = 1, ray: str | None = None
-) -> Generator[tuple[int, Embeddings], None, None]:
+    generation: Path,
+    images: ImageOptions,
+    chunks: Iterable[Chunk],
+    jobs: int = 1,
+    ray: str | None = None,
+    features: bool = False,
+) -> Generator[tuple[int, Embedded], None, None]:
     """Embed chunks of images. `chunks` is read while the work proceeds, a few chunks ahead of it.
 
     Args:
@@ -37,9 +44,11 @@ def embed_chunks(
         jobs: number of processes; 1 is this process.
         ray: "local", or the address of a Ray cluster whose machines see the same paths; `jobs` is then the number of
             its actors.
+        features: compute trunk features, which the caller projects and stores, instead of embeddings.
 
     Returns:
-        The number of each chunk, from 0, with its embeddings. Close the generator to stop before its end.
+        The number of each chunk, from 0, with its embeddings or trunk features. Close the generator to stop before its
+        end.
 
     Raises:
         ConfigError: jobs is below 1, Ray is asked for and not installed, or no cluster answers.
@@ -52,18 +61,27 @@ def embed_chunks(
     if ray is not None:
         from scrubjay.backfill.pool import cluster
 
-        yield from cluster.embed_chunks(generation, images, chunks, jobs, ray)
+        yield from cluster.embed_chunks(generation, images, chunks, jobs, ray, features)
     elif jobs > 1:
         from scrubjay.backfill.pool import processes
 
-        yield from processes.embed_chunks(generation, images, chunks, jobs)
+        yield from processes.embed_chunks(generation, images, chunks, jobs, features)
     else:
-        yield from _in_thread(encoder, chunks)
+        yield from _in_thread(encoder, chunks, features)
 
 
-def _in_thread(encoder: Encoder, chunks: Iterable[Chunk]) -> Generator[tuple[int, Embeddings], None, None]:
-    """Embed in a thread of this process, because on Linux the priority of a thread can be lowered by itself."""
+@contextmanager
+def background() -> Iterator[ThreadPoolExecutor]:
+    """A thread of low priority; on Linux the priority of a thread can be lowered by itself."""
     initializer = lower_priority if sys.platform == "linux" else None
     with ThreadPoolExecutor(1, "embed", initializer) as thread:
+        yield thread
+
+
+def _in_thread(
+    encoder: Encoder, chunks: Iterable[Chunk], features: bool
+) -> Generator[tuple[int, Embedded], None, None]:
+    """Embed in a thread of this process."""
+    with background() as thread:
         for number, chunk in enumerate(chunks):
-            yield number, thread.submit(embed_chunk, encoder, chunk).result()
+            yield number, thread.submit(embed_chunk, encoder, chunk, features).result()

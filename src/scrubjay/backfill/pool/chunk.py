@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from scrubjay.data.images import ImageOptions
 from scrubjay.errors import ImageError
-from scrubjay.types import Embeddings, Sample
+from scrubjay.types import Embeddings, Sample, TrunkFeatures
 
 if TYPE_CHECKING:
     from scrubjay.models.embedding import Encoder
 
 Chunk = Sequence[Sample]
+Embedded = Embeddings | TrunkFeatures
 NICE = 10
 """Niceness of threads and processes that embed: below interactive work, above idle work."""
 
@@ -35,17 +36,22 @@ def load_encoder(generation: Path, images: ImageOptions) -> Encoder:
     return Encoder(lineage.network(lineage.get(generation.name)).embedder, lenient)
 
 
-def embed_chunk(encoder: Encoder, samples: Chunk) -> Embeddings:
-    """Embed the images of a chunk. Images that cannot be decoded are listed as failures, even if all of them fail."""
+def embed_chunk(encoder: Encoder, samples: Chunk, features: bool = False) -> Embedded:
+    """Embed the images of a chunk, or compute their trunk features.
+
+    Images that cannot be decoded are listed as failures, even if all of them fail.
+    """
     import numpy as np
 
     try:
-        return encoder.embed(samples)
+        return encoder.features(samples) if features else encoder.embed(samples)
     except ImageError:  # raised when no image can be decoded
         failures = tuple((str(sample.path), "cannot be decoded; save it again as JPEG or PNG.") for sample in samples)
         nothing = np.empty(0, np.int64)
-        vectors = np.empty((0, encoder.embedder.projection.out_features), np.float32)
-        return Embeddings(vectors, nothing, encoder.fingerprint, nothing, failures)
+        if features:
+            rows = np.empty((0, encoder.embedder.projection.in_features), np.float32)
+            return TrunkFeatures(rows, nothing, encoder.era, nothing, failures)
+        return Embeddings(np.empty((0, encoder.dim), np.float32), nothing, encoder.fingerprint, nothing, failures)
 
 
 def lower_priority() -> None:

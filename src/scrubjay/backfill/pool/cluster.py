@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from scrubjay.backfill.pool.chunk import Chunk, embed_chunk, load_encoder, lower_priority
+from scrubjay.backfill.pool.chunk import Chunk, Embedded, embed_chunk, load_encoder, lower_priority
 from scrubjay.data.images import ImageOptions
 from scrubjay.errors import ConfigError, StorageError
-from scrubjay.types import Embeddings, Sample
+from scrubjay.types import Embeddings, Sample, TrunkFeatures
 
 WINDOW = 64
 """Number of chunks that are handed to Ray at a time; their results are stored before further chunks are read."""
@@ -32,30 +32,31 @@ Row = dict[str, Any]
 class Actor:
     """Embeds chunks on a machine of the cluster."""
 
-    def __init__(self, generation: str, images: dict[str, Any]) -> None:
+    def __init__(self, generation: str, images: dict[str, Any], features: bool) -> None:
         lower_priority()
         import torch
 
         torch.set_num_threads(1)
         self.encoder = load_encoder(Path(generation), ImageOptions(**images))
+        self.features = features
 
     def __call__(self, row: Row) -> Row:
         """Embed the chunk of a row; returns a row with its number and its embeddings, as JSON and bytes."""
         samples = [Sample(Path(path), 0, box=tuple(box) if box else None) for path, box in json.loads(row["samples"])]
-        columns = _to_columns(embed_chunk(self.encoder, samples))
+        columns = _to_columns(embed_chunk(self.encoder, samples, self.features))
         return {"number": row["number"], "vectors": columns.pop("vectors"), "rest": json.dumps(columns)}
 
 
 def embed_chunks(
-    generation: Path, images: ImageOptions, chunks: Iterable[Chunk], jobs: int, address: str
-) -> Generator[tuple[int, Embeddings], None, None]:
+    generation: Path, images: ImageOptions, chunks: Iterable[Chunk], jobs: int, address: str, features: bool
+) -> Generator[tuple[int, Embedded], None, None]:
     """See `scrubjay.backfill.pool.embed_chunks`; results come in the order of completion.
 
     Raises:
         ConfigError: Ray is not installed, or no cluster answers at the address.
         StorageError: the cluster failed.
     """
-    arguments = str(generation.absolute()), images.model_dump(mode="json")
+    arguments = str(generation.absolute()), images.model_dump(mode="json"), features
     chunk_rows = (
         {"number": number, "samples": json.dumps([[str(each.path.absolute()), each.box] for each in chunk])}
         for number, chunk in enumerate(chunks)
@@ -67,7 +68,7 @@ def embed_chunks(
 
 def _results(
     ray: Any, rows: list[Row], jobs: int, arguments: tuple[Any, ...]
-) -> Generator[tuple[int, Embeddings], None, None]:
+) -> Generator[tuple[int, Embedded], None, None]:
     data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         Actor,
         fn_constructor_args=arguments,
@@ -129,25 +130,31 @@ def _refuse_closed_port(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _from_columns(row: Row) -> Embeddings:
+def _from_columns(row: Row) -> Embedded:
     """The inverse of `_to_columns`, from a row as `Actor` returns it."""
     rest = json.loads(row["rest"])
-    return Embeddings(
+    kind: type[Embedded] = TrunkFeatures if rest["kind"] == "features" else Embeddings
+    return kind(
         np.frombuffer(row["vectors"], np.float32).reshape(-1, rest["dim"]),
         np.array(rest["labels"], dtype=np.int64),
-        rest["fingerprint"],
+        rest["space"],
         np.array(rest["indices"], dtype=np.int64),
         tuple((path, reason) for path, reason in rest["failures"]),
     )
 
 
-def _to_columns(embeddings: Embeddings) -> Row:
-    """Embeddings as plain values that can be sent between machines."""
+def _to_columns(embedded: Embedded) -> Row:
+    """Embeddings or trunk features as plain values that can be sent between machines."""
+    if isinstance(embedded, TrunkFeatures):
+        kind, vectors, space = "features", embedded.features, embedded.era
+    else:
+        kind, vectors, space = "embeddings", embedded.vectors, embedded.fingerprint
     return {
-        "vectors": embeddings.vectors.tobytes(),
-        "dim": embeddings.vectors.shape[1],
-        "labels": embeddings.labels.tolist(),
-        "indices": embeddings.indices.tolist(),
-        "fingerprint": embeddings.fingerprint,
-        "failures": [list(failure) for failure in embeddings.failures],
+        "kind": kind,
+        "vectors": vectors.tobytes(),
+        "dim": vectors.shape[1],
+        "space": space,
+        "labels": embedded.labels.tolist(),
+        "indices": embedded.indices.tolist(),
+        "failures": [list(failure) for failure in embedded.failures],
     }

@@ -14,10 +14,10 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scrubjay.backfill.pool.chunk import Chunk, embed_chunk, load_encoder, lower_priority
+from scrubjay.backfill.pool.chunk import Chunk, Embedded, embed_chunk, load_encoder, lower_priority
 from scrubjay.data.images import ImageOptions
 from scrubjay.errors import StorageError
-from scrubjay.types import Embeddings, Sample
+from scrubjay.types import Sample
 
 if TYPE_CHECKING:
     from scrubjay.models.embedding import Encoder
@@ -30,6 +30,7 @@ class _Worker:
     """State of a worker process that lasts between its tasks."""
 
     encoder: Encoder | None = None
+    features = False
 
 
 @dataclass
@@ -37,17 +38,17 @@ class _Task:
     number: int
     chunk: Chunk
     attempts: int = 0
-    future: Future[Embeddings] | None = None
+    future: Future[Embedded] | None = None
 
 
 def embed_chunks(
-    generation: Path, images: ImageOptions, chunks: Iterable[Chunk], jobs: int
-) -> Generator[tuple[int, Embeddings], None, None]:
+    generation: Path, images: ImageOptions, chunks: Iterable[Chunk], jobs: int, features: bool
+) -> Generator[tuple[int, Embedded], None, None]:
     """See `scrubjay.backfill.pool.embed_chunks`; results come in the order of the chunks."""
     tasks = (_Task(number, chunk) for number, chunk in enumerate(chunks))
     pending: deque[_Task] = deque()
     suspects = 0  # first chunks, one of which may have killed a process; run one at a time, to see which
-    pool = _pool(generation, images, jobs)
+    pool = _pool(generation, images, jobs, features)
     try:
         while True:
             try:
@@ -61,7 +62,7 @@ def embed_chunks(
                 for task in pending:
                     task.future = None
                 pool.shutdown(wait=True, cancel_futures=True)
-                pool = _pool(generation, images, jobs)
+                pool = _pool(generation, images, jobs, features)
             else:
                 suspects = max(0, suspects - 1)
                 yield pending.popleft().number, embeddings
@@ -79,7 +80,7 @@ def _submit(pool: ProcessPoolExecutor, pending: deque[_Task], tasks: Iterator[_T
             task.attempts += 1
 
 
-def _result(task: _Task) -> Embeddings:
+def _result(task: _Task) -> Embedded:
     if task.future is None:
         raise RuntimeError("the chunk was not submitted")
     return task.future.result()
@@ -93,11 +94,11 @@ def _raise_if_exhausted(task: _Task) -> None:
         ) from None
 
 
-def _pool(generation: Path, images: ImageOptions, jobs: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(jobs, get_context("spawn"), _initialise, (generation, images))
+def _pool(generation: Path, images: ImageOptions, jobs: int, features: bool) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(jobs, get_context("spawn"), _initialise, (generation, images, features))
 
 
-def _initialise(generation: Path, images: ImageOptions) -> None:
+def _initialise(generation: Path, images: ImageOptions, features: bool) -> None:
     """Prepare a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends the pool
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -106,6 +107,7 @@ def _initialise(generation: Path, images: ImageOptions) -> None:
 
     torch.set_num_threads(1)
     _Worker.encoder = load_encoder(generation, images)
+    _Worker.features = features
 
 
 def _die_with_parent() -> None:
@@ -115,7 +117,7 @@ def _die_with_parent() -> None:
         os._exit(1)  # workers hold the pool's pipes open for each other, so none would notice that the parent is gone
 
 
-def _work(samples: list[Sample]) -> Embeddings:
+def _work(samples: list[Sample]) -> Embedded:
     if _Worker.encoder is None:
         raise RuntimeError("the worker process was not initialised")
-    return embed_chunk(_Worker.encoder, samples)
+    return embed_chunk(_Worker.encoder, samples, _Worker.features)

@@ -1,0 +1,67 @@
+"""The files of the statistics of sessions, and their sum along a line of generations."""
+
+from __future__ import annotations
+
+from functools import reduce
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from scrubjay.closed_form.statistics import Statistics
+from scrubjay.errors import CheckpointError
+from scrubjay.generations.generation import Generation
+from scrubjay.generations.session_statistics import RESTORE, SessionStatistics, names_of
+
+
+class StatisticsFolder:
+    """The statistics of sessions in a folder, by the name of the generation that learned the session.
+
+    Args:
+        folder: folder of the files; it is created when the first one is stored.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, name: str) -> Path:
+        """Path of the file of a session."""
+        return self.folder / f"{name}.safetensors"
+
+    def paths(self) -> list[Path]:
+        """Paths of all files, in the order of their names."""
+        return sorted(self.folder.glob("*.safetensors"))
+
+    def get(self, name: str) -> SessionStatistics:
+        """The statistics of a session.
+
+        Raises:
+            CheckpointError: the file is missing or damaged.
+        """
+        return SessionStatistics.load(self.path(name))
+
+    def hashes(self, name: str) -> set[str]:
+        """Content hashes of the images of a session, without reading the rest of its file; errors as in `get`."""
+        path = self.path(name)
+        try:
+            with safe_open(path, framework="pt") as file:
+                held = "images.hashes" in file.keys()  # noqa: SIM118
+                return set(names_of(file.get_tensor("images.hashes"))) if held else set()
+        except (OSError, SafetensorError, ValueError) as error:
+            raise CheckpointError(f"{path}: damaged or incomplete ({error}): {RESTORE}.") from None
+
+    def put(self, name: str, session: SessionStatistics) -> None:
+        """Store the statistics of a session; an earlier file is replaced.
+
+        Raises:
+            StorageError: the disk is full or the folder cannot be written.
+        """
+        session.save(self.path(name))
+
+    def total(self, generation: Generation) -> Statistics | None:
+        """Statistics of all images on the line of a generation; None where it was not learned in closed form.
+
+        Raises:
+            CheckpointError: a file is missing or damaged.
+        """
+        sessions = (self.get(name).under(generation.classes) for name in generation.info.statistics)
+        return reduce(lambda total, session: session if total is None else total + session, sessions, None)
