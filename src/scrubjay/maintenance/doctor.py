@@ -116,11 +116,15 @@ def _probes_and_calibrations(workspace: Workspace) -> Iterator[Finding]:
                 yield Finding("error", f"{len(missing)} probe images are missing ({_some(missing)})", cure)
         except CheckpointError as error:
             yield Finding("error", str(error), "do what the message says; searches are not affected")
-        try:
-            workspace.calibrations(generation)
-        except CheckpointError as error:
-            cure = f"rm {workspace.calibrations_path(generation)} && scrubjay backfill {workspace.folder}"
-            yield Finding("error", str(error), cure)
+        readers = {
+            workspace.calibrations_path(generation): workspace.calibrations,
+            workspace.match_model_path(generation): workspace.match_model,
+        }
+        for path, read in readers.items():
+            try:
+                read(generation)
+            except CheckpointError as error:
+                yield Finding("error", str(error), f"rm {path} && scrubjay backfill {workspace.folder}")
 
 
 def _spaces(workspace: Workspace) -> Iterator[Finding]:
