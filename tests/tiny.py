@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from scrubjay.components.session_images import SessionImages
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import ImageLoader
 from scrubjay.generations.generation import GenerationInfo, SessionRecord
 from scrubjay.methods import Method, method
+from scrubjay.methods.latent_replay import LatentReplay
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.training import TrainingOptions, seeded
 from scrubjay.types import Batch, Sample, Session
@@ -76,8 +78,10 @@ def tree(root: Path, classes: int, train: int = 4, test: int = 3) -> Path:
 
 
 def learner(name: str | type[Method] = "finetune", network: NetworkOptions = NETWORK, **options: Any) -> Method:
-    """A method around a fresh network, always the same one."""
+    """A method around a fresh network, always the same one; a part of it is frozen for a method that needs that."""
     kind = method(name) if isinstance(name, str) else name
+    if issubclass(kind, LatentReplay) and network.frozen is None:
+        network = network.model_copy(update={"frozen": "layer2"})
     with seeded(0):
         return kind(Network(network), kind.Options.parse(options))
 
@@ -90,17 +94,9 @@ def batch(samples: Sequence[Sample]) -> Batch:
     return ImageLoader(samples, IMAGES, train=False).__getitems__(range(len(samples)))
 
 
-class SessionImages:
-    """A pass over the images of a session: all of them in one batch, and the same crop as every random view."""
-
-    era = "era"
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = samples
-
-    def __call__(self, views: int = 0) -> Iterator[Batch]:
-        for _ in range(1 + views):
-            yield batch(self.samples)
+def session_images(learner: Method, samples: Sequence[Sample]) -> SessionImages:
+    """A pass over images, as a method is given it at the end of a session."""
+    return SessionImages(learner.network, loader(samples).of(samples, train=False))
 
 
 def record(classes: Iterable[str] = (), fingerprint: str = "-", **changes: Any) -> SessionRecord:

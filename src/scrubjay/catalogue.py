@@ -35,7 +35,7 @@ from scrubjay.generations.serving import Serving, ServingFile
 from scrubjay.io.atomic import write_json
 from scrubjay.io.locking import locked
 from scrubjay.learning.import_run import import_run
-from scrubjay.learning.session import SessionLearner
+from scrubjay.learning.session import SessionLearner, interrupted_sessions
 from scrubjay.maintenance.upkeep import Upkeep
 from scrubjay.models.embedder import Embedder
 from scrubjay.models.explanation import ExplainedHit
@@ -302,7 +302,7 @@ class Catalogue:
 
     def interrupted(self) -> list[Path]:
         """Checkpoints of interrupted learning."""
-        return sorted(self.folder.glob("session-g*.safetensors"))
+        return interrupted_sessions(self.folder)
 
     def _after_writing_vectors(self, changed: int) -> None:
         """Maintain the store, and calibrate both this and the previous generation, so that a rollback takes no time."""

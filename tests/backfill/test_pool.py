@@ -153,7 +153,7 @@ def alive(pid: int) -> bool:
 
 
 def test_mistakes_are_reported_before_anything_is_started(generation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="jobs = 0"):
+    with pytest.raises(ConfigError, match="processes = 0"):
         next(pool.embed_chunks(generation, IMAGES, [], 0))
     with pytest.raises(CatalogueError, match="no generation 'g7'"):
         next(pool.embed_chunks(generation.with_name("g7"), IMAGES, [], 2))

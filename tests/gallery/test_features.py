@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scrubjay.errors import StorageError
-from scrubjay.gallery.features import FAITHFUL, FeatureWriter, lacking_features, projected
+from scrubjay.gallery.features import FAITHFUL, FeatureWriter, embedded_sample, lacking_features, projected
 from scrubjay.gallery.gallery import Gallery
 from scrubjay.gallery.ingest import Ingest
 from scrubjay.models.embedding import Encoder
@@ -114,3 +114,24 @@ def test_an_era_is_of_the_trunk_and_not_of_the_projection(encoder: Encoder) -> N
     with torch.no_grad():
         next(other.backbone.parameters()).add_(1)
     assert Encoder(other, IMAGES).era != encoder.era
+
+
+def test_a_sample_is_embedded_by_features_and_else_by_images(tmp_path: Path, store: Store, encoder: Encoder) -> None:
+    images = samples(tmp_path / "images", 12)
+    ingest(store, encoder, features=False).add([(sample, None) for sample in images])
+    by_images, expected = embedded_sample(store, encoder, 8)
+    assert [item.id for item in by_images] == sorted(item.id for item in store.items())[:8]
+    ingest(store, encoder).add([(sample, None) for sample in images])
+    gone, lacking = by_images[0], by_images[1]
+    Path(gone.uri).unlink()
+    store.features.remove(encoder.era, [lacking.id])
+    items, vectors = embedded_sample(store, encoder, 8)
+    assert [item.id for item in items] == [gone.id, *(item.id for item in by_images[2:]), lacking.id]
+    order = [by_images.index(item) for item in items]
+    np.testing.assert_allclose(vectors, expected[order], atol=1e-3)
+    assert [item.id for item in embedded_sample(store, encoder, 3)[0]] == [gone.id, by_images[2].id, lacking.id]
+
+
+def test_a_sample_of_nothing_is_empty(store: Store, encoder: Encoder) -> None:
+    items, vectors = embedded_sample(store, encoder, 8)
+    assert (items, vectors.shape) == ([], (0, encoder.dim))

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from scrubjay.closed_form.crops import Crops
 from scrubjay.models.embedder import Network
 from scrubjay.types import Batch, Losses, Session
 
@@ -25,6 +26,14 @@ class Pass(Protocol):
         Args:
             views: number of random crops of each image that follow its centre crop in the same batch, with the same
                 index; they are the same at every call. With `images.views` there are at most that many.
+        """
+        ...
+
+    def features(self, views: int) -> Iterator[Crops]:
+        """Batches of trunk features of the same crops, float16, by the network in evaluation mode.
+
+        Args:
+            views: see above.
         """
         ...
 
