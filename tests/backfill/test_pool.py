@@ -106,6 +106,8 @@ def test_embeddings_and_features_survive_the_way_between_machines(generation: Pa
             assert type(arrived) is type(sent)
             for name in type(sent).__slots__:
                 np.testing.assert_array_equal(getattr(arrived, name), getattr(sent, name))
+            if isinstance(arrived, TrunkFeatures):
+                assert projected(encoder, arrived).fingerprint == encoder.fingerprint
 
 
 def test_the_chunk_of_a_killed_process_is_embedded_by_another(generation: Path, chunks: Chunks) -> None:

@@ -135,7 +135,7 @@ def _from_columns(row: Row) -> Embedded:
     rest = json.loads(row["rest"])
     kind: type[Embedded] = TrunkFeatures if rest["kind"] == "features" else Embeddings
     return kind(
-        np.frombuffer(row["vectors"], np.float32).reshape(-1, rest["dim"]),
+        np.frombuffer(row["vectors"], np.float32).reshape(-1, rest["dim"]).copy(),  # torch takes no read-only memory
         np.array(rest["labels"], dtype=np.int64),
         rest["space"],
         np.array(rest["indices"], dtype=np.int64),
