@@ -79,7 +79,7 @@ class Photos:
         return cls(crops, labels, tests, test_labels)
 
 
-@dataclass
+@dataclass(eq=False)
 class Learned:
     """One generation: its statistics, its metric, and the images that it has learned from."""
 
@@ -109,25 +109,32 @@ class Learned:
         return self.embed(self.photos.crops[self.rows, 0]), self.photos.labels[self.rows]
 
 
-def decided(
-    learned: Learned, gallery: tuple[Tensor, Tensor], probes: Tensor, queries: Tensor
-) -> dict[str, tuple[NDArray[np.float64], float]]:
-    """Scores of the queries and the threshold, for each rule."""
-    vectors, labels = gallery
-    model = ClassModel.of(learned.statistics, learned.shrinkage)
-    centre = (torch.arange(1 + VIEWS) == 0).repeat(len(learned.rows))
-    exact = left_out_scores(learned.statistics, learned.shrinkage, learned.crops, learned.crop_labels, centre)
-    features, of = learned.photos.crops[probes, 0], learned.photos.labels[probes]
-    means = model.left_out_scores(features, of)
-    cosines = learned.embed(queries) @ vectors.T
-    hits = torch.searchsorted(model.labels, labels[cosines.topk(CONSIDERED, 1).indices])
-    scores = model.scores(queries).gather(1, hits).amax(1).numpy()
-    others = (learned.embed(features) @ vectors.T).masked_fill(of[:, None] == labels, -1).amax(1)
-    return {
-        "left-out classes": (scores, left_out_threshold(*exact, RATE)),
-        "left-out means": (scores, left_out_threshold(*means, RATE)),
-        "cosine": (cosines.amax(1).numpy(), conformal_threshold(others.numpy(), RATE)),
-    }
+class Rules:
+    """The rules of one generation; thresholds are computed once."""
+
+    def __init__(self, learned: Learned, probes: Tensor) -> None:
+        self.learned, self.probes = learned, probes
+        self.model = ClassModel.of(learned.statistics, learned.shrinkage)
+        centre = (torch.arange(1 + VIEWS) == 0).repeat(len(learned.rows))
+        exact = left_out_scores(learned.statistics, learned.shrinkage, learned.crops, learned.crop_labels, centre)
+        self.features, self.of = learned.photos.crops[probes, 0], learned.photos.labels[probes]
+        means = self.model.left_out_scores(self.features, self.of)
+        self.thresholds = {
+            "left-out classes": left_out_threshold(*exact, RATE),
+            "left-out means": left_out_threshold(*means, RATE),
+        }
+
+    def decided(self, gallery: tuple[Tensor, Tensor], queries: Tensor) -> dict[str, tuple[NDArray[np.float64], float]]:
+        """Scores of the queries and the threshold, for each rule."""
+        vectors, labels = gallery
+        cosines = self.learned.embed(queries) @ vectors.T
+        hits = torch.searchsorted(self.model.labels, labels[cosines.topk(CONSIDERED, 1).indices])
+        scores = self.model.scores(queries).gather(1, hits).amax(1).numpy()
+        own = self.of[:, None] == labels
+        others = (self.learned.embed(self.features) @ vectors.T).masked_fill(own, -1).amax(1)
+        return {rule: (scores, threshold) for rule, threshold in self.thresholds.items()} | {
+            "cosine": (cosines.amax(1).numpy(), conformal_threshold(others.numpy(), RATE))
+        }
 
 
 def measure(photos: Photos, learned: list[int], new: list[int], random: np.random.Generator, figures: Figures) -> None:
@@ -147,11 +154,13 @@ def measure(photos: Photos, learned: list[int], new: list[int], random: np.rando
     mixed = tuple(torch.cat([old, now[later]]) for old, now in zip(g0.gallery(), moved, strict=True))
     held_out = torch.tensor(probes)
     of_first = held_out[torch.isin(photos.labels[held_out], torch.tensor(first))]
-    states = {"before": (g0, g0.gallery(), of_first), "mixed": (g1, mixed, held_out), "moved": (g1, moved, held_out)}
     known = torch.isin(labels, torch.tensor(first)).numpy()
-    for state, (generation, gallery, images) in states.items():
-        for rule, (scores, threshold) in decided(generation, gallery, images, queries).items():
-            figures[rule, state].append(row(scores, threshold, known, labels.numpy()))
+    galleries = {g0: {"before": g0.gallery()}, g1: {"mixed": mixed, "moved": moved}}
+    for generation, images in ((g0, of_first), (g1, held_out)):
+        rules = Rules(generation, images)
+        for state, gallery in galleries[generation].items():
+            for rule, (scores, threshold) in rules.decided(gallery, queries).items():
+                figures[rule, state].append(row(scores, threshold, known, labels.numpy()))
 
 
 def row(
@@ -180,7 +189,7 @@ def main() -> None:
         order = random.permutation(len(dataset.classes)).tolist()
         if arguments.names:
             order = sorted(order, key=lambda label: dataset.classes[label])
-        measure(photos, sorted(order[:number]), order[number : number + others], random, figures)
+        measure(photos, order[:number], order[number : number + others], random, figures)
     print(
         f"{arguments.source}, {number} learned and {others} never learned, {len(next(iter(figures.values())))} splits"
     )

@@ -253,7 +253,7 @@ def test_later_sessions_may_be_shorter(first: Session, second: Session) -> None:
     assert len(train(learner, first, training).curves["ce"]) == 6
     assert len(train(learner, second, training).curves["ce"]) == 2
     assert len(train(learner, second, options(epochs=3)).curves["ce"]) == 6
-    assert train(tiny.learner(), first, options(epochs=0)) == Learned({}, 0, ())
+    assert train(tiny.learner(), first, options(epochs=0)) == Learned({}, 0, (), first.train)
 
 
 def batchnorms(learner: Method) -> dict[str, torch.Tensor]:
@@ -286,7 +286,7 @@ def test_frozen_trains_nothing_after_the_first_session(first: Session, second: S
     assert train(learner, first).curves
     before = tiny.weights(learner.network)
     learned = train(learner, second, options(freeze_batchnorm="never"))
-    assert learned == Learned({}, 0, ())
+    assert learned == Learned({}, 0, (), second.train)
     after = tiny.weights(learner.network)
     assert torch.equal(after.pop("head.weight")[:2], before.pop("head.weight"))
     assert torch.equal(after.pop("head.bias")[:2], before.pop("head.bias"))

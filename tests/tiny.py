@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from scrubjay.components.session_images import SessionImages
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import ImageLoader
 from scrubjay.generations.generation import GenerationInfo, SessionRecord
@@ -90,17 +91,9 @@ def batch(samples: Sequence[Sample]) -> Batch:
     return ImageLoader(samples, IMAGES, train=False).__getitems__(range(len(samples)))
 
 
-class SessionImages:
-    """A pass over the images of a session: all of them in one batch, and the same crop as every random view."""
-
-    era = "era"
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = samples
-
-    def __call__(self, views: int = 0) -> Iterator[Batch]:
-        for _ in range(1 + views):
-            yield batch(self.samples)
+def session_images(learner: Method, samples: Sequence[Sample]) -> SessionImages:
+    """A pass over images, as a method is given it at the end of a session."""
+    return SessionImages(learner.network, loader(samples).of(samples, train=False))
 
 
 def record(classes: Iterable[str] = (), fingerprint: str = "-", **changes: Any) -> SessionRecord:

@@ -35,7 +35,7 @@ from scrubjay.generations.serving import Serving, ServingFile
 from scrubjay.io.atomic import write_json
 from scrubjay.io.locking import locked
 from scrubjay.learning.import_run import import_run
-from scrubjay.learning.session import SessionLearner
+from scrubjay.learning.session import SessionLearner, interrupted_sessions
 from scrubjay.maintenance.upkeep import Upkeep
 from scrubjay.models.embedder import Embedder
 from scrubjay.models.explanation import ExplainedHit
@@ -200,7 +200,7 @@ class Catalogue:
         labels: Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """The k items most similar to an image, and whether the best of them is likely to be a match.
+        """The k items most similar to an image, and whether the best of them are likely to match; see `Answer.matched`.
 
         Args:
             image: the query.
@@ -302,7 +302,7 @@ class Catalogue:
 
     def interrupted(self) -> list[Path]:
         """Checkpoints of interrupted learning."""
-        return sorted(self.folder.glob("session-g*.safetensors"))
+        return interrupted_sessions(self.folder)
 
     def _after_writing_vectors(self, changed: int) -> None:
         """Maintain the store, and calibrate both this and the previous generation, so that a rollback takes no time."""

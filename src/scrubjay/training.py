@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,21 +23,19 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from pydantic import AliasChoices, Field
 
+from scrubjay.closed_form.saved_crops import SavedCrops
+from scrubjay.components.session_images import SessionImages
 from scrubjay.config import Config
-from scrubjay.data.loading import ImageLoader, batches, readable, with_views
+from scrubjay.data.loading import ImageLoader, batches, readable
 from scrubjay.data.sampler import PKSampler
-from scrubjay.errors import DataError, ScrubjayError, UserError
+from scrubjay.errors import DataError, ScrubjayError
 from scrubjay.methods import Method
-from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors
-from scrubjay.models.embedding import trunk_era
+from scrubjay.models.checkpoint import check_key, load_into, load_tensors, save_tensors
 from scrubjay.progress import track
-from scrubjay.types import Batch, Sample, Session
+from scrubjay.types import Sample, Session
+from scrubjay.workers import HERE, Workers
 
 logger = logging.getLogger(__name__)
-
-
-END_BATCH = 64
-"""Number of crops in a batch of the pass over a session's images in `Method.end`."""
 
 
 class TrainingOptions(Config):
@@ -99,6 +98,7 @@ def learn(
     seed: int,
     checkpoint: Path | None = None,
     key: str = "",
+    workers: Workers = HERE,
 ) -> Learned:
     """Learn one session: `method.begin`, the training steps, `method.end`.
 
@@ -109,8 +109,10 @@ def learn(
             old images.
         options: how to train.
         seed: seed of everything random.
-        checkpoint: file in which the state is saved regularly and on Ctrl-C; if it exists, training resumes from it.
+        checkpoint: file in which the state is saved regularly and on Ctrl-C; if it exists, training resumes from it. A
+            folder beside it holds the features of an interrupted pass over the images; see `discard`.
         key: identifies this work; a checkpoint with another key is refused.
+        workers: where trunk features are computed, for methods that learn in closed form.
 
     Raises:
         UserError: the checkpoint belongs to other work.
@@ -131,7 +133,8 @@ def learn(
         decodable = loader.of(samples, train=True)
         fit = _Fit(method, decodable, options, _derived(seed, session.index), key, session)
         curves, images = fit.run(checkpoint)
-    _end(method, session, loader.of(samples, train=False))
+    saved = None if checkpoint is None else SavedCrops(_folder_of_crops(checkpoint), key)
+    _end(method, session, loader.of(samples, train=False), workers, saved)
     return Learned(curves, images, failures, tuple(samples))
 
 
@@ -150,26 +153,25 @@ def adopt(method: Method, session: Session, loader: ImageLoader, seed: int) -> N
     _end(method, session, loader.of(samples, train=False))
 
 
-def _end(method: Method, session: Session, loader: ImageLoader) -> None:
-    device = next(method.parameters()).device
+def _end(
+    method: Method,
+    session: Session,
+    loader: ImageLoader,
+    workers: Workers = HERE,
+    saved: SavedCrops | None = None,
+) -> None:
     method.eval()
-    method.end(session, _SessionImages(method, loader, device))
+    method.end(session, SessionImages(method.network, loader, workers, saved))
 
 
-@dataclass(frozen=True)
-class _SessionImages:
-    """The images of a session, as `Method.end` passes over them."""
+def discard(checkpoint: Path) -> None:
+    """Delete what `learn` saved, once the session is stored."""
+    checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(_folder_of_crops(checkpoint), ignore_errors=True)
 
-    method: Method
-    loader: ImageLoader
-    device: torch.device
 
-    def __call__(self, views: int = 0) -> Iterator[Batch]:
-        return (batch.to(self.device) for batch in with_views(self.loader, views, END_BATCH))
-
-    @property
-    def era(self) -> str:
-        return trunk_era(self.method.network.embedder, self.loader.options)
+def _folder_of_crops(checkpoint: Path) -> Path:
+    return checkpoint.with_suffix(".crops")
 
 
 def rate(step: int, steps: int, options: TrainingOptions) -> float:
@@ -253,11 +255,7 @@ class _Fit:
 
     def _load(self, path: Path) -> None:
         tensors, info = load_tensors(path, "delete it to start the session from its beginning")
-        if info.get("key") != self.key:
-            raise UserError(
-                f"{path}: holds interrupted work on other data or with other options: run it with those to finish it, "
-                "or delete the file to discard it."
-            )
+        check_key(path, info, self.key)
         load_into(self.method, _under("method.", tensors), path)
         state: dict[int, dict[str, Any]] = {}
         for name, value in _under("optimizer.", tensors).items():

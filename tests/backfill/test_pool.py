@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,8 +15,7 @@ import pytest
 
 import tiny
 from scrubjay.backfill import pool
-from scrubjay.backfill.pool import cluster
-from scrubjay.backfill.pool.chunk import embed_chunk
+from scrubjay.backfill.pool.chunk import embed_chunk, from_bytes, to_bytes
 from scrubjay.errors import CatalogueError, ConfigError, StorageError
 from scrubjay.gallery.features import projected
 from scrubjay.generations.lineage import Lineage
@@ -101,8 +99,7 @@ def test_embeddings_and_features_survive_the_way_between_machines(generation: Pa
     for features in (False, True):
         for chunk in (chunks[1], chunks[2]):  # one image is broken, and all of them
             sent = embed_chunk(encoder, chunk, features)
-            columns = cluster._to_columns(sent)
-            arrived = cluster._from_columns({"vectors": columns.pop("vectors"), "rest": json.dumps(columns)})
+            arrived = from_bytes(to_bytes(sent))
             assert type(arrived) is type(sent)
             for name in type(sent).__slots__:
                 np.testing.assert_array_equal(getattr(arrived, name), getattr(sent, name))
@@ -146,8 +143,6 @@ import sys
 from multiprocessing import active_children
 from pathlib import Path
 from scrubjay.backfill import pool
-from scrubjay.backfill.pool import cluster
-from scrubjay.backfill.pool.chunk import embed_chunk
 from scrubjay.data.images import ImageOptions
 from scrubjay.types import Sample
 
@@ -194,7 +189,7 @@ def alive(pid: int) -> bool:
 
 
 def test_mistakes_are_reported_before_anything_is_started(generation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="jobs = 0"):
+    with pytest.raises(ConfigError, match="processes = 0"):
         next(pool.embed_chunks(generation, IMAGES, [], 0))
     with pytest.raises(CatalogueError, match="no generation 'g7'"):
         next(pool.embed_chunks(generation.with_name("g7"), IMAGES, [], 2))

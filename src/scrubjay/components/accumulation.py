@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from scrubjay.closed_form.crops import Crops
 from scrubjay.closed_form.discriminant import Projection
 from scrubjay.closed_form.statistics import Accumulator, Statistics
 from scrubjay.components.verbs import Pass, Verbs
@@ -39,7 +40,7 @@ class Accumulation(Verbs):
         Raises:
             ConfigError: earlier sessions were learned without their statistics.
         """
-        if session.first_label > 0 and self.statistics is None:
+        if session.first_label > 0 and self.statistics is None and not self.needs_old_images:
             raise ConfigError(
                 f"{session.first_label} classes were learned by a method that keeps no statistics of trunk features, "
                 "so they would be lost: go on with that method, or learn all classes again from the first session on."
@@ -71,23 +72,19 @@ class Accumulation(Verbs):
         self.statistics = session if self.statistics is None else self.statistics + session
         return self.statistics
 
-    @torch.no_grad()
-    def features(self, images: Pass, views: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def features(self, images: Pass, views: int) -> Iterator[Crops]:
         """Batches of trunk features of a session's images.
+
+        They are rounded to float16, as they may be stored, so that what was stored removes exactly what was added.
 
         Args:
             images: pass over the images.
             views: random crops of each image that are used beside its centre crop.
-
-        Yields:
-            Features float16 (B, p), labels int64 (B,), and positions of the images in the session, int64 (B,). They are
-            rounded as they may be stored, so that what was stored removes exactly what was added.
         """
-        for batch in images(views):
-            features = self.network.embedder.features(batch.images).cpu().half()
+        for crops in images.features(views):
             if self.kept_features is not None:
-                self.kept_features.append((features, batch.indices))
-            yield features, batch.labels.cpu(), batch.indices
+                self.kept_features.append((crops.features, crops.positions))
+            yield crops
 
     def solve(self, align: bool) -> None:
         """Write the metric of the accumulated statistics into the network, and the class means into its head.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
+from scrubjay.closed_form.crops import Crops
 from scrubjay.models.embedder import Network
 from scrubjay.types import Batch, Losses, Session
 
@@ -28,6 +29,14 @@ class Pass(Protocol):
         """
         ...
 
+    def features(self, views: int) -> Iterator[Crops]:
+        """Batches of trunk features of the same crops, float16, by the network in evaluation mode.
+
+        Args:
+            views: see above.
+        """
+        ...
+
 
 class Verbs(nn.Module):
     """What `methods.Method` provides, declared here so that a component can call `super()`.
@@ -38,10 +47,12 @@ class Verbs(nn.Module):
     Attributes:
         network: the network being trained.
         options: the options of the method.
+        needs_old_images: whether it is given the images of all sessions so far.
     """
 
     network: Network
     options: Any
+    needs_old_images: ClassVar[bool] = False
 
     @property
     def has_past(self) -> bool:

@@ -29,6 +29,8 @@ Key = int | tuple[int, int]
 class Cache:
     """Decoded and resized images, uint8, in memory. Nothing is evicted: epochs visit images in random order.
 
+    The last image is kept in any case, so that the crops of an image that follow each other decode it once.
+
     One cache may serve several `ImageLoader`s, so that the test images of a stream are decoded once for all sessions.
     It is meant for one run: a file that changes on disk is not read again. Forked workers start with the contents of
     their parent's cache and share its budget; images that they add are lost when they end.
@@ -40,6 +42,7 @@ class Cache:
     def __init__(self, megabytes: int) -> None:
         self.room = megabytes * 2**20
         self._cached: dict[tuple[str, Box | None, int], Tensor] = {}
+        self._last: dict[tuple[str, Box | None, int], Tensor] = {}
 
     def get(self, sample: Sample, options: ImageOptions) -> Tensor:
         """The resized image of a sample: uint8 (3, H, W).
@@ -48,9 +51,10 @@ class Cache:
             ImageError: it cannot be decoded.
         """
         key = (str(sample.path), sample.box, options.resize)
-        pixels = self._cached.get(key)
+        pixels = self._cached.get(key, self._last.get(key))
         if pixels is None:
             pixels = _resized(sample, options)
+            self._last = {key: pixels}
             if pixels.nbytes <= self.room:
                 self.room -= pixels.nbytes
                 self._cached[key] = pixels
@@ -58,7 +62,7 @@ class Cache:
 
     def __getstate__(self) -> dict[str, object]:
         """An empty cache of the same size: decoding an image is cheaper than sending it to a spawned worker."""
-        return {"room": self.room + sum(pixels.nbytes for pixels in self._cached.values()), "_cached": {}}
+        return {"room": self.room + sum(pixels.nbytes for pixels in self._cached.values()), "_cached": {}, "_last": {}}
 
 
 def _resized(sample: Sample, options: ImageOptions) -> Tensor:
@@ -202,7 +206,13 @@ def in_order(loader: ImageLoader, batch_size: int) -> Iterator[Batch]:
     return batches(loader, [range(start, min(start + batch_size, size)) for start in starts])
 
 
-def with_views(loader: ImageLoader, views: int, batch_size: int) -> Iterator[Batch]:
+def crops_per_image(loader: ImageLoader, views: int) -> int:
+    """Number of crops of an image: its centre crop and `views` random ones, at most `options.views` of them."""
+    limit = loader.options.views
+    return 1 + (views if limit is None else min(views, limit))
+
+
+def with_views(loader: ImageLoader, views: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
     """The centre crop of each image and `views` random crops of it, image by image in order; see `batches`.
 
     A random crop depends on the name of the image's file and the crop's number alone, so it is the same at every call
@@ -212,16 +222,14 @@ def with_views(loader: ImageLoader, views: int, batch_size: int) -> Iterator[Bat
         loader: the images, for evaluation (`train` is false).
         views: number of random crops of each image.
         batch_size: number of crops in a batch; all crops of an image are in one batch.
+        first: position of the first image.
     """
-    limit = loader.options.views
-    views = views if limit is None else min(views, limit)
-    if not views:
-        return in_order(loader, batch_size)
+    crops = crops_per_image(loader, views)
     loader = copy.copy(loader)
-    loader.options = loader.options.model_copy(update={"views": views})
-    images = max(1, batch_size // (1 + views))
-    parts = (range(start, min(start + images, len(loader))) for start in range(0, len(loader), images))
-    return batches(loader, [[key for index in part for key in _crops(index, views)] for part in parts])
+    loader.options = loader.options.model_copy(update={"views": max(1, crops - 1)})
+    images = max(1, batch_size // crops)
+    parts = (range(start, min(start + images, len(loader))) for start in range(first, len(loader), images))
+    return batches(loader, [[key for index in part for key in _crops(index, crops - 1)] for part in parts])
 
 
 def _crops(index: int, views: int) -> list[Key]:

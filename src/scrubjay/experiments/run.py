@@ -32,7 +32,7 @@ from scrubjay.methods import Method
 from scrubjay.models.activations import Activations
 from scrubjay.models.embedder import Network
 from scrubjay.models.embedding import Encoder, space_fingerprint
-from scrubjay.training import adopt, learn
+from scrubjay.training import adopt, discard, learn
 from scrubjay.types import Embeddings, Sample, Session
 
 __all__ = ["ExperimentOptions", "load_stream", "make_method", "run"]
@@ -148,8 +148,8 @@ class _Run:
                 phase=entry,
             ),
         )
-        for finished in self.out.glob("session*.safetensors"):  # also one left by a kill just after a generation
-            finished.unlink()
+        for finished in self.out.glob("session*"):  # also what was left by a kill just after a generation
+            discard(finished.with_suffix(".safetensors"))
         return generation
 
     def is_measured(self, generation: Generation) -> bool:

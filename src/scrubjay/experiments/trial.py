@@ -32,7 +32,7 @@ from scrubjay.io.atomic import write_json
 from scrubjay.models.activations import Activations
 from scrubjay.models.embedder import Network
 from scrubjay.models.embedding import Encoder
-from scrubjay.training import learn
+from scrubjay.training import discard, learn
 from scrubjay.types import Embeddings, Sample
 
 HELD_OUT = 0.25
@@ -111,7 +111,7 @@ class Trials:
             figures = {"seconds": round(time.perf_counter() - began, 3), **self._evaluated(network)}
         figures["peek"] = self._peeked(network) if peek else None
         write_json(path, figures)
-        path.with_suffix(".safetensors").unlink(missing_ok=True)
+        discard(path.with_suffix(".safetensors"))
         return figures
 
     @cached_property

@@ -8,9 +8,11 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from scrubjay.closed_form.statistics import Statistics
+from scrubjay.components.accumulation import Accumulation
 from scrubjay.errors import CheckpointError
 from scrubjay.generations.generation import Generation
-from scrubjay.generations.session_statistics import RESTORE, SessionStatistics, names_of
+from scrubjay.generations.session_statistics import RESTORE, SessionStatistics, TrainingImages, names_of
+from scrubjay.methods import Method
 
 
 class StatisticsFolder:
@@ -56,6 +58,37 @@ class StatisticsFolder:
             StorageError: the disk is full or the folder cannot be written.
         """
         session.save(self.path(name))
+
+    def add(
+        self,
+        name: str,
+        parent: Generation | None,
+        method: Method,
+        classes: tuple[str, ...],
+        images: TrainingImages | None,
+    ) -> tuple[str, ...]:
+        """Store what the session of a new generation has added to the statistics of its method.
+
+        Args:
+            name: name of the new generation.
+            parent: generation that was trained further.
+            method: the method after the session.
+            classes: names of the classes, by label.
+            images: the images that the session learned from, where they are known.
+
+        Returns:
+            Names of the generations on the line whose sessions have statistics, oldest first.
+
+        Raises:
+            StorageError: the disk is full or the folder cannot be written.
+        """
+        if not isinstance(method, Accumulation):
+            return ()
+        earlier = () if parent is None else parent.info.statistics
+        if method.session_statistics is None:
+            return earlier
+        self.put(name, SessionStatistics(classes, method.session_statistics, images).compact())
+        return (*earlier, name)
 
     def total(self, generation: Generation) -> Statistics | None:
         """Statistics of all images on the line of a generation; None where it was not learned in closed form.

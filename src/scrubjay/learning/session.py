@@ -27,7 +27,7 @@ from scrubjay.learning.training_images import training_images, without_known
 from scrubjay.methods import Method, method
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.models.embedding import Encoder
-from scrubjay.training import learn, seeded
+from scrubjay.training import discard, learn, seeded
 from scrubjay.types import Dataset, Sample, Session
 from scrubjay.workspace.removal_request import RemovalRequest
 from scrubjay.workspace.workspace import Workspace
@@ -123,9 +123,9 @@ class SessionLearner:
         self, learner: Method, session: Session, dataset: Dataset, chosen: dict[str, Any], left_out: int
     ) -> Generation:
         options, checkpoint = self.workspace.options, self.checkpoint
-        for stale in self.workspace.folder.glob("session-g*.safetensors"):  # left by a kill just after a generation
+        for stale in interrupted_sessions(self.workspace.folder):  # left by a kill just after a generation
             if stale != checkpoint:
-                stale.unlink()
+                discard(stale)
         content = data_hash(session.train, dataset.root)
         loader = ImageLoader(session.train, options.images, train=True)
         tests, unreadable = readable(ImageLoader(session.test, options.images, train=False, cache=loader.cache))
@@ -159,7 +159,7 @@ class SessionLearner:
         if isinstance(learner, Accumulation):
             images = training_images(result.samples, learner.kept_features)
         generation = self._add(learner, encoder, session, loader.cache, record, images)
-        checkpoint.unlink(missing_ok=True)
+        discard(checkpoint)
         return generation
 
     def _work_key(self, content: str, chosen: dict[str, Any]) -> str:
@@ -217,6 +217,11 @@ class SessionLearner:
             bridges[direction] = choice.bridge
             records[direction] = BridgeRecord(chosen=choice.bridge.kind, figures=choice.figures)
         return bridges, records
+
+
+def interrupted_sessions(folder: Path) -> list[Path]:
+    """Checkpoints of sessions of a catalogue whose learning was interrupted; see `scrubjay.training.learn`."""
+    return sorted({path.with_suffix(".safetensors") for path in folder.glob("session-g*")})
 
 
 def _embedded(

@@ -12,6 +12,7 @@ from scrubjay.gallery.features import lacking_features
 from scrubjay.gallery.items import MISSING, image_problem, intact
 from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
+from scrubjay.learning.session import interrupted_sessions
 from scrubjay.maintenance.features import differing_features, era_of, invalid_features, unused_eras
 from scrubjay.maintenance.repair import counted, foreign_vectors, invalid_vectors, leftovers
 from scrubjay.models.checkpoint import load_tensors
@@ -116,11 +117,15 @@ def _probes_and_calibrations(workspace: Workspace) -> Iterator[Finding]:
                 yield Finding("error", f"{len(missing)} probe images are missing ({_some(missing)})", cure)
         except CheckpointError as error:
             yield Finding("error", str(error), "do what the message says; searches are not affected")
-        try:
-            workspace.calibrations(generation)
-        except CheckpointError as error:
-            cure = f"rm {workspace.calibrations_path(generation)} && scrubjay backfill {workspace.folder}"
-            yield Finding("error", str(error), cure)
+        readers = {
+            workspace.calibrations_path(generation): workspace.calibrations,
+            workspace.match_model_path(generation): workspace.match_model,
+        }
+        for path, read in readers.items():
+            try:
+                read(generation)
+            except CheckpointError as error:
+                yield Finding("error", str(error), f"rm {path} && scrubjay backfill {workspace.folder}")
 
 
 def _spaces(workspace: Workspace) -> Iterator[Finding]:
@@ -262,7 +267,7 @@ def _files(workspace: Workspace) -> Iterator[Finding]:
 def _interrupted(workspace: Workspace) -> Iterator[Finding]:
     """Interrupted work, and the temporary files that it left behind."""
     folder = workspace.folder
-    for path in sorted(folder.glob("session-g*.safetensors")):
+    for path in interrupted_sessions(folder):
         what = f"{path.name}: learning was interrupted"
         yield Finding("note", what, f"repeat the same `scrubjay learn {folder} PHOTOS` to finish it")
     removal = RemovalRequest.pending(folder)

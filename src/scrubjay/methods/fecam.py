@@ -6,8 +6,8 @@ P⁻¹_ij = Σ_ij / √(Σ_ii Σ_jj),   Σ = S/N + γ·v·I + γ·u·(11ᵀ − 
 φ: trunk features, by default mean and standard deviation of every stage's map (`network.features`). x: Tukey's
 transform with exponent 1/2, scaled to unit norm (`network.transform = "root"`). μ_c: class means of x, scaled to unit
 norm. S/N: covariance of x within classes, v and u the means of its diagonal and of its other elements, γ: shrinkage.
-P⁻¹ is the shrunk covariance as a matrix of correlations; as in the paper, x is not divided by the deviations. Goswami
-et al., NeurIPS 2023.
+P⁻¹ is the shrunk covariance as a matrix of correlations; as in the paper, x is not divided by the deviations.
+Goswami et al., NeurIPS 2023.
 
 The paper classifies by the largest score s_c. Here the vector of all scores is the embedding, less its mean s̄ over the
 classes: −xᵀ P x is part of every score and decides nothing. What remains is linear in x. With more classes than

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from scrubjay.errors import CheckpointError
+from scrubjay.errors import CheckpointError, UserError
 from scrubjay.io.atomic import write_file
 
 
@@ -41,6 +41,24 @@ def load_tensors(path: Path, cure: str) -> tuple[dict[str, Tensor], dict[str, An
             return {key: file.get_tensor(key) for key in file.keys()}, info  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged or incomplete ({error}): {cure}.") from None
+
+
+def check_key(path: Path, info: Mapping[str, Any], key: str) -> None:
+    """Refuse the saved state of interrupted work on something else.
+
+    Args:
+        path: the file, for the message.
+        info: description in the file, with the key of its work.
+        key: key of the work to be done.
+
+    Raises:
+        UserError: the keys differ.
+    """
+    if info.get("key") != key:
+        raise UserError(
+            f"{path}: holds interrupted work on other data or with other options: run it with those to finish it, "
+            "or delete the file to discard it."
+        )
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

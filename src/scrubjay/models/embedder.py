@@ -154,6 +154,14 @@ class Embedder(nn.Module):
             run(start)
         return torch.cat([*frozen, *(recorded[stage] for stage in stages)], 1)
 
+    def pooled(self, images: Tensor) -> Tensor:
+        """Images as for `prepare`, or its result → the last feature map, pooled (B, C): the same with all `features`.
+
+        With named modules it is the map of the last one that runs.
+        """
+        features = self.backbone_features(images)
+        return features if self.trunk is None else self.trunk.last_mean(self.backbone, features)
+
     def project(self, features: Tensor) -> Tensor:
         """Trunk features (B, p) → unit embeddings float32 (B, d)."""
         return F.normalize(self.projection(features).float(), dim=1)
@@ -234,6 +242,13 @@ class Network(nn.Module):
             for parameter in layer.parameters(recurse=False):
                 parameter.requires_grad_(not frozen)
         self.train(self.training)
+
+    def make_trainable(self) -> None:
+        """Let gradients reach all parameters but those of the frozen part and of frozen BatchNorm layers."""
+        self.requires_grad_(True)
+        for layer in self._frozen():
+            layer.requires_grad_(False)
+        self.freeze_batchnorm(self.batchnorm_frozen)
 
     def train(self, mode: bool = True) -> Network:
         """As `nn.Module.train`, but frozen layers stay in evaluation mode."""

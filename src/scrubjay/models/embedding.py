@@ -15,6 +15,7 @@ from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import Cache, ImageLoader, batches, in_order
 from scrubjay.errors import ImageError
 from scrubjay.models.activations import Activations
+from scrubjay.models.backbones import channels
 from scrubjay.models.embedder import Embedder, era, fingerprint
 from scrubjay.progress import track
 from scrubjay.types import Batch, Embeddings, Sample, TrunkFeatures
@@ -145,13 +146,13 @@ class Encoder:
     def embed_backbone(
         self, samples: Sequence[Sample], cache: Cache | None = None, activations: Activations | None = None
     ) -> Embeddings:
-        """As `embed`, but the pooled features of the backbone, scaled to unit norm: the baseline without training."""
+        """As `embed`, but the last feature map, pooled and scaled to unit norm: the baseline without training."""
 
         def pooled(batch: Tensor) -> Tensor:
-            return F.normalize(self.embedder.backbone_features(batch).float(), dim=1)
+            return F.normalize(self.embedder.pooled(batch).float(), dim=1)
 
-        loader, width = self._loader(samples, cache, activations), self.embedder.transform.inputs
-        return self._collect(pooled, loader, f"{self.fingerprint}-backbone", width)
+        loader = self._loader(samples, cache, activations)
+        return self._collect(pooled, loader, f"{self.fingerprint}-backbone", channels(self.embedder.backbone))
 
     def _loader(self, samples: Sequence[Sample], cache: Cache | None, activations: Activations | None) -> ImageLoader:
         loader = ImageLoader(samples, self.images, train=False, cache=Cache(0) if cache is None else cache)

@@ -1,8 +1,7 @@
 """Embeds images with one generation, in this process, in several processes, or on a Ray cluster.
 
 A chunk is a list of samples that are embedded together. One function embeds a chunk wherever it runs, so its vectors
-are the same to the bit on one machine with the same number of threads. Results come in the order of the chunks from
-this process and from several processes, and in the order of completion from Ray.
+are the same to the bit on one machine with the same number of threads. Results come in the order of the chunks.
 
 Everything that embeds runs at a lower priority than its caller: the thread that embeds in this process (on Linux, where
 every thread has its own priority), the processes, and the actors.
@@ -13,13 +12,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scrubjay.backfill.pool.chunk import Chunk, Embedded, embed_chunk, load_encoder, lower_priority
+from scrubjay.backfill.pool.chunk import ChunkEmbedder, Embedded, embed_chunk, from_bytes, load_encoder, lower_priority
 from scrubjay.data.images import ImageOptions
-from scrubjay.errors import ConfigError
+from scrubjay.workers import Chunk, Workers
 
 if TYPE_CHECKING:
     from scrubjay.models.embedding import Encoder
@@ -55,19 +54,15 @@ def embed_chunks(
         CheckpointError: the generation is damaged.
         StorageError: processes died repeatedly on the same chunk, or the cluster failed.
     """
-    if jobs < 1:
-        raise ConfigError(f"jobs = {jobs}: give 1 process or more.")
+    workers = Workers(jobs, ray)
     encoder = load_encoder(generation, images)  # loaded in any case, so that a damaged generation is one clear error
-    if ray is not None:
-        from scrubjay.backfill.pool import cluster
-
-        yield from cluster.embed_chunks(generation, images, chunks, jobs, ray, features)
-    elif jobs > 1:
-        from scrubjay.backfill.pool import processes
-
-        yield from processes.embed_chunks(generation, images, chunks, jobs, features)
-    else:
+    if workers.here:
         yield from _in_thread(encoder, chunks, features)
+        return
+    arguments = str(generation.absolute()), images.model_dump(mode="json"), features
+    with closing(workers.run(ChunkEmbedder, arguments, chunks)) as results:
+        for number, result in enumerate(results):
+            yield number, from_bytes(result)
 
 
 @contextmanager

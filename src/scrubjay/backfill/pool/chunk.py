@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
 
 from scrubjay.data.images import ImageOptions
 from scrubjay.errors import ImageError
-from scrubjay.types import Embeddings, Sample, TrunkFeatures
+from scrubjay.types import Embeddings, TrunkFeatures
+from scrubjay.workers import Chunk
 
 if TYPE_CHECKING:
     from scrubjay.models.embedding import Encoder
 
-Chunk = Sequence[Sample]
 Embedded = Embeddings | TrunkFeatures
 NICE = 10
 """Niceness of threads and processes that embed: below interactive work, above idle work."""
@@ -41,8 +45,6 @@ def embed_chunk(encoder: Encoder, samples: Chunk, features: bool = False) -> Emb
 
     Images that cannot be decoded are listed as failures, even if all of them fail.
     """
-    import numpy as np
-
     try:
         return encoder.features(samples) if features else encoder.embed(samples)
     except ImageError:  # raised when no image can be decoded
@@ -52,6 +54,48 @@ def embed_chunk(encoder: Encoder, samples: Chunk, features: bool = False) -> Emb
             rows = np.empty((0, encoder.embedder.projection.in_features), np.float32)
             return TrunkFeatures(rows, nothing, encoder.era, nothing, failures)
         return Embeddings(np.empty((0, encoder.dim), np.float32), nothing, encoder.fingerprint, nothing, failures)
+
+
+class ChunkEmbedder:
+    """Embeds chunks in a process of its own, of low priority; see `scrubjay.workers`.
+
+    Args:
+        generation: folder of the generation.
+        images: how images are prepared, as JSON values.
+        features: compute trunk features in place of embeddings.
+
+    Raises:
+        CheckpointError: the files of the generation are damaged.
+    """
+
+    def __init__(self, generation: str, images: dict[str, Any], features: bool) -> None:
+        lower_priority()
+        self.encoder = load_encoder(Path(generation), ImageOptions(**images))
+        self.features = features
+
+    def __call__(self, samples: Chunk) -> bytes:
+        """Embed the images of a chunk; see `embed_chunk` and `to_bytes`."""
+        return to_bytes(embed_chunk(self.encoder, samples, self.features))
+
+
+def to_bytes(embedded: Embedded) -> bytes:
+    """Embeddings or trunk features as bytes that can be sent between machines."""
+    if isinstance(embedded, TrunkFeatures):
+        kind, vectors, space = "features", embedded.features, embedded.era
+    else:
+        kind, vectors, space = "embeddings", embedded.vectors, embedded.fingerprint
+    about = json.dumps([kind, space, embedded.failures]).encode()
+    arrays: dict[str, NDArray[Any]] = {"vectors": vectors, "labels": embedded.labels, "indices": embedded.indices}
+    return save({**arrays, "about": np.frombuffer(about, np.uint8)})
+
+
+def from_bytes(content: bytes) -> Embedded:
+    """The inverse of `to_bytes`."""
+    arrays = load(content)
+    name, space, failures = json.loads(arrays["about"].tobytes())
+    kind: type[Embedded] = TrunkFeatures if name == "features" else Embeddings
+    failed = tuple((path, reason) for path, reason in failures)
+    return kind(arrays["vectors"], arrays["labels"], space, arrays["indices"], failed)
 
 
 def lower_priority() -> None:

@@ -1,4 +1,4 @@
-"""Embeds chunks of images in several processes of this machine; the chunks of a process that dies are retried."""
+"""Runs a worker in several processes of this machine; the chunks of a process that dies are computed again."""
 
 from __future__ import annotations
 
@@ -6,31 +6,26 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from scrubjay.backfill.pool.chunk import Chunk, Embedded, embed_chunk, load_encoder, lower_priority
-from scrubjay.data.images import ImageOptions
 from scrubjay.errors import StorageError
-from scrubjay.types import Sample
 
 if TYPE_CHECKING:
-    from scrubjay.models.embedding import Encoder
+    from scrubjay.workers import Chunk, Worker
 
 ATTEMPTS = 3
-"""Number of attempts at a chunk before it is blamed for the death of the processes that embed it."""
+"""Number of attempts at a chunk before it is blamed for the death of the processes that work on it."""
 
 
-class _Worker:
-    """State of a worker process that lasts between its tasks."""
+class _Process:
+    """State of a process that lasts between its tasks."""
 
-    encoder: Encoder | None = None
-    features = False
+    worker: Worker | None = None
 
 
 @dataclass
@@ -38,34 +33,34 @@ class _Task:
     number: int
     chunk: Chunk
     attempts: int = 0
-    future: Future[Embedded] | None = None
+    future: Future[bytes] | None = None
 
 
-def embed_chunks(
-    generation: Path, images: ImageOptions, chunks: Iterable[Chunk], jobs: int, features: bool
-) -> Generator[tuple[int, Embedded], None, None]:
-    """See `scrubjay.backfill.pool.embed_chunks`; results come in the order of the chunks."""
+def run(
+    make: Callable[..., Worker], arguments: tuple[Any, ...], chunks: Iterable[Chunk], processes: int
+) -> Generator[tuple[int, bytes], None, None]:
+    """Numbers and results of the chunks, in their order; see `scrubjay.workers.Workers.run`."""
     tasks = (_Task(number, chunk) for number, chunk in enumerate(chunks))
     pending: deque[_Task] = deque()
     suspects = 0  # first chunks, one of which may have killed a process; run one at a time, to see which
-    pool = _pool(generation, images, jobs, features)
+    pool = _pool(make, arguments, processes)
     try:
         while True:
             try:
-                _submit(pool, pending, tasks, 1 if suspects else 2 * jobs)
+                _submit(pool, pending, tasks, 1 if suspects else 2 * processes)
                 if not pending:
                     return
-                embeddings = _result(pending[0])
+                result = _result(pending[0])
             except BrokenProcessPool:
                 _raise_if_exhausted(pending[0])
                 suspects = sum(task.attempts > 0 for task in pending)
                 for task in pending:
                     task.future = None
                 pool.shutdown(wait=True, cancel_futures=True)
-                pool = _pool(generation, images, jobs, features)
+                pool = _pool(make, arguments, processes)
             else:
                 suspects = max(0, suspects - 1)
-                yield pending.popleft().number, embeddings
+                yield pending.popleft().number, result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -80,7 +75,7 @@ def _submit(pool: ProcessPoolExecutor, pending: deque[_Task], tasks: Iterator[_T
             task.attempts += 1
 
 
-def _result(task: _Task) -> Embedded:
+def _result(task: _Task) -> bytes:
     if task.future is None:
         raise RuntimeError("the chunk was not submitted")
     return task.future.result()
@@ -90,24 +85,22 @@ def _raise_if_exhausted(task: _Task) -> None:
     if task.attempts >= ATTEMPTS:
         raise StorageError(
             f"{task.chunk[0].path}: the process that embeds it and {len(task.chunk) - 1} others died {ATTEMPTS} "
-            "times: use fewer --jobs, or find the image that crashes them."
+            "times: use fewer processes, or find the image that crashes them."
         ) from None
 
 
-def _pool(generation: Path, images: ImageOptions, jobs: int, features: bool) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(jobs, get_context("spawn"), _initialise, (generation, images, features))
+def _pool(make: Callable[..., Worker], arguments: tuple[Any, ...], processes: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(processes, get_context("spawn"), _initialise, (make, arguments))
 
 
-def _initialise(generation: Path, images: ImageOptions, features: bool) -> None:
+def _initialise(make: Callable[..., Worker], arguments: tuple[Any, ...]) -> None:
     """Prepare a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends the pool
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    lower_priority()
     import torch
 
     torch.set_num_threads(1)
-    _Worker.encoder = load_encoder(generation, images)
-    _Worker.features = features
+    _Process.worker = make(*arguments)
 
 
 def _die_with_parent() -> None:
@@ -117,7 +110,7 @@ def _die_with_parent() -> None:
         os._exit(1)  # workers hold the pool's pipes open for each other, so none would notice that the parent is gone
 
 
-def _work(samples: list[Sample]) -> Embedded:
-    if _Worker.encoder is None:
+def _work(chunk: Chunk) -> bytes:
+    if _Process.worker is None:
         raise RuntimeError("the worker process was not initialised")
-    return embed_chunk(_Worker.encoder, samples, _Worker.features)
+    return _Process.worker(chunk)
