@@ -59,6 +59,13 @@ def learn(
         str | None,
         typer.Option("--from", metavar="GENERATION", help="Generation to train further. Default: the newest."),
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Number of processes that compute features, for methods in closed form.")
+    ] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Compute them on a Ray cluster at this address, or on 'local'."),
+    ] = None,
     add: Annotated[bool, typer.Option("--add", help="Add the images to the gallery as well.")] = False,
     settings: Settings = None,
 ) -> None:
@@ -72,7 +79,7 @@ def learn(
 
     catalogue = Catalogue(folder)
     with working():
-        generation = catalogue.learn(photos, method, override({}, settings or []), start)
+        generation = catalogue.learn(photos, method, override({}, settings or []), start, processes, ray)
     say(described(generation))
     if generation.info.extended_classes:
         say(f"more images of {len(generation.info.extended_classes)} known classes were learned.")

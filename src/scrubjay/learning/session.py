@@ -29,6 +29,7 @@ from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.models.embedding import Encoder
 from scrubjay.training import discard, learn, seeded
 from scrubjay.types import Dataset, Sample, Session
+from scrubjay.workers import HERE, Workers
 from scrubjay.workspace.removal_request import RemovalRequest
 from scrubjay.workspace.workspace import Workspace
 
@@ -56,10 +57,12 @@ class SessionLearner:
     Attributes:
         workspace: the open catalogue.
         parent: generation that is trained further; None for the first session.
+        workers: where the trunk features of the images are computed, for methods that learn in closed form.
     """
 
     workspace: Workspace
     parent: Generation | None
+    workers: Workers = HERE
 
     @property
     def name(self) -> str:
@@ -79,6 +82,12 @@ class SessionLearner:
         previous = None if self.parent is None else str(self.parent.info.method["name"])
         name = method_name or previous or default_method(options.network)
         kind = method(name)
+        accumulates = issubclass(kind, Accumulation)
+        if not (accumulates or self.workers.here):
+            raise ConfigError(
+                f"method {name!r} takes gradient steps, which several processes cannot share: leave out --processes "
+                "and --ray, or take a method in closed form such as slda."
+            )
         if kind.needs_old_images:
             raise ConfigError(
                 f"method {name!r} trains on the images of all sessions, which a catalogue does not keep; take slda."
@@ -91,7 +100,6 @@ class SessionLearner:
         settings_of_method = kind.Options.parse(settings, f"method {name}")
         dataset = read_photos(photos, HELD_OUT)
         number = int(self.name.removeprefix("g"))
-        accumulates = issubclass(kind, Accumulation)
         session = extend(self._known, dataset, number, more_of_known=accumulates)
         left_out = 0
         if accumulates:
@@ -134,7 +142,7 @@ class SessionLearner:
         key = self._work_key(content, chosen)
         if isinstance(learner, Accumulation) and options.keep_training_features:
             learner.kept_features = []
-        result = learn(learner, session, loader, options.training, options.seed, checkpoint, key=key)
+        result = learn(learner, session, loader, options.training, options.seed, checkpoint, key, self.workers)
         seconds = time.perf_counter() - began
         encoder = Encoder(learner.network.embedder, options.images)
         classes = (*self._known, *session.classes)
