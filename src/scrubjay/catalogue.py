@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,8 @@ class Catalogue:
             encoder = workspace.encoder(generation)
             strict = self.options.images.on_error == "raise"
             features = workspace.feature_writer(generation)
-            added = Ingest(self.gallery, space_of(generation), encoder, strict, features).add(samples)
+            learned = partial(workspace.learned_features, generation, encoder.era)
+            added = Ingest(self.gallery, space_of(generation), encoder, strict, features, learned).add(samples)
             self._after_writing_vectors(added.items)
             return added
 

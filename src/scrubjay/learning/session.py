@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scrubjay.bridges import Bridge, PairedEmbeddings, choose, learned
 from scrubjay.components.accumulation import Accumulation
@@ -28,7 +29,7 @@ from scrubjay.methods import Method, method
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.models.embedding import Encoder
 from scrubjay.training import discard, learn, seeded
-from scrubjay.types import Dataset, Sample, Session
+from scrubjay.types import Dataset, Sample, Session, TrunkFeatures
 from scrubjay.workers import HERE, Workers
 from scrubjay.workspace.removal_request import RemovalRequest
 from scrubjay.workspace.workspace import Workspace
@@ -163,10 +164,10 @@ class SessionLearner:
             curves=result.curves,
             broken=(*result.failures, *unreadable),
         )
-        images = None
+        decoded, images = replace(session, train=result.samples), None
         if isinstance(learner, Accumulation):
             images = training_images(result.samples, learner.kept_features)
-        generation = self._add(learner, encoder, session, loader.cache, record, images)
+        generation = self._add(learner, encoder, decoded, loader.cache, record, images)
         discard(checkpoint)
         return generation
 
@@ -190,8 +191,10 @@ class SessionLearner:
         """Measure the session, fit the bridges, keep the probe images, and write the generation."""
         workspace = self.workspace
         parent = None if self.parent is None else workspace.encoder(self.parent)
+        chosen = _balanced(session.train)
+        learned = None if images is None or images.features is None else images.features[chosen, 0].float().numpy()
         embeddings = SessionEmbeddings(
-            train=_embedded(encoder, parent, _balanced(session.train), cache),
+            train=_embedded(encoder, parent, [session.train[position] for position in chosen], cache, learned),
             test=_embedded(encoder, parent, session.test, cache),
         )
         bridges, records = self._bridges(learner, encoder, embeddings)
@@ -233,28 +236,46 @@ def interrupted_sessions(folder: Path) -> list[Path]:
 
 
 def _embedded(
-    encoder: Encoder, parent: Encoder | None, samples: Sequence[Sample], cache: Cache
+    encoder: Encoder,
+    parent: Encoder | None,
+    samples: Sequence[Sample],
+    cache: Cache,
+    learned: NDArray[np.float32] | None = None,
 ) -> SplitEmbeddings | None:
-    """Embeddings of images by the new network and by the parent's; None without images."""
+    """Embeddings of images by the new network and by the parent's; None without images.
+
+    Args:
+        encoder: the new network.
+        parent: the parent's.
+        samples: the images.
+        cache: cache of decoded images.
+        learned: (N, p) trunk features of the images by the new network, where they are known.
+    """
     if not samples:
         return None
-    new = encoder.embed(samples, cache)
-    old = None if parent is None else parent.embed(samples, cache).vectors
-    paths = tuple(str(samples[index].path) for index in new.indices)
-    return SplitEmbeddings(new.labels, paths, new.vectors, old)
+    if learned is None:
+        found = encoder.features(samples, cache)
+    else:
+        labels = np.array([sample.label for sample in samples], dtype=np.int64)
+        found = TrunkFeatures(learned, labels, encoder.era, np.arange(len(samples)))
+    old = None
+    if parent is not None:
+        same = parent.era == encoder.era
+        old = parent.project(found.features) if same else parent.embed(samples, cache).vectors
+    paths = tuple(str(samples[index].path) for index in found.indices)
+    return SplitEmbeddings(found.labels, paths, encoder.project(found.features), old)
 
 
-def _balanced(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """At most `KEPT` of the images, the same number of each class as far as possible."""
+def _balanced(samples: Sequence[Sample]) -> list[int]:
+    """Positions of at most `KEPT` of the images, the same number of each class as far as possible."""
     if len(samples) <= KEPT:
-        return samples
+        return list(range(len(samples)))
     turn: dict[int, int] = {}
     ranked = []
     for position, sample in enumerate(samples):
         turn[sample.label] = turn.get(sample.label, 0) + 1
         ranked.append((turn[sample.label], position))
-    chosen = sorted(position for _, position in sorted(ranked)[:KEPT])
-    return [samples[position] for position in chosen]
+    return sorted(position for _, position in sorted(ranked)[:KEPT])
 
 
 def _pairs(split: SplitEmbeddings, source: str, target: str) -> PairedEmbeddings:
