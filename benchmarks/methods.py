@@ -2,7 +2,8 @@
 
 The network is that of recipes/grocery.toml: EfficientNet-Lite0, all but its last block frozen, with cached activations;
 a batch is 16 x 5 images of noise, since the time does not depend on their content. The steps of each method alternate
-with steps of plain fine-tuning, the baseline, so that both meet the same load.
+with steps of plain fine-tuning, the baseline, so that both meet the same load. A method in closed form makes no steps:
+here it passes over ten batches, which is about one block of the accumulated statistics, and a tenth is a step.
 
 With --text-only the page is generated from today's docstrings and the figures that it already contains.
 """
@@ -10,14 +11,16 @@ With --text-only the page is generated from today's docstrings and the figures t
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from scrubjay import plugins
+from scrubjay.components.accumulation import Accumulation
 from scrubjay.generations.lineage import _is_own
 from scrubjay.methods import Method, method
 from scrubjay.models.embedder import Network, NetworkOptions
@@ -27,9 +30,24 @@ from scrubjay.types import Batch, Session
 MEASURED = (
     "Time per step and bytes kept: `make docs`, one thread, EfficientNet-Lite0 with all but its last block frozen, 80 "
     "images per batch, median ratio to fine-tuning in the same run; bytes between the first two sessions, after 16 "
-    "classes, besides the network itself."
+    "classes, besides the network itself. A step of a method in closed form is a pass over a batch: the features of "
+    "its centre crops and of their random views, added to the statistics, whose scatter is counted as its triangle."
 )
 CLASSES, EACH, ROUNDS = 16, 5, 9
+PASS = 10
+
+
+class Noise:
+    """A pass over one batch of noise `PASS` times, which is also each of its random views."""
+
+    era = "noise"
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def __call__(self, views: int = 0) -> Iterator[Batch]:
+        for _ in range(PASS * (1 + views)):
+            yield self.batch
 
 
 def loader(first: int, embedder: torch.nn.Module) -> Batch:
@@ -43,21 +61,33 @@ def in_second_session(name: str) -> tuple[Method, Batch, int]:
     """A method at the start of its second session, a batch of that session, and the bytes kept between the two."""
     torch.manual_seed(0)
     kind = method(name)
-    learner = kind(Network(NetworkOptions(frozen="blocks.5")), kind.Options())
+    options = NetworkOptions(frozen="blocks.5", features=kind.default_features, transform=kind.default_transform)
+    learner = kind(Network(options), kind.Options())
     learner.network.freeze_batchnorm(True)
     first, second = (loader(label, learner.network.embedder) for label in (0, CLASSES))
     names = tuple(map(str, range(2 * CLASSES)))
     learner.begin(Session(0, names[:CLASSES], 0, ()))
     learner.eval()
-    learner.end(Session(0, names[:CLASSES], 0, ()), lambda: iter([first]))
-    kept = sum(value.nbytes for key, value in learner.state_dict().items() if _is_own(key))
+    learner.end(Session(0, names[:CLASSES], 0, ()), Noise(first))
+    kept = sum(value.nbytes for key, value in learner.state_dict().items() if _is_own(key)) + statistics_size(learner)
     learner.begin(Session(1, names[CLASSES:], CLASSES, ()))
     learner.train()
     return learner, second, kept
 
 
-def stepper(name: str) -> tuple[Callable[[], None], int]:
+def statistics_size(learner: Method) -> int:
+    """Bytes of the statistics that a method in closed form keeps."""
+    kept = learner.statistics if isinstance(learner, Accumulation) else None
+    if kept is None:
+        return 0
+    return kept.dim * (kept.dim + 1) // 2 * 8 + kept.means.nbytes + kept.counts.nbytes + kept.labels.nbytes
+
+
+def stepper(name: str) -> tuple[Callable[[], object], int]:
+    """A step of a method, or `PASS` steps of one in closed form; and the bytes that it keeps."""
     learner, batch, kept = in_second_session(name)
+    if isinstance(learner, Accumulation):
+        return functools.partial(learner.session_of, Noise(batch), learner.options.views), kept
     trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4) if trained else None
 
@@ -71,7 +101,7 @@ def stepper(name: str) -> tuple[Callable[[], None], int]:
     return step, kept
 
 
-def seconds(step: Callable[[], None]) -> float:
+def seconds(step: Callable[[], object]) -> float:
     began = time.perf_counter()
     step()
     return time.perf_counter() - began
@@ -81,7 +111,8 @@ def cost(name: str) -> Cost:
     (step, kept), (peer, _) = stepper(name), stepper("finetune")
     step(), peer()
     pairs = [(seconds(step), seconds(peer)) for _ in range(ROUNDS)]
-    return Cost(statistics.median(mine / other for mine, other in pairs), kept)
+    steps = PASS if issubclass(method(name), Accumulation) else 1
+    return Cost(statistics.median(mine / other for mine, other in pairs) / steps, kept)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from scrubjay.promotion.gallery_view import calibrated_view, gallery_slices, pro
 
 OPTIONS = {
     "images": {"size": 96, "resize": 112, "scale": [0.4, 1.0]},
-    "network": {"frozen": "blocks.5"},
+    "network": {"frozen": "blocks.5", "features": "last"},
     "training": {"epochs": 8, "increment_epochs": 8, "lr": 1e-3, "increment_lr": 0.5},
     "probe": {"images": 10},
     "false_match_rate": 0.1,

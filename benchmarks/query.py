@@ -22,7 +22,7 @@ from scrubjay.data.aviary import Album
 from scrubjay.stores import Item
 
 OPTIONS = {
-    "network": {"frozen": "blocks.5"},
+    "network": {"frozen": "blocks.5", "features": "last"},
     "training": {"epochs": 1, "increment_epochs": 1, "classes_per_batch": 2, "images_per_class": 4},
     "gate": {"old_retention": 0.0, "negative_flips": 1.0, "new_gain": -1.0},
 }

@@ -210,7 +210,7 @@ class Catalogue:
         labels: Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """The k items most similar to an image, and whether the best of them is likely to be a match.
+        """The k items most similar to an image, and whether the best of them are likely to match; see `Answer.matched`.
 
         Args:
             image: the query.

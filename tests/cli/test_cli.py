@@ -48,7 +48,8 @@ def test_json_is_all_that_stdout_gets(call: Call, shop: Path) -> None:
     code, out, err = call("search", "shop", "spring/pear/1.png", "--json")
     assert (code, err) == (0, "")
     answer = json.loads(out)
-    assert set(answer) == {"hits", "generation", "matched", "threshold", "unembedded"}
+    match = {"matched", "threshold", "match_score", "match_basis"}
+    assert set(answer) == {"hits", "generation", "unembedded", *match}
     assert len(answer["hits"]) == 5
     assert set(answer["hits"][0]) == {"id", "uri", "label", "score", "generation", "metadata", "match"}
     assert json.loads(call("search", "shop", "spring/pear/1.png", "--label", "fig", "--json")[1])["hits"] == []
@@ -90,7 +91,7 @@ def test_status_says_what_to_do_next(call: Call, shop: Path, tmp_path: Path) -> 
     lines = call("status", "shop")[1].splitlines()
     assert lines[1].startswith("● g0")
     assert lines[1].endswith("; 8 items  ← answers queries")
-    assert lines[2].startswith("○ g1 from g0 (mmd): 3 classes")
+    assert lines[2].startswith("○ g1 from g0 (slda): 3 classes")
     assert "; 0 items, bridge " in lines[2]
     assert lines[3].endswith("promote g0")
     assert lines[4] == "g1 does not answer queries yet: scrubjay gate shop g1"

@@ -36,7 +36,7 @@ def test_the_demo_runs_and_repeats_nothing_when_run_again(tmp_path: Path, monkey
         demo.run_demo(tmp_path / "out", Console(file=page, width=120), nullcontext)
         printed.append(page.getvalue())
     first, again = printed
-    for row in ("backbone, no training", "frozen", "finetune", "mmd", "joint", "new queries", "recall@1", "mAP@R"):
+    for row in ("backbone, no training", "finetune", "mmd", "slda", "joint", "new queries", "recall@1", "mAP@R"):
         assert row in first
     assert "The gallery holds 20 images." in first
     commands = [line for line in first.splitlines() if line.strip().startswith(".venv/bin/scrubjay ")]

@@ -343,14 +343,26 @@ def test_an_old_config_that_cannot_be_parsed_is_compared_as_it_is(finished: Path
         run(options(photos), tmp_path / "run")
 
 
-@pytest.mark.parametrize(("network", "name"), [({}, "mmd"), ({"frozen": "layer1"}, "moments")])
-def test_the_default_method_depends_on_what_is_trained(network: dict[str, Any], name: str, photos: Path) -> None:
+def test_the_default_method_learns_in_closed_form(photos: Path) -> None:
     values = {key: value for key, value in recipe(photos).items() if key != "method"}
-    values["network"] |= network
-    assert ExperimentOptions.parse(values).method["name"] == name
-    assert ExperimentOptions.parse(resolve(values, own_entry(values))).method["name"] == name
-    own = {**values, "methods": {name: {"average": 0.5}}}
-    assert ExperimentOptions.parse(resolve(own, own_entry(own))).method["average"] == 0.5
+    for given in (values, resolve(values, own_entry(values))):
+        parsed = ExperimentOptions.parse(given)
+        assert parsed.method["name"] == "slda"
+        assert parsed.network.features == "stages"
+    own = {**values, "methods": {"slda": {"views": 2}}}
+    assert ExperimentOptions.parse(resolve(own, own_entry(own))).method["views"] == 2
+
+
+def test_a_method_sets_the_features_that_the_recipe_leaves_open(photos: Path) -> None:
+    def features(name: str, **network: object) -> object:
+        values = recipe(photos)
+        values["network"] |= network
+        return ExperimentOptions.parse({**values, "method": {"name": name}}).network.features
+
+    assert features("finetune") == "last"
+    assert features("slda") == "stages"
+    assert features("slda", features="last") == "last"
+    assert features("finetune", features="stages") == "stages"
 
 
 def test_the_seed_orders_classes_that_are_shuffled(photos: Path) -> None:

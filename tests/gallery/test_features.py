@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from scrubjay.gallery.features import FAITHFUL, FeatureWriter, lacking_features, projected
+from scrubjay.errors import StorageError
+from scrubjay.gallery.features import FAITHFUL, FeatureWriter, embedded_sample, lacking_features, projected
 from scrubjay.gallery.gallery import Gallery
 from scrubjay.gallery.ingest import Ingest
 from scrubjay.models.embedding import Encoder
@@ -74,6 +75,24 @@ def test_adding_again_completes_what_has_no_features(tmp_path: Path, store: Stor
     assert lacking_features(store, encoder.era) == set()
 
 
+def test_an_interrupted_addition_is_completed_by_the_next(
+    tmp_path: Path, store: Store, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [(sample, None) for sample in samples(tmp_path / "images", 5)]
+
+    def fail(*_: object) -> None:
+        raise StorageError("killed")
+
+    for method in (store.features, store):
+        with monkeypatch.context() as patch:
+            patch.setattr(method, "put" if method is store.features else "put_embeddings", fail)
+            with pytest.raises(StorageError, match="killed"):
+                ingest(store, encoder).add(images)
+        assert store.coverage(Space("g0", encoder.dim, encoder.fingerprint, "g0")) == (0, 5)
+    assert ingest(store, encoder).add(images).items == 5
+    assert (lacking_features(store, encoder.era), store.missing("g0")) == (set(), [])
+
+
 def test_features_that_the_codes_would_change_are_left_out(store: Store, encoder: Encoder) -> None:
     draw = np.random.default_rng(0)
     features = draw.uniform(0.5, 1.5, (66, encoder.embedder.projection.in_features)).astype(np.float32)
@@ -95,3 +114,24 @@ def test_an_era_is_of_the_trunk_and_not_of_the_projection(encoder: Encoder) -> N
     with torch.no_grad():
         next(other.backbone.parameters()).add_(1)
     assert Encoder(other, IMAGES).era != encoder.era
+
+
+def test_a_sample_is_embedded_by_features_and_else_by_images(tmp_path: Path, store: Store, encoder: Encoder) -> None:
+    images = samples(tmp_path / "images", 12)
+    ingest(store, encoder, features=False).add([(sample, None) for sample in images])
+    by_images, expected = embedded_sample(store, encoder, 8)
+    assert [item.id for item in by_images] == sorted(item.id for item in store.items())[:8]
+    ingest(store, encoder).add([(sample, None) for sample in images])
+    gone, lacking = by_images[0], by_images[1]
+    Path(gone.uri).unlink()
+    store.features.remove(encoder.era, [lacking.id])
+    items, vectors = embedded_sample(store, encoder, 8)
+    assert [item.id for item in items] == [gone.id, *(item.id for item in by_images[2:]), lacking.id]
+    order = [by_images.index(item) for item in items]
+    np.testing.assert_allclose(vectors, expected[order], atol=1e-3)
+    assert [item.id for item in embedded_sample(store, encoder, 3)[0]] == [gone.id, by_images[2].id, lacking.id]
+
+
+def test_a_sample_of_nothing_is_empty(store: Store, encoder: Encoder) -> None:
+    items, vectors = embedded_sample(store, encoder, 8)
+    assert (items, vectors.shape) == ([], (0, encoder.dim))

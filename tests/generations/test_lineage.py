@@ -18,7 +18,8 @@ from scrubjay.errors import CatalogueError, CheckpointError, StorageError
 from scrubjay.generations import generation as reading
 from scrubjay.generations import lineage
 from scrubjay.generations.generation import Generation, SessionRecord
-from scrubjay.generations.lineage import Lineage, versions
+from scrubjay.generations.lineage import Lineage
+from scrubjay.generations.versions import versions
 from scrubjay.methods import Method
 from scrubjay.methods.finetune import Finetune
 from scrubjay.models.embedding import Encoder, space_fingerprint

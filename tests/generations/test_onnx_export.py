@@ -28,10 +28,8 @@ BACKBONES = [("test_vit", "avg", None, 160), ("test_convnext", "max", None, 64),
 class Case:
     """A network with everything that an export takes."""
 
-    def __init__(self, folder, backbone="test_resnet", pooling="avg", frozen=None, size=32, number=4, features="last"):
-        options = NetworkOptions(
-            backbone=backbone, pretrained=False, dim=8, pooling=pooling, frozen=frozen, features=features
-        )
+    def __init__(self, folder, backbone="test_resnet", pooling="avg", frozen=None, size=32, number=4, **network):
+        options = NetworkOptions(backbone=backbone, pretrained=False, dim=8, pooling=pooling, frozen=frozen, **network)
         torch.manual_seed(0)
         self.embedder = Network(options).embedder.eval()
         self.generation = Generation(folder / "g3", tiny.info("g3", options, fingerprint="abc"))
@@ -105,6 +103,12 @@ def test_other_backbones_without_output_of_the_exporter(tmp_path, capfd, backbon
 )
 def test_features_of_all_stages(tmp_path, backbone, frozen, size):
     case = Case(tmp_path, backbone, frozen=frozen, size=size, features="stages")
+    same_as_torch(case, case.export())
+
+
+@pytest.mark.parametrize("transform", ["root", pytest.param("relu", marks=pytest.mark.slow), "gelu"])
+def test_transformed_features(tmp_path, transform):
+    case = Case(tmp_path, features="stages", transform=transform, random_features=32)
     same_as_torch(case, case.export())
 
 

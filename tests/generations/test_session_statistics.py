@@ -14,7 +14,8 @@ import tiny
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.errors import CheckpointError, DataError
 from scrubjay.generations.generation import Generation
-from scrubjay.generations.session_statistics import SessionStatistics, StatisticsFolder, TrainingImages
+from scrubjay.generations.session_statistics import SessionStatistics, TrainingImages
+from scrubjay.generations.statistics_folder import StatisticsFolder
 
 ERA = "0" * 32
 CROPS = 3

@@ -86,16 +86,16 @@ def test_a_generation_that_holds_its_whole_network_is_read(line: Lineage, learne
     other = tiny.learner()
     line.restore(generation, other)
     assert tiny.same(tiny.weights(other.network), expected)
-    assert len(line.unused_trunks()) == 1
+    assert len(line.unused_files()) == 1
 
 
 def test_unused_backbones_are_listed(line: Lineage) -> None:
     own = line.trunks.path(str(line.get("g2").info.trunk))
     shared = line.trunks.path(str(line.get("g0").info.trunk))
-    assert line.unused_trunks() == []
-    assert line.unused_trunks(["g0"]) == []
-    assert line.unused_trunks(["g2"]) == [own]
-    assert line.unused_trunks(["g0", "g1"]) == [shared]
+    assert line.unused_files() == []
+    assert line.unused_files(["g0"]) == []
+    assert line.unused_files(["g2"]) == [own]
+    assert line.unused_files(["g0", "g1"]) == [shared]
 
 
 @pytest.mark.parametrize("damage", ["gone", "torn"])
@@ -141,4 +141,4 @@ def test_a_kill_while_backbones_are_written_leaves_whole_generations(tmp_path: P
     assert len(line.generations()) >= 2
     for generation in line.generations():
         line.network(generation)
-    assert len(line.unused_trunks()) <= 1, "at most the backbone of the generation that was being written"
+    assert len(line.unused_files()) <= 1, "at most the backbone of the generation that was being written"

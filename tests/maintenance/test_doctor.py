@@ -314,6 +314,14 @@ def test_damaged_calibrations(shop: Catalogue, cured: Callable[[Finding], None])
     assert (shop.folder / "calibration" / "g0.json").is_file()
 
 
+def test_a_damaged_match_model(shop: Catalogue, cured: Callable[[Finding], None]) -> None:
+    (shop.folder / "calibration" / "g0.safetensors").write_text("{")
+    (finding,) = errors(shop)
+    assert "g0.safetensors" in finding.what
+    cured(finding)
+    assert found(shop) == []
+
+
 def test_missing_probe_images(shop: Catalogue) -> None:
     (shop.folder / "probe/g0/0000.png").rename(shop.folder.parent / "kept.png")
     (finding,) = errors(shop)

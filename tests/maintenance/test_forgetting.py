@@ -16,7 +16,7 @@ from scrubjay.errors import CatalogueError, CheckpointError, DataError
 from scrubjay.gate.probe_set import ProbeSet
 from scrubjay.generations.lineage import Lineage
 from scrubjay.generations.serving import ServingFile
-from scrubjay.generations.session_statistics import StatisticsFolder
+from scrubjay.generations.statistics_folder import StatisticsFolder
 from scrubjay.search.query_log import QueryLog
 from scrubjay.types import Sample
 from scrubjay.workspace.removal_request import RemovalRequest
@@ -101,6 +101,7 @@ def test_nothing_is_left_of_a_class(shop: Catalogue, tmp_path: Path) -> None:
         "training images in the statistics": 5,
         "training images with stored features": 5,
         "items of the gallery": 5,
+        "items with stored features": 5,
         "probe images": 3,
         "logged queries": 1,
         "embeddings stored with generations": 8,
@@ -110,7 +111,15 @@ def test_nothing_is_left_of_a_class(shop: Catalogue, tmp_path: Path) -> None:
     again = Catalogue(shop.folder)
     assert again.serving.read().generation == "g2"
     assert again.lineage.get("g2").classes == ("apple", "pear", "plum", "kiwi")
-    assert not [item for item in again.gallery.store.items() if item.id in figs]
+    store = again.gallery.store
+    assert not [item for item in store.items() if item.id in figs]
+    assert not [
+        name
+        for era in store.features.codecs()
+        for ids, *_ in store.features.stored(era)
+        for name in ids
+        if name in figs
+    ]
     assert not [
         hit for query in QueryLog(shop.folder / "queries.sqlite").recent() for hit in query.hits if hit[2] == "fig"
     ]
@@ -233,6 +242,7 @@ def test_an_interrupted_removal_is_finished_by_the_same_call(
             shop.upkeep.forget(["apple", "fig"])
     again = Catalogue(shop.folder)
     if RemovalRequest.pending(shop.folder) is not None:
+        assert any("a removal was interrupted" in finding.what for finding in again.upkeep.examine())
         with pytest.raises(
             CatalogueError, match=r"a removal was interrupted; finish it first: scrubjay forget .* apple fig"
         ):
@@ -256,4 +266,18 @@ def test_a_damaged_request_is_named_with_the_cure(shop: Catalogue) -> None:
     with pytest.raises(
         CheckpointError, match=r"forgetting\.json: damaged .*delete it and repeat the `scrubjay forget`"
     ):
+        shop.upkeep.forget(["fig"])
+
+
+def test_damaged_statistics_are_found_and_unused_ones_are_pruned(shop: Catalogue) -> None:
+    path = shop.lineage.statistics.path("g1")
+    orphan = shop.lineage.statistics.path("g7")
+    shutil.copy(path, orphan)
+    assert [each for each, _ in shop.upkeep.prunable().files] == [orphan]
+    shop.upkeep.prune(shop.upkeep.prunable())
+    assert not orphan.exists()
+    path.write_bytes(path.read_bytes()[:-9])
+    (finding,) = [each for each in shop.upkeep.examine() if each.kind == "error"]
+    assert "g1.safetensors: damaged" in finding.what
+    with pytest.raises(CheckpointError, match=r"statistics/g1\.safetensors: damaged .*: restore it from a copy"):
         shop.upkeep.forget(["fig"])

@@ -70,7 +70,7 @@ def test_backbones_that_no_generation_uses_are_pruned(shop: Catalogue) -> None:
     paths = {name: lineage.trunks.path(str(lineage.get(name).info.trunk)) for name in ("g0", "g1", "g2")}
     orphan = lineage.trunks.path("0" * 32)
     orphan.write_bytes(b"left by a kill before its generation was complete")
-    assert {path for path, _ in shop.upkeep.prunable().trunks} == {paths["g1"], orphan}
+    assert {path for path, _ in shop.upkeep.prunable().files} == {paths["g1"], orphan}
     pruned(shop)
     assert lineage.trunks.paths() == sorted({paths["g0"], paths["g2"]})
     assert len(searched(shop)[0]) == 10

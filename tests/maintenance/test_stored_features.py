@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shlex
 import shutil
@@ -120,12 +121,24 @@ def test_features_of_a_trunk_that_no_generation_has(shop: Catalogue, cured: Cure
     (finding,) = found(shop)
     assert (finding.kind, finding.what) == (
         "note",
-        f"features of 4 items are of era {FOREIGN}, whose trunk no generation has",
+        f"features of 4 items are of era {FOREIGN}, which no generation uses",
     )
     assert shop.upkeep.prunable().eras == ((FOREIGN, 4),)
     cured(finding)
     assert found(shop) == []
     assert list(features.codecs()) == [era(shop)]
+
+
+def test_features_that_are_no_longer_kept_can_be_deleted(shop: Catalogue, cured: Cured) -> None:
+    path = shop.folder / "catalogue.json"
+    values = json.loads(path.read_text())
+    assert values["gallery_features"] == "float16"
+    path.write_text(json.dumps({**values, "gallery_features": "none"}))
+    (finding,) = found(shop)
+    assert finding.what == f"features of 10 items are of era {era(shop)}, which no generation uses"
+    cured(finding)
+    assert found(shop) == []
+    assert shop.gallery.store.features.codecs() == {}
 
 
 def test_an_era_is_kept_while_a_generation_is_unreadable(shop: Catalogue) -> None:

@@ -103,3 +103,28 @@ def test_refuses_to_go_on_where_no_statistics_were_kept(tmp_path: Path) -> None:
     sessions = three_sessions(tmp_path)
     with pytest.raises(ConfigError, match="2 classes were learned by a method that keeps no statistics"):
         taught(sessions[1:])
+
+
+@pytest.mark.parametrize("adapt", ["first", "auto"])
+def test_the_first_session_may_train_the_trunk(adapt: str, tmp_path: Path) -> None:
+    sessions = [tiny.session(tmp_path, 0, 0, classes=4), tiny.session(tmp_path, 1, 4)]
+    learner = tiny.learner("slda", NETWORK, adapt=adapt)
+    untouched = tiny.weights(learner.network.embedder.backbone)
+    trained = learn(learner, sessions[0], tiny.loader(sessions[0].train), tiny.TRAINING, 0)
+    assert set(trained.curves) == {"ce", "triplet"}
+    after_first = tiny.weights(learner.network.embedder.backbone)
+    assert adapt == "auto" or not tiny.same(after_first, untouched)
+    second = learn(learner, sessions[1], tiny.loader(sessions[1].train), tiny.TRAINING, 0)
+    assert second.curves == {}
+    assert tiny.same(tiny.weights(learner.network.embedder.backbone), after_first)
+
+
+def test_the_better_trunk_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = tiny.session(tmp_path, 0, 0, classes=4)
+    for better in (True, False):
+        learner = tiny.learner("slda", NETWORK, adapt="auto")
+        untouched = tiny.weights(learner.network.embedder.backbone)
+        scores = iter([0.6, 0.5] if better else [0.5, 0.6])
+        monkeypatch.setattr(type(learner), "_precision_of_held_out", lambda *_, scores=scores: next(scores))
+        learn(learner, session, tiny.loader(session.train), tiny.TRAINING, 0)
+        assert tiny.same(tiny.weights(learner.network.embedder.backbone), untouched) is not better

@@ -76,7 +76,14 @@ def test_several_batches_are_put_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"features": "stages"}, {"features": ["layer2", "layer3"], "frozen": "layer2"}]
+    "changes",
+    [
+        {},
+        {"features": "stages"},
+        {"features": ["layer2", "layer3"], "frozen": "layer2"},
+        {"features": "stages", "transform": "root"},
+        {"features": "stages", "transform": "gelu", "random_features": 16},
+    ],
 )
 def test_embeddings_are_the_projection_of_trunk_features(changes: dict[str, object], tmp_path: Path) -> None:
     samples = tiny.session(tmp_path, 0, 0).train
@@ -93,6 +100,15 @@ def test_embeddings_are_the_projection_of_trunk_features(changes: dict[str, obje
     np.testing.assert_allclose(encoder.project(found.features), embedded.vectors, atol=1e-6)
     assert encoder.features([]).features.shape == (0, embedder.projection.in_features)
     assert encoder.project(encoder.features([]).features).shape == (0, 8)
+
+
+def test_the_baseline_without_training_is_not_transformed(tmp_path: Path) -> None:
+    samples = tiny.session(tmp_path, 0, 0).train
+    plain, transformed = (
+        Encoder(tiny.learner(network=tiny.NETWORK.model_copy(update=change)).network.embedder, tiny.IMAGES)
+        for change in ({}, {"transform": "gelu", "random_features": 16})
+    )
+    np.testing.assert_array_equal(transformed.embed_backbone(samples).vectors, plain.embed_backbone(samples).vectors)
 
 
 def test_the_era_is_that_of_what_changes_trunk_features() -> None:

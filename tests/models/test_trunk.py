@@ -297,3 +297,15 @@ def test_threads_may_share_an_embedder() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+def test_the_last_map_is_pooled_in_the_same_way_whatever_the_features(backbone: str) -> None:
+    images = torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    found = []
+    for features in ("last", "stages"):
+        torch.manual_seed(0)
+        embedder = Embedder(NetworkOptions(backbone=backbone, pretrained=False, dim=8, features=features)).eval()
+        with torch.no_grad():
+            found.append(embedder.pooled(images))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)

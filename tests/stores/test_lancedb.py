@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from scrubjay.errors import CatalogueError, ConfigError, StorageError
-from scrubjay.stores import Item, Space, open_store
+from scrubjay.stores import FeatureCodec, Item, Space, _lance_features, open_store
+from scrubjay.stores._lance_features import LanceFeatures
 from scrubjay.stores._lance_table import Table, translated
 
 G0 = Space("g0", 64, "fingerprint", "g0")
@@ -208,6 +209,25 @@ def test_a_damaged_table_is_named(tmp_path: Path, table: str, damage: str) -> No
         file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(StorageError, match=rf"{folder.name} is damaged .*; restore the gallery from a copy"):
         open_store(url).search(G0, np.eye(64, dtype=np.float32)[:1], 1)
+
+
+def test_features_are_merged_only_when_their_fragments_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_lance_features, "FRAGMENTS", 3)
+    store = open_store(f"lancedb://{tmp_path}/gallery")
+    assert isinstance(store.features, LanceFeatures)
+    store.features.create("a" * 32, FeatureCodec.float16(4))
+    numbers = []
+    for number in range(6):
+        name = f"{number}"
+        store.put_items([Item(name, name, name)])
+        store.features.put("a" * 32, [name], np.full((1, 4), number))
+        store.maintain()
+        numbers.append(store.features._table("a" * 32).fragments())
+    assert numbers == [1, 2, 3, 1, 2, 3]
+    names, values = store.features.read("a" * 32, ["5", "0"])
+    assert (names, values[:, 0].tolist()) == (["5", "0"], [5.0, 0.0])
 
 
 def test_the_remains_of_an_interrupted_creation_do_no_harm(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from psycopg import errors
 
 import postgres_server
 from scrubjay.errors import CatalogueError, ConfigError, DataError, ScrubjayError, StorageError
-from scrubjay.stores import Item, Space, Store, _postgresql_vectors, open_store, postgresql
+from scrubjay.stores import FeatureCodec, Item, Space, Store, _postgresql_vectors, open_store, postgresql
 from scrubjay.stores import _postgresql_search as searching
 from scrubjay.stores._postgresql_server import address, translated, translation
 from scrubjay.stores._postgresql_vectors import decoded, encoded, written
@@ -219,6 +219,20 @@ def test_galleries_of_one_database_know_nothing_of_each_other() -> None:
     filled(second, 5)
     second.drop_space("g0")
     assert first.coverage(G0) == (3, 0)
+
+
+def test_a_gallery_of_an_older_version_has_no_features_until_some_are_stored(url: str, store: Store) -> None:
+    filled(store, 3)
+    assert run(url, "select to_regclass('eras')") == [(None,)]
+    assert store.features.codecs() == {}
+    assert store.delete(["00000"]) == 1
+    store.features.drop("a" * 32)
+    store.maintain()
+    assert run(url, "select to_regclass('eras')") == [(None,)], "a role that may only read needs no table"
+    store.features.create("a" * 32, FeatureCodec.float16(2))
+    store.features.put("a" * 32, ["00001"], [[1.0, 2.0]])
+    assert store.features.missing("a" * 32) == ["00002"]
+    assert store.coverage(G0) == (2, 0)
 
 
 @pytest.mark.parametrize(

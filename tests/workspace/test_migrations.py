@@ -15,7 +15,9 @@ from scrubjay.catalogue import Catalogue
 from scrubjay.errors import CatalogueError
 from scrubjay.generations.bridge_paths import space_of
 from scrubjay.io.locking import locked
+from scrubjay.models.checkpoint import save_tensors
 from scrubjay.workspace import migrations
+from scrubjay.workspace.options import CatalogueOptions
 from shops import copied, images
 
 OLD_OPTIONS = ("seed", "images", "network", "training")
@@ -40,6 +42,10 @@ def old(tmp_path: Path) -> Path:
     for name in ("serving.json", "queries.sqlite", "lock", "serving.lock"):
         (shop.folder / name).unlink(missing_ok=True)
     only(shop.folder / "catalogue.json", OLD_OPTIONS)
+    for each in shop.lineage.generations():  # the backbone was stored with each generation
+        weights = shop.lineage.network(each).state_dict()
+        save_tensors(each.folder / "network.safetensors", weights, {"generation": each.name})
+    shutil.rmtree(shop.folder / "generations" / "trunks")
     for generation in (shop.folder / "generations").iterdir():
         only(generation / "generation.json", OLD_FACTS)
         for name in ("bridges", "session"):
@@ -178,3 +184,24 @@ def test_two_processes_do_not_do_it_at_once(old: Path) -> None:
         Catalogue(old)
     assert not (old / "serving.json").exists()
     assert Catalogue(old).serving.read().generation == "g0"
+
+
+@pytest.mark.parametrize("network", [{}, {"dim": 8}, {"features": "last"}])
+def test_a_catalogue_that_names_no_features_takes_the_last_map(tmp_path: Path, network: dict[str, Any]) -> None:
+    folder = copied(tmp_path).folder
+    values = json.loads((folder / "catalogue.json").read_text())
+    kept = {key: value for key, value in values["network"].items() if key != "features"}
+    (folder / "catalogue.json").write_text(json.dumps({**values, "format": 3, "network": {**kept, **network}}))
+    shop = Catalogue(folder)
+    assert shop.options.network.features == "last"
+    assert json.loads((folder / "catalogue.json").read_text())["network"]["features"] == "last"
+    assert shop.learn(images(tmp_path / "winter", "medlar")).info.network.features == "last"
+
+
+def test_new_catalogues_take_all_stages_where_no_features_are_named() -> None:
+    def features(**network: Any) -> object:
+        return CatalogueOptions.parse({"network": network}).network.features
+
+    assert CatalogueOptions().network.features == features() == features(dim=8) == "stages"
+    assert features(features="last") == features(pooling="max") == "last"
+    assert features(features=["blocks.5"]) == ("blocks.5",)

@@ -15,6 +15,7 @@ from scrubjay.errors import ConfigError
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
+    from scrubjay.search.searcher import Answer
     from scrubjay.types import Hit
 
 
@@ -158,8 +159,7 @@ def search(
     _print_hits(answer.hits, [*(f"class {name}" for name in label or ()), *(where or ())])
     if explain is not None and answer.hits:
         say(str(explain))
-    if answer.hits and answer.matched is False:
-        say("probably not in the catalogue.")
+    _print_match(answer, catalogue.options.false_match_rate)
     if answer.unembedded:
         warn(f"{answer.unembedded} items have no vector and were not searched: scrubjay backfill {folder}")
     if answer.matched is False:
@@ -174,6 +174,15 @@ def _print_hits(hits: Sequence[Hit], filters: Sequence[str]) -> None:
         say(f"{rank:>3}  {hit.score:6.3f}{match}  {hit.label or '–':<{width}}  {hit.uri}")
     if not hits:
         say(f"no item of {' or '.join(filters)} in the gallery.")
+
+
+def _print_match(answer: Answer, false_match_rate: float) -> None:
+    """Print whether anything matches, and what the rate means."""
+    from scrubjay.search.match_decision import meaning
+
+    if answer.matched is not None:
+        result = "probably a match" if answer.matched else "probably not in the catalogue"
+        say(f"{result}. {meaning(answer.match_basis, false_match_rate).capitalize()}.")
 
 
 @app.command()

@@ -13,19 +13,21 @@ from scrubjay.catalogue import Catalogue
 from scrubjay.experiments import run as experiment
 from scrubjay.experiments.run import ExperimentOptions
 from scrubjay.experiments.sample_hits import retrievals
+from scrubjay.methods import method
 from scrubjay.report.html import write_report
 from scrubjay.report.table import summary
 from scrubjay.workspace.options import CatalogueOptions
 
-METHODS = ("finetune", "frozen", "mmd", "joint")
-"""The methods in the order in which they run; the first learns the initial session for all of them."""
+METHODS = {"finetune": "fine-tuning", "mmd": "the paper", "slda": "closed form", "joint": "joint, all images"}
+"""The methods in the order in which they run; the first learns the initial session for those trained by gradients."""
 
 RECIPE: dict[str, Any] = {
     "name": "demo",
     "source": {"name": "aviary", "species": 48, "train": 16, "test": 10},
     "stream": {"initial": 24, "step": 8},
-    "images": {"size": 96, "resize": 112, "scale": [0.4, 1.0]},
-    "training": {"epochs": 10, "increment_epochs": 6, "increment_lr": 0.5},
+    "images": {"size": 96, "resize": 112, "scale": [0.4, 1.0], "views": 4},
+    "network": {"frozen": "blocks.5"},
+    "training": {"epochs": 10, "increment_epochs": 6, "lr": 1e-3, "increment_lr": 0.5},
 }
 
 
@@ -43,23 +45,23 @@ def run_demo(out: Path, console: Console, working: Callable[[], AbstractContextM
     console.print(
         "24 bird species first, 8 more in each of three sessions. Only joint sees images of old sessions again."
     )
-    results, runs = [], {name: out / name for name in METHODS}
+    runs = {name: out / name for name in METHODS}
+    results = {}
     with working():
         for name, folder in runs.items():
-            options = ExperimentOptions.parse({**RECIPE, "method": {"name": name}}, "demo")
-            results.append(experiment.run(options, folder, None if name == METHODS[0] else runs[METHODS[0]]))
-            seen = results[-1]["groups"][-1]["seen"]
+            start = None if method(name).own_start or name == "finetune" else runs["finetune"]
+            results[name] = experiment.run(_options(name), folder, start, out / "activations")
+            seen = results[name]["groups"][-1]["seen"]
             console.print(f"  {name:9} learned: recall@1 {seen['recall']['1']:.1%} among all 48 species")
-        catalogue = _catalogue(out, runs["mmd"])
-        stream, root = experiment.load_stream(ExperimentOptions.parse(RECIPE, "demo"))
+        catalogue = _catalogue(out, runs["slda"])
+        stream, root = experiment.load_stream(_options("slda"))
         added = catalogue.add([root / "train"])
-    order = [METHODS.index(name) for name in ("frozen", "finetune", "mmd", "joint")]
-    results = [results[index] for index in order]
-    console.print(summary(results))
+    console.print(summary(list(results.values())))
+    console.print("  " + "; ".join(f"{name}: {meaning}" for name, meaning in METHODS.items()), highlight=False)
     write_report(
         out / "report.html",
-        results,
-        retrievals({name: runs[name] for name in ("finetune", "mmd")}),
+        list(results.values()),
+        retrievals({name: runs[name] for name in ("finetune", "slda")}),
         title="New species in, none forgotten",
     )
     query = stream.sessions[0].test[0]
@@ -75,12 +77,16 @@ def run_demo(out: Path, console: Console, working: Callable[[], AbstractContextM
     console.print(f"and open {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 
+def _options(name: str) -> ExperimentOptions:
+    return ExperimentOptions.parse({**RECIPE, "method": {"name": name}}, "demo")
+
+
 def _catalogue(out: Path, run: Path) -> Catalogue:
     """The catalogue that starts from the generations of a run; it is created unless it exists."""
     folder = out / "catalogue"
     if (folder / "catalogue.json").exists():
         return Catalogue(folder)
-    options = ExperimentOptions.parse({**RECIPE, "method": {"name": "mmd"}}, "demo")
+    options = _options("slda")
     shared = {key: getattr(options, key) for key in CatalogueOptions.model_fields if hasattr(options, key)}
     return Catalogue.init(folder, CatalogueOptions(**shared), run)
 

@@ -220,7 +220,7 @@ def prune(
     folder: Folder,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete vectors, generations and backbones that nothing needs any more, after asking."""
+    """Delete vectors, generations and their files that nothing needs any more, after asking."""
     from scrubjay.catalogue import Catalogue
 
     catalogue = Catalogue(folder)
@@ -228,11 +228,11 @@ def prune(
     for space, count in what.spaces:
         say(f"space {space.id}: {count} vectors of {space.generation}, which no search reads")
     for era, count in what.eras:
-        say(f"features of {count} items of era {era}, whose trunk no generation that is kept has")
+        say(f"features of {count} items of era {era}, which no generation that is kept uses")
     for generation, size in what.generations:
         say(f"generation {generation.name}: {size / 2**20:.1f} MiB, which no path of bridges uses")
-    for path, size in what.trunks:
-        say(f"backbone {path.stem}: {size / 2**20:.1f} MiB, which no other generation uses")
+    for path, size in what.files:
+        say(f"{path.parent.name}/{path.name}: {size / 2**20:.1f} MiB, which no other generation uses")
     if not what:
         say("nothing to prune: everything is needed.")
     elif yes or typer.confirm("delete all of this permanently?"):

@@ -40,7 +40,7 @@ class Accumulation(Verbs):
         Raises:
             ConfigError: earlier sessions were learned without their statistics.
         """
-        if session.first_label > 0 and self.statistics is None:
+        if session.first_label > 0 and self.statistics is None and not self.needs_old_images:
             raise ConfigError(
                 f"{session.first_label} classes were learned by a method that keeps no statistics of trunk features, "
                 "so they would be lost: go on with that method, or learn all classes again from the first session on."

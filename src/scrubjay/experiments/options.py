@@ -17,6 +17,9 @@ from scrubjay.methods import Method, method
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.training import TrainingOptions, seeded
 
+DEFAULT_METHOD = "slda"
+"""The method of a run that sets none: the best one on the bench without old images."""
+
 
 class ExperimentOptions(Config):
     """All options of a run: the keys that a recipe may set."""
@@ -35,8 +38,7 @@ class ExperimentOptions(Config):
     network: NetworkOptions = NetworkOptions()
     """Backbone, embedding dimension, and which part of the backbone stays frozen."""
     method: dict[str, Any] = Field(default_factory=dict)
-    """`name` of a method, and the options of that method. By default `moments` where `network.frozen` is set, and
-    `mmd` where the whole network is trained."""
+    """`name` of a method, and the options of that method; by default `slda`."""
     training: TrainingOptions = TrainingOptions()
     """Optimiser, learning rates, epochs and batches of every session."""
 
@@ -47,10 +49,11 @@ class ExperimentOptions(Config):
         if not isinstance(values, Mapping):
             return values
         filled = dict(values)
-        filled.setdefault("method", {"name": default_method(values)})
+        filled.setdefault("method", {"name": DEFAULT_METHOD})
         network, (name, _) = filled.get("network", {}), _named(filled["method"], "method")
         if isinstance(network, Mapping):
-            filled["network"] = {"features": method(name).default_features, **network}
+            kind = method(name)
+            filled["network"] = {"features": kind.default_features, "transform": kind.default_transform, **network}
         stream = filled.get("stream")
         if isinstance(stream, Mapping) and stream.get("order") == "shuffle":
             filled["stream"] = {"seed": filled.get("seed", 0), **stream}
@@ -67,23 +70,6 @@ class ExperimentOptions(Config):
     def _resolve_method(cls, value: dict[str, Any]) -> dict[str, Any]:
         name, options = _named(value, "method")
         return {"name": name, **method(name).Options.parse(options, "method").model_dump(mode="json")}
-
-
-def default_method(values: Mapping[str, Any]) -> str:
-    """Name of the method of a run that sets none.
-
-    `moments` needs a network whose lower part stays frozen; where the whole network is trained, `mmd` is the better
-    choice.
-
-    >>> default_method({"network": {"frozen": "blocks.5"}}), default_method({})
-    ('moments', 'mmd')
-
-    Args:
-        values: options of a run, not validated yet.
-    """
-    network = values.get("network")
-    frozen = network.get("frozen") if isinstance(network, Mapping) else getattr(network, "frozen", None)
-    return "mmd" if frozen is None else "moments"
 
 
 def _named(value: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:

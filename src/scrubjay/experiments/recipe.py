@@ -11,7 +11,7 @@ from typing import Any
 from scrubjay import plugins
 from scrubjay.config import override, read_toml
 from scrubjay.errors import ConfigError
-from scrubjay.experiments.options import default_method
+from scrubjay.experiments.options import DEFAULT_METHOD
 
 SHARED = ("network", "training")
 """Tables of a recipe that one entry of a comparison may override, to compare networks as well as methods."""
@@ -96,7 +96,7 @@ def own_entry(values: Mapping[str, Any], settings: Iterable[str] = ()) -> Entry 
     Returns:
         None where `method` is not a table with a name.
     """
-    table = values.get("method", {"name": default_method(values)})
+    table = values.get("method", {"name": DEFAULT_METHOD})
     name = table.get("name") if isinstance(table, Mapping) else None
     if not isinstance(name, str):
         return None

@@ -15,7 +15,8 @@ from scrubjay.experiments.measurement import Measured
 from scrubjay.experiments.options import ExperimentOptions
 from scrubjay.experiments.phases import Phase
 from scrubjay.generations.generation import Generation
-from scrubjay.generations.lineage import class_means, versions
+from scrubjay.generations.lineage import class_means
+from scrubjay.generations.versions import versions
 
 ADDED = ("bridged", "bridges", "backward_compatibility", "negative_flips", "retained")
 """Keys that results of older versions lack."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scrubjay.gallery.items import SAME_IMAGE
-from scrubjay.stores import Encoding, FeatureCodec, Store
+from scrubjay.gallery.items import ITEMS, SAME_IMAGE, intact, sample_of
+from scrubjay.stores import Encoding, FeatureCodec, Item, Store
 from scrubjay.types import Embeddings, TrunkFeatures
 
 if TYPE_CHECKING:
@@ -73,3 +74,24 @@ def lacking_features(store: Store, era: str) -> set[str] | None:
     if era not in store.features.codecs():
         return None
     return set(store.features.missing(era))
+
+
+def embedded_sample(store: Store, encoder: Encoder, number: int) -> tuple[list[Item], NDArray[np.float32]]:
+    """Up to so many items as an encoder embeds them: by their stored features, the others by their readable images.
+
+    Returns:
+        N items, and unit vectors float32 (N, d).
+    """
+    sample = {item.id: item for item in islice(store.items(), ITEMS)}
+    names: list[str] = []
+    vectors = np.empty((0, encoder.dim), np.float32)
+    if lacking_features(store, encoder.era) is not None:
+        names, features = store.features.read(encoder.era, list(islice(sample, number)))
+        vectors = encoder.project(features)
+    held = set(names)
+    others = list(islice(intact(item for name, item in sample.items() if name not in held), number - len(names)))
+    if not others:
+        return [sample[name] for name in names], vectors
+    embedded = encoder.embed([sample_of(item) for item in others])
+    kept = [others[index] for index in embedded.indices]
+    return [*(sample[name] for name in names), *kept], np.concatenate([vectors, embedded.vectors])

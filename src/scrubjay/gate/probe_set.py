@@ -145,6 +145,31 @@ class ProbeSet:
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
+    def adopt(self, generation: str, probes: Sequence[Probe]) -> None:
+        """Keep copies of the probe images of another probe set.
+
+        Args:
+            generation: name of the generation whose session their classes belong to here.
+            probes: images that are kept as images.
+
+        Raises:
+            StorageError: an image or the folder cannot be read or written; nothing is left behind.
+        """
+        building = self.folder / f".{generation}.{os.getpid()}"
+        try:
+            building.mkdir(parents=True)
+            rows = []
+            for number, probe in enumerate(probes):
+                assert probe.sample is not None
+                row = _copied(building, number, probe.sample, probe.label, "images")
+                rows.append({**row, "hash": probe.id, "original": probe.original})
+            write_json(building / "index.json", {"kind": "images", "images": rows})
+            building.rename(self.folder / generation)
+        except OSError as error:
+            raise StorageError(f"{self.folder}: the probe set could not be written ({error.strerror}).") from None
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+
     def probes(self, generations: Iterable[str]) -> list[Probe]:
         """The probe images of the classes that these generations learned.
 

@@ -15,11 +15,9 @@ backbone is stored before that. In generations of formats 1 and 2, `network.safe
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +29,10 @@ from scrubjay.components.accumulation import Accumulation
 from scrubjay.errors import CatalogueError, StorageError
 from scrubjay.generations.generation import Generation, GenerationInfo, SessionRecord, read_generation
 from scrubjay.generations.session_embeddings import SessionEmbeddings
-from scrubjay.generations.session_statistics import SessionStatistics, StatisticsFolder, TrainingImages
+from scrubjay.generations.session_statistics import TrainingImages
+from scrubjay.generations.statistics_folder import StatisticsFolder
 from scrubjay.generations.trunks import PREFIX, Trunks
+from scrubjay.generations.versions import versions
 from scrubjay.io.atomic import write_json
 from scrubjay.methods import Method
 from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors
@@ -164,7 +164,7 @@ class Lineage:
         info = GenerationInfo(
             name=name,
             trunk=self.trunks.put({key: value for key, value in weights.items() if key not in own}),
-            statistics=self._put_statistics(name, parent, method, record.classes, images),
+            statistics=self.statistics.add(name, parent, method, record.classes, images),
             parent=None if parent is None else parent.name,
             line=() if parent is None else tuple(self.line(parent.name)),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -191,23 +191,6 @@ class Lineage:
             shutil.rmtree(building, ignore_errors=True)
         return Generation(self.folder / name, info)
 
-    def _put_statistics(
-        self,
-        name: str,
-        parent: Generation | None,
-        method: Method,
-        classes: tuple[str, ...],
-        images: TrainingImages | None,
-    ) -> tuple[str, ...]:
-        """Store what the session of a new generation added; returns the names of all sessions with statistics."""
-        if not isinstance(method, Accumulation):
-            return ()
-        earlier = () if parent is None else parent.info.statistics
-        if method.session_statistics is None:
-            return earlier
-        self.statistics.put(name, SessionStatistics(classes, method.session_statistics, images).compact())
-        return (*earlier, name)
-
     def load(self, generation: Generation, network: Network) -> None:
         """Load the weights of a generation into a network of the same options.
 
@@ -219,14 +202,19 @@ class Lineage:
         trunk = {} if generation.info.trunk is None else self.trunks.get(generation.info.trunk)
         load_into(network, {**trunk, **own}, path)
 
-    def unused_trunks(self, without: Collection[str] = ()) -> list[Path]:
-        """Paths of the backbones that no generation uses.
+    def unused_files(self, without: Collection[str] = ()) -> list[Path]:
+        """Paths of the backbones and statistics that no generation uses.
 
         Args:
             without: names of generations that do not count.
         """
-        used = {each.info.trunk for each in self.generations() if each.name not in without}
-        return [path for path in self.trunks.paths() if path.stem not in used]
+        counted = [each.info for each in self.generations() if each.name not in without]
+        trunks = {info.trunk for info in counted}
+        sessions = {name for info in counted for name in info.statistics}
+        return [
+            *(path for path in self.trunks.paths() if path.stem not in trunks),
+            *(path for path in self.statistics.paths() if path.stem not in sessions),
+        ]
 
     def network(self, generation: Generation) -> Network:
         """The network of a generation, in evaluation mode, on the CPU.
@@ -297,18 +285,6 @@ def class_means(generation: Generation) -> NDArray[np.float32] | None:
         return None
     means = load_tensors(kept, RESTORE)[0].get("memory.means")
     return None if means is None else means.numpy()
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    packages = ("scrubjay", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "lancedb")
-    found = {"python": platform.python_version()}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def _is_own(key: str) -> bool:

@@ -27,7 +27,7 @@ from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import Cache, ImageLoader
 from scrubjay.errors import ConfigError, DataError, ImageError, StorageError
 from scrubjay.generations.generation import Generation
-from scrubjay.generations.lineage import versions
+from scrubjay.generations.versions import versions
 from scrubjay.models.embedder import Embedder
 from scrubjay.types import Sample
 

@@ -9,7 +9,7 @@ differ between generations: labels are positions in `classes` here.
 
 from __future__ import annotations
 
-import json
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -17,12 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.errors import CheckpointError, DataError
-from scrubjay.generations.generation import Generation
 from scrubjay.models.checkpoint import load_tensors, save_tensors
 
 RESTORE = "restore it from a copy; generations that answer already are untouched"
@@ -201,84 +199,29 @@ class SessionStatistics:
         return torch.tensor(hit, dtype=torch.bool)
 
 
-class StatisticsFolder:
-    """The statistics of sessions in a folder, by the name of the generation that learned the session.
+def combined(sessions: Sequence[SessionStatistics]) -> SessionStatistics:
+    """Several sessions as one; classes of the same name are merged. Features are kept where all sessions keep them.
 
     Args:
-        folder: folder of the files; it is created when the first one is stored.
+        sessions: at least one, over the same trunk and with the same number of crops of an image.
+
+    Raises:
+        SpaceError: the sessions are over different trunks.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def path(self, name: str) -> Path:
-        """Path of the file of a session."""
-        return self.folder / f"{name}.safetensors"
-
-    def paths(self) -> list[Path]:
-        """Paths of all files, in the order of their names."""
-        return sorted(self.folder.glob("*.safetensors"))
-
-    def get(self, name: str) -> SessionStatistics:
-        """The statistics of a session.
-
-        Raises:
-            CheckpointError: the file is missing or damaged.
-        """
-        return SessionStatistics.load(self.path(name))
-
-    def hashes(self, name: str) -> set[str]:
-        """Content hashes of the images of a session, without reading the rest of its file; errors as in `get`."""
-        path = self.path(name)
-        try:
-            with safe_open(path, framework="pt") as file:
-                held = "images.hashes" in file.keys()  # noqa: SIM118
-                return set(_names(file.get_tensor("images.hashes"))) if held else set()
-        except (OSError, SafetensorError, ValueError) as error:
-            raise CheckpointError(f"{path}: damaged or incomplete ({error}): {RESTORE}.") from None
-
-    def centre_crops(self, name: str, era: str, hashes: Collection[str]) -> dict[str, Tensor]:
-        """Kept features float16 (p,) of the centre crops of images, by content hash; without reading the other ones.
-
-        Args:
-            name: name of the session's generation.
-            era: identity of the trunk; features of another one are not returned.
-            hashes: content hashes of the images that are asked for.
-
-        Returns:
-            The features of those that were learned in the session, where they are kept.
-
-        Raises:
-            CheckpointError: the file is missing or damaged.
-        """
-        path = self.path(name)
-        try:
-            with safe_open(path, framework="pt") as file:
-                info = json.loads((file.metadata() or {}).get("info", "{}"))
-                if info.get("era") != era or "images.features" not in file.keys():  # noqa: SIM118
-                    return {}
-                learned = enumerate(_names(file.get_tensor("images.hashes")))
-                features = file.get_slice("images.features")
-                return {image: features[row, 0] for row, image in learned if image in hashes}
-        except (OSError, SafetensorError, ValueError) as error:
-            raise CheckpointError(f"{path}: damaged or incomplete ({error}): {RESTORE}.") from None
-
-    def put(self, name: str, session: SessionStatistics) -> None:
-        """Store the statistics of a session; an earlier file is replaced.
-
-        Raises:
-            StorageError: the disk is full or the folder cannot be written.
-        """
-        session.save(self.path(name))
-
-    def total(self, generation: Generation) -> Statistics | None:
-        """Statistics of all images on the line of a generation; None where it was not learned in closed form.
-
-        Raises:
-            CheckpointError: a file is missing or damaged.
-        """
-        sessions = (self.get(name).under(generation.classes) for name in generation.info.statistics)
-        return reduce(lambda total, session: session if total is None else total + session, sessions, None)
+    classes = tuple(dict.fromkeys(name for session in sessions for name in session.classes))
+    statistics = reduce(operator.add, (session.under(classes) for session in sessions))
+    images = [session.images for session in sessions if session.images is not None]
+    if len(images) < len(sessions):
+        return SessionStatistics(classes, statistics)
+    position = {name: label for label, name in enumerate(classes)}
+    codes = [torch.tensor([position[name] for name in each.classes], dtype=torch.int64) for each in sessions]
+    labels = torch.cat([own[each.labels] for own, each in zip(codes, images, strict=True)])
+    features = [each.features for each in images if each.features is not None]
+    whole = len(features) == len(images) and len({rows.shape[1:] for rows in features}) == 1
+    hashes = tuple(name for each in images for name in each.hashes)
+    return SessionStatistics(
+        classes, statistics, TrainingImages(hashes, labels, torch.cat(features) if whole else None)
+    )
 
 
 def _statistics(era: str, images: TrainingImages) -> Statistics:
@@ -293,10 +236,11 @@ def _images(tensors: Mapping[str, Tensor]) -> TrainingImages | None:
     hashes, labels, features = tensors["images.hashes"], tensors["images.labels"], tensors.get("images.features")
     if not len(hashes) == len(labels) == (len(labels) if features is None else len(features)):
         raise ValueError(f"{len(hashes)} images with {len(labels)} labels")
-    return TrainingImages(_names(hashes), labels, features)
+    return TrainingImages(names_of(hashes), labels, features)
 
 
-def _names(hashes: Tensor) -> tuple[str, ...]:
+def names_of(hashes: Tensor) -> tuple[str, ...]:
+    """Content hashes as they are stored, uint8 (N, 16), as hexadecimal digits."""
     return tuple(row.numpy().tobytes().hex() for row in hashes)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from scrubjay.bridges import PairedEmbeddings
-from scrubjay.gallery.items import EMBEDDED, readable_items, sample_of
+from scrubjay.gallery.features import embedded_sample
+from scrubjay.gallery.items import EMBEDDED
 from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
 from scrubjay.models.embedding import Encoder
@@ -13,7 +14,7 @@ from scrubjay.workspace.workspace import Workspace
 
 
 def gallery_pairs(workspace: Workspace, parent: Generation, encoder: Encoder) -> PairedEmbeddings | None:
-    """Labelled items of the gallery whose images can still be read, embedded by a generation and by a younger network.
+    """Labelled items of the gallery, embedded by a generation and by a younger network: by stored features or images.
 
     Args:
         workspace: the open catalogue.
@@ -26,17 +27,16 @@ def gallery_pairs(workspace: Workspace, parent: Generation, encoder: Encoder) ->
     store, space = workspace.gallery.store, space_of(parent)
     if space not in store.spaces():
         return None
-    items = readable_items(store, EMBEDDED)
+    items, vectors = embedded_sample(store, encoder, EMBEDDED)
     stored_ids, stored = store.vectors(space.id, [item.id for item in items])
     rows = {name: row for row, name in enumerate(stored_ids)}
-    items = [item for item in items if item.id in rows and item.label is not None]
-    if not items:
+    kept = [row for row, item in enumerate(items) if item.id in rows and item.label is not None]
+    if not kept:
         return None
-    embedded = encoder.embed([sample_of(item) for item in items])
-    kept = [items[index] for index in embedded.indices]
-    codes = {label: code for code, label in enumerate(dict.fromkeys(item.label for item in kept))}
+    items = [items[row] for row in kept]
+    codes = {label: code for code, label in enumerate(dict.fromkeys(item.label for item in items))}
     return PairedEmbeddings(
-        stored[[rows[item.id] for item in kept]],
-        embedded.vectors,
-        np.array([codes[item.label] for item in kept], dtype=np.int64),
+        stored[[rows[item.id] for item in items]],
+        vectors[kept],
+        np.array([codes[item.label] for item in items], dtype=np.int64),
     )

@@ -17,6 +17,7 @@ from scrubjay.maintenance.features import differing_features, era_of, invalid_fe
 from scrubjay.maintenance.repair import counted, foreign_vectors, invalid_vectors, leftovers
 from scrubjay.models.checkpoint import load_tensors
 from scrubjay.stores import Space
+from scrubjay.workspace.removal_request import RemovalRequest
 from scrubjay.workspace.workspace import Workspace
 
 SAMPLE = 16
@@ -84,6 +85,12 @@ def _generations(workspace: Workspace) -> Iterator[Finding]:
             workspace.lineage.trunks.check(trunk)
         except CheckpointError as error:
             yield Finding("error", str(error), f"restore {workspace.lineage.trunks.path(trunk)} from a copy")
+    for name in sorted({name for generation in workspace.lineage.generations() for name in generation.info.statistics}):
+        try:
+            workspace.lineage.statistics.get(name)
+        except CheckpointError as error:
+            cure = f"restore {workspace.lineage.statistics.path(name)} from a copy; searches are not affected"
+            yield Finding("error", str(error), cure)
 
 
 def _serving(workspace: Workspace) -> Iterator[Finding]:
@@ -110,11 +117,15 @@ def _probes_and_calibrations(workspace: Workspace) -> Iterator[Finding]:
                 yield Finding("error", f"{len(missing)} probe images are missing ({_some(missing)})", cure)
         except CheckpointError as error:
             yield Finding("error", str(error), "do what the message says; searches are not affected")
-        try:
-            workspace.calibrations(generation)
-        except CheckpointError as error:
-            cure = f"rm {workspace.calibrations_path(generation)} && scrubjay backfill {workspace.folder}"
-            yield Finding("error", str(error), cure)
+        readers = {
+            workspace.calibrations_path(generation): workspace.calibrations,
+            workspace.match_model_path(generation): workspace.match_model,
+        }
+        for path, read in readers.items():
+            try:
+                read(generation)
+            except CheckpointError as error:
+                yield Finding("error", str(error), f"rm {path} && scrubjay backfill {workspace.folder}")
 
 
 def _spaces(workspace: Workspace) -> Iterator[Finding]:
@@ -177,7 +188,7 @@ def _features(workspace: Workspace) -> Iterator[Finding]:
     folder, table = workspace.folder, workspace.gallery.store.features
     repair = f"scrubjay doctor {folder} --repair"
     for era, count in unused_eras(workspace, workspace.lineage.generations()):
-        what = f"features of {count} items are of era {era}, whose trunk no generation has"
+        what = f"features of {count} items are of era {era}, which no generation uses"
         yield Finding("note", what, f"scrubjay prune {folder}")
     for era in table.codecs():
         invalid = invalid_features(workspace, era)
@@ -259,6 +270,11 @@ def _interrupted(workspace: Workspace) -> Iterator[Finding]:
     for path in interrupted_sessions(folder):
         what = f"{path.name}: learning was interrupted"
         yield Finding("note", what, f"repeat the same `scrubjay learn {folder} PHOTOS` to finish it")
+    removal = RemovalRequest.pending(folder)
+    if removal is not None:
+        yield Finding(
+            "error", "a removal was interrupted: a part of the images is still there", removal.command(folder)
+        )
     for path in sorted(folder.glob("backfill/*.jsonl")):
         progress = read_journal(path)
         if progress.state == "interrupted" and progress.generation == workspace.serving.read().generation:

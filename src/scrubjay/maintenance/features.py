@@ -26,11 +26,15 @@ def era_of(workspace: Workspace, generation: Generation) -> str | None:
 def unused_eras(workspace: Workspace, generations: Iterable[Generation]) -> list[tuple[str, int]]:
     """Eras of stored features that none of these generations can use, each with its number of items.
 
-    Nothing is reported while the trunk of one of the generations cannot be read.
+    All eras are unused where the catalogue keeps no features any more. Nothing is reported while the trunk of one of
+    the generations cannot be read.
     """
     table = workspace.gallery.store.features
     stored = table.codecs()
-    used = {era_of(workspace, generation) for generation in generations} if stored else set()
+    if not stored:
+        return []
+    kept = workspace.options.gallery_features != "none"
+    used = {era_of(workspace, generation) for generation in generations} if kept else set()
     if None in used:
         return []
     return [(era, workspace.gallery.count() - len(table.missing(era))) for era in stored if era not in used]

@@ -91,6 +91,7 @@ class Forgetter:
         workspace.probe_set.remove(request.classes, request.images)
         self.query_log.remove(request.contents, request.classes)
         for generation in workspace.lineage.generations():
+            workspace.match_model_path(generation).unlink(missing_ok=True)  # it holds the means of all classes
             stored = workspace.lineage.embeddings(generation)
             left = stored.without(generation.classes, request.classes, request.paths)
             if len(left) < len(stored):

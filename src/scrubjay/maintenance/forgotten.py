@@ -73,7 +73,7 @@ def _remains(request: RemovalRequest, workspace: Workspace) -> Iterator[str]:
         )
     first = {each.info.statistics[0] for each in affected}
     if first & set(request.involved):
-        yield "the two settings that were chosen on the first session's images: shrinkage and weight of residual axes"
+        yield "two settings that were chosen on the first session: prior of the covariance, weight of residual axes"
     trained = [each for each in others if not each.info.statistics]
     if trained:
         names = ", ".join(f"{each.name} ({each.info.method['name']})" for each in trained)

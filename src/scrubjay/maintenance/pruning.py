@@ -1,4 +1,4 @@
-"""Finds and deletes vectors, features and backbones that nothing reads, and generations that no bridge path uses."""
+"""Finds and deletes vectors, features and files that nothing reads, and generations that no bridge path uses."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Prunable:
     Attributes:
         spaces: embedding spaces, each with its number of current vectors.
         generations: generations, each with its size in bytes.
-        trunks: files of backbones that no other generation uses, each with its size in bytes.
+        files: backbones and statistics that no other generation uses, each with its size in bytes.
         eras: eras of stored trunk features, each with its number of items.
     """
 
     spaces: tuple[tuple[Space, int], ...] = ()
     generations: tuple[tuple[Generation, int], ...] = ()
-    trunks: tuple[tuple[Path, int], ...] = ()
+    files: tuple[tuple[Path, int], ...] = ()
     eras: tuple[tuple[str, int], ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.spaces or self.generations or self.trunks or self.eras)
+        return bool(self.spaces or self.generations or self.files or self.eras)
 
 
 def prunable(workspace: Workspace) -> Prunable:
@@ -40,8 +40,8 @@ def prunable(workspace: Workspace) -> Prunable:
     Vectors are needed if they are of the serving generation or of the one that a rollback leads to, or if they are the
     only vectors by which some item is found. A generation is needed if it is the serving generation, the one that a
     rollback leads to, the shadow generation or the newest, or if the path of bridges from the serving generation to one
-    of these, or to a space that is kept, leads over it. Features are needed if a generation
-    that is kept has their trunk.
+    of these, or to a space that is kept, leads over it. Features are needed if a generation that is
+    kept has their trunk.
     """
     serving = workspace.serving.read()
     kept = {name for name in (serving.generation, serving.previous) if name is not None}
@@ -58,11 +58,11 @@ def prunable(workspace: Workspace) -> Prunable:
     on_paths = {name for end in ends for name in _path(workspace, serving.generation, end)}
     generations = workspace.lineage.generations()
     unused = [generation for generation in generations if generation.name not in on_paths]
-    trunks = workspace.lineage.unused_trunks([generation.name for generation in unused])
+    files = workspace.lineage.unused_files([generation.name for generation in unused])
     return Prunable(
         spaces,
         tuple((generation, _bytes(generation)) for generation in unused),
-        tuple((path, path.stat().st_size) for path in trunks),
+        tuple((path, path.stat().st_size) for path in files),
         tuple(unused_eras(workspace, [each for each in generations if each.name in on_paths])),
     )
 
@@ -70,7 +70,7 @@ def prunable(workspace: Workspace) -> Prunable:
 def prune(workspace: Workspace, what: Prunable) -> None:
     """Delete what `prunable` found, except what is needed by now.
 
-    Vectors are deleted first, then features, generations and backbones.
+    Vectors are deleted first, then features, generations and files that no other generation uses.
     """
     current = prunable(workspace)  # another generation may have been promoted since
     for space in {space for space, _ in what.spaces} & {space for space, _ in current.spaces}:
@@ -85,7 +85,7 @@ def prune(workspace: Workspace, what: Prunable) -> None:
         renamed = generation.folder.with_name(f".{generation.name}.0")
         generation.folder.rename(renamed)
         shutil.rmtree(renamed)
-    for path in {path for path, _ in what.trunks} & set(workspace.lineage.unused_trunks()):
+    for path in {path for path, _ in what.files} & set(workspace.lineage.unused_files()):
         path.unlink()
     workspace.gallery.store.maintain()
 

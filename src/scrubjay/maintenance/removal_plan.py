@@ -23,6 +23,7 @@ from scrubjay.workspace.workspace import Workspace
 LEARNED = "training images in the statistics"
 FEATURES = "training images with stored features"
 ITEMS = "items of the gallery"
+ITEM_FEATURES = "items with stored features"
 PROBES = "probe images"
 QUERIES = "logged queries"
 EMBEDDINGS = "embeddings stored with generations"
@@ -125,7 +126,16 @@ class RemovalPlanner:
         for generation in self.workspace.lineage.generations():
             stored = self.workspace.lineage.embeddings(generation)
             embeddings += len(stored) - len(stored.without(generation.classes, request.classes, paths))
-        counts = {ITEMS: len(items), PROBES: len(probes), QUERIES: len(queries), EMBEDDINGS: embeddings}
+        ids = [item.id for item in items]
+        table = self.workspace.gallery.store.features
+        featured = {name for era in table.codecs() for name in table.read(era, ids)[0]}
+        counts = {
+            ITEMS: len(items),
+            ITEM_FEATURES: len(featured),
+            PROBES: len(probes),
+            QUERIES: len(queries),
+            EMBEDDINGS: embeddings,
+        }
         return counts, contents, paths
 
     def _tips(self) -> list[Generation]:

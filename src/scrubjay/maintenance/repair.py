@@ -129,7 +129,7 @@ def foreign_vectors(
 
 def leftovers(folder: Path) -> list[Path]:
     """Temporary files of processes that were killed; their names end in the number of the process."""
-    names = ("generations", "generations/trunks", "probe", "calibration")
+    names = ("generations", "generations/trunks", "generations/statistics", "probe", "calibration")
     places = (folder, *(folder / name for name in names), *folder.glob("probe/g*"))
     return sorted(path for place in places for path in place.glob(".*.[0-9]*"))
 

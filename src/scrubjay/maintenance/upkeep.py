@@ -15,6 +15,7 @@ from scrubjay.io.locking import locked
 from scrubjay.maintenance.doctor import Finding, examine
 from scrubjay.maintenance.forgetting import Forgetter
 from scrubjay.maintenance.forgotten import Forgotten
+from scrubjay.maintenance.merging import Merged, merge
 from scrubjay.maintenance.pruning import Prunable, prunable, prune
 from scrubjay.maintenance.repair import repair
 from scrubjay.promotion.calibrate import calibrate
@@ -88,6 +89,20 @@ class Upkeep:
         """
         with locked(self.workspace.folder):
             return Forgetter(self.workspace, self.searcher.query_log).forget(classes, images, photos)
+
+    def merge(self, other: Workspace, out: Path) -> Merged:
+        """Make a catalogue of this one and another one over the same trunk; both stay as they are.
+
+        Items that only the other one holds are found after a backfill of the new catalogue.
+
+        Args:
+            other: the other catalogue.
+            out: a new or empty folder.
+
+        Raises:
+            UserError: the trunks differ, or a catalogue has not learned in closed form.
+        """
+        return merge(self.workspace, other, out)
 
     def export(self, name: str, path: Path | None = None) -> Exported:
         """Write the embedder of a generation as an ONNX file, compared with torch on images of the catalogue.

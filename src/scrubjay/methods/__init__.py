@@ -24,6 +24,7 @@ from scrubjay.components.verbs import Verbs
 from scrubjay.config import Config
 from scrubjay.losses.cross_entropy import cross_entropy
 from scrubjay.models.embedder import Network
+from scrubjay.models.transform import Kind
 from scrubjay.types import Batch, Losses, Session
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Method(Verbs):
             it trains that session differently from plain fine-tuning, or gathers statistics during it.
         has_memory: whether the method protects only classes that were learned with it, by statistics of them.
         default_features: `network.features` of runs and catalogues that do not set it.
+        default_transform: `network.transform` of runs and catalogues that do not set it.
     """
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions
@@ -82,6 +84,7 @@ class Method(Verbs):
     own_start: ClassVar[bool] = False
     has_memory: ClassVar[bool] = False
     default_features: ClassVar[Literal["last", "stages"]] = "last"
+    default_transform: ClassVar[Kind] = "none"
     uses_teacher: bool = False
     teacher: Network
 

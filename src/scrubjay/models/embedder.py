@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from scrubjay.config import Config
 from scrubjay.models import backbones
 from scrubjay.models.stem import Stem
+from scrubjay.models.transform import Kind, Transform
 from scrubjay.models.trunk import Trunk
 
 
@@ -31,6 +32,11 @@ class NetworkOptions(Config):
     features: Literal["last", "stages"] | Annotated[tuple[str, ...], Field(min_length=1)] = "last"
     """What the projection sees: the pooled last feature map; or mean and standard deviation of the maps of all stages
     of the backbone ("stages") or of the named modules, and a transformer's class token after each."""
+    transform: Kind = "none"
+    """Fixed transform of these features before the projection: signed square roots ("root"), or random features with
+    the nonlinearity "relu" or "gelu"."""
+    random_features: int = Field(4096, ge=2)
+    """Number of random features, where `transform` is "relu" or "gelu"; the solution takes its square in memory."""
     dim: int = Field(512, ge=2)
     """Dimension of the embedding."""
     pooling: Literal["avg", "max", "gem"] = "avg"
@@ -71,6 +77,7 @@ class Embedder(nn.Module):
     Attributes:
         trunk: the stages whose features are taken; None: those of the last feature map.
         stem: the frozen part of the backbone; None: all of it is trained.
+        transform: fixed transform of the features of the backbone.
         projection: linear map from the p trunk features to the embedding before its normalisation.
     """
 
@@ -91,7 +98,10 @@ class Embedder(nn.Module):
         self.stem = None if options.frozen is None else Stem(self.backbone, options.frozen, self.trunk)
         self.pooling = Pooling(options.pooling)
         width = backbones.channels(self.backbone) if self.trunk is None else self.trunk.width
-        self.projection = nn.Linear(width, options.dim)
+        self.transform = Transform(options.transform, width, options.random_features)
+        if options.transform != "none":
+            self.kind += f" {options.transform} {self.transform.outputs}"
+        self.projection = nn.Linear(self.transform.outputs, options.dim)
         mean, std = backbones.normalisation(self.backbone)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
@@ -122,7 +132,11 @@ class Embedder(nn.Module):
         return self.stem((pixels - self.mean) / self.std, batch_invariant)
 
     def features(self, images: Tensor) -> Tensor:
-        """Images as for `prepare`, or its result → trunk features (B, p): `network.features` of the backbone."""
+        """Images as for `prepare`, or its result → trunk features (B, p), transformed as `network.transform` says."""
+        return self.transform(self.backbone_features(images))  # type: ignore[no-any-return]
+
+    def backbone_features(self, images: Tensor) -> Tensor:
+        """Images as for `prepare`, or its result → `network.features` of the backbone, not transformed."""
         start, frozen = self.prepare(images), list[Tensor]()
         run, stages = self.backbone, [] if self.trunk is None else list(self.trunk.widths)
         if self.stem is None:
@@ -139,6 +153,14 @@ class Embedder(nn.Module):
         with self.trunk.recording(self.backbone, stages) as recorded:
             run(start)
         return torch.cat([*frozen, *(recorded[stage] for stage in stages)], 1)
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Images as for `prepare`, or its result → the last feature map, pooled (B, C): the same with all `features`.
+
+        With named modules it is the map of the last one that runs.
+        """
+        features = self.backbone_features(images)
+        return features if self.trunk is None else self.trunk.last_mean(self.backbone, features)
 
     def project(self, features: Tensor) -> Tensor:
         """Trunk features (B, p) → unit embeddings float32 (B, d)."""
@@ -220,6 +242,13 @@ class Network(nn.Module):
             for parameter in layer.parameters(recurse=False):
                 parameter.requires_grad_(not frozen)
         self.train(self.training)
+
+    def make_trainable(self) -> None:
+        """Let gradients reach all parameters but those of the frozen part and of frozen BatchNorm layers."""
+        self.requires_grad_(True)
+        for layer in self._frozen():
+            layer.requires_grad_(False)
+        self.freeze_batchnorm(self.batchnorm_frozen)
 
     def train(self, mode: bool = True) -> Network:
         """As `nn.Module.train`, but frozen layers stay in evaluation mode."""

@@ -15,6 +15,7 @@ from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import Cache, ImageLoader, batches, in_order
 from scrubjay.errors import ImageError
 from scrubjay.models.activations import Activations
+from scrubjay.models.backbones import channels
 from scrubjay.models.embedder import Embedder, era, fingerprint
 from scrubjay.progress import track
 from scrubjay.types import Batch, Embeddings, Sample, TrunkFeatures
@@ -119,9 +120,20 @@ class Encoder:
         Raises:
             ImageError: the image cannot be decoded.
         """
+        return self._collect(self.embedder, self._query(sample), self.fingerprint, self.dim)
+
+    def query_features(self, sample: Sample) -> NDArray[np.float32]:
+        """Trunk features float32 (1, p) of the centre crop of one image.
+
+        Raises:
+            ImageError: the image cannot be decoded.
+        """
+        width = self.embedder.projection.in_features
+        return self._collect(self.embedder.features, self._query(sample), self.era, width).vectors
+
+    def _query(self, sample: Sample) -> ImageLoader:
         strict = self.images.model_copy(update={"on_error": "raise"})
-        loader = ImageLoader([sample], strict, train=False, cache=Cache(0))
-        return self._collect(self.embedder, loader, self.fingerprint, self.dim)
+        return ImageLoader([sample], strict, train=False, cache=Cache(0))
 
     def embed_crops(self, samples: Sequence[Sample], crops: int) -> NDArray[np.float32]:
         """Embed the centre crop of each image and random crops of it, which are the same ones at every call.
@@ -146,13 +158,13 @@ class Encoder:
     def embed_backbone(
         self, samples: Sequence[Sample], cache: Cache | None = None, activations: Activations | None = None
     ) -> Embeddings:
-        """As `embed`, but the pooled features of the backbone, scaled to unit norm: the baseline without training."""
+        """As `embed`, but the last feature map, pooled and scaled to unit norm: the baseline without training."""
 
         def pooled(batch: Tensor) -> Tensor:
-            return F.normalize(self.embedder.features(batch).float(), dim=1)
+            return F.normalize(self.embedder.pooled(batch).float(), dim=1)
 
-        loader, width = self._loader(samples, cache, activations), self.embedder.projection.in_features
-        return self._collect(pooled, loader, f"{self.fingerprint}-backbone", width)
+        loader = self._loader(samples, cache, activations)
+        return self._collect(pooled, loader, f"{self.fingerprint}-backbone", channels(self.embedder.backbone))
 
     def _loader(self, samples: Sequence[Sample], cache: Cache | None, activations: Activations | None) -> ImageLoader:
         loader = ImageLoader(samples, self.images, train=False, cache=Cache(0) if cache is None else cache)

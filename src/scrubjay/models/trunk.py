@@ -59,6 +59,11 @@ class Trunk:
         """Number of features."""
         return sum(self.widths.values())
 
+    def last_mean(self, backbone: nn.Module, features: Tensor) -> Tensor:
+        """The mean of the last map (B, C) in the features of all stages (B, p)."""
+        last = features[:, -list(self.widths.values())[-1] :]
+        return last[:, : last.shape[1] // (3 if backbones.prefix_tokens(backbone) else 2)]
+
     def recording(self, backbone: nn.Module, names: Sequence[str]) -> Any:
         """Record the features float32 (B, ·) of some of the stages, by name; see `stages.recording`."""
         return recording(backbone, names, _statistics(backbone))

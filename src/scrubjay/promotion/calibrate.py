@@ -8,6 +8,7 @@ from scrubjay.gate.view import GallerySlice, GalleryView
 from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
 from scrubjay.promotion.gallery_view import calibrated_view, gallery_slices, probe_queries
+from scrubjay.promotion.left_out import fit_match_model
 from scrubjay.workspace.calibrations import Calibrations
 from scrubjay.workspace.workspace import Workspace
 
@@ -15,13 +16,15 @@ from scrubjay.workspace.workspace import Workspace
 def calibrate(workspace: Workspace, generation: Generation, slices: Sequence[GallerySlice] | None = None) -> None:
     """Fit what the scores of a generation's queries mean in every space of the gallery, and store it.
 
-    Nothing is stored where there are no probe images, or no item that queries of the generation find.
+    Nothing is stored where there are no probe images, or no item that queries of the generation find. The match model
+    of a generation that was learned in closed form does not depend on the gallery; see `fit_match_model`.
 
     Args:
         workspace: the open catalogue.
         generation: the generation that queries come from.
         slices: the gallery as its queries find it, where that has been read already.
     """
+    fit_match_model(workspace, generation)
     queries = probe_queries(workspace, generation)
     gallery = list(gallery_slices(workspace, generation) if slices is None else slices)
     if not queries.probes or not gallery:

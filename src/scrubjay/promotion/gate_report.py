@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from scrubjay.errors import CatalogueError
-from scrubjay.gallery.items import EMBEDDED, readable_items, sample_of
+from scrubjay.gallery.features import embedded_sample
+from scrubjay.gallery.items import EMBEDDED
 from scrubjay.gate.decision import GateOptions, decide
 from scrubjay.gate.probe_set import ProbeQueries
 from scrubjay.gate.report import BackfillCost, Figures, GateReport, ReembeddedSample
@@ -127,18 +128,16 @@ def _added_classes(
 
 def _sampled(workspace: Workspace, side: Side) -> dict[str, Any]:
     """What it costs to re-embed items with the candidate, and what that gains, on a sample of the gallery."""
-    items = readable_items(workspace.gallery.store, EMBEDDED)
-    if not items:
-        return {}
     began = time.perf_counter()
-    embedded = workspace.embed(side.generation, [sample_of(item) for item in items])
-    rate = len(embedded.indices) / max(time.perf_counter() - began, 1e-9)
-    kept = [items[index] for index in embedded.indices]
+    kept, vectors = embedded_sample(workspace.gallery.store, workspace.encoder(side.generation), EMBEDDED)
+    if not kept:
+        return {}
+    rate = len(kept) / max(time.perf_counter() - began, 1e-9)
     space = space_of(side.generation)
     waiting = workspace.gallery.store.coverage(space)[1]
     ids = {item.id for item in kept}
     stored = [part for part in (part.only(ids) for part in side.slices) if part.ids]
-    reembedded = [slice_of_items(space.id, kept, embedded.vectors)]
+    reembedded = [slice_of_items(space.id, kept, vectors)]
     figures = [_figures(workspace, side, slices) for slices in (stored, reembedded)]
     return {
         "backfill": BackfillCost(waiting, round(rate, 1), round(waiting / rate, 1)),

@@ -273,7 +273,7 @@ def _cost(report: GateReport) -> str:
         return ""
     return (
         f"{cost.items:,} items would be re-embedded, in about {_duration(cost.seconds)} at "
-        f"{cost.images_per_second:,.0f} images/s here"
+        f"{cost.images_per_second:,.0f} items/s here"
     )
 
 

@@ -40,7 +40,8 @@ def method_page(costs: Mapping[str, Cost], measured: str) -> str:
         "Generated from the docstrings by `make docs`. Every objective contains L_ce + L_triplet on the new classes; "
         "any [metric loss](#metric-losses) can replace the triplet loss (`method.metric`), and weight averaging "
         "(`method.average`) and drift compensation of stored features (`method.drift`) can be combined with any "
-        "method.",
+        "method. Methods in closed form (`z = …`) have no objective: they solve for the projection from statistics of "
+        "trunk features, and these options change nothing in them.",
         "",
         measured,
         "",
@@ -65,8 +66,8 @@ def read_page(page: str) -> tuple[dict[str, Cost], str]:
 
 
 def formula(document: str) -> str:
-    """The objective of a docstring: the paragraph that begins with "L = ", on one line."""
-    paragraph = re.search(r"^L = .*?(?=\n\s*\n|\Z)", document, re.MULTILINE | re.DOTALL)
+    """The objective or the embedding of a docstring: the paragraph that begins with "L = " or "z = ", on one line."""
+    paragraph = re.search(r"^ *[Lz] = .*?(?=\n\s*\n|\Z)", document, re.MULTILINE | re.DOTALL)
     return " ".join(paragraph[0].split()) if paragraph else "–"
 
 

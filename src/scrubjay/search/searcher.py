@@ -17,6 +17,7 @@ from scrubjay.gallery.gallery import SpaceQuery
 from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
 from scrubjay.generations.serving import Serving
+from scrubjay.search.match_decision import CONSIDERED, Basis, MatchRule
 from scrubjay.search.novelty import Novelty, novelty
 from scrubjay.search.query_log import Query, QueryLog, brief
 from scrubjay.search.shadow import Compared, answer_pending, compare, selected
@@ -33,9 +34,16 @@ class Answer:
     Attributes:
         hits: best first; an item whose image has the same bytes as the query comes first, with a match of 1.
         generation: name of the generation that embedded the query.
-        matched: whether the best hit is likely to be of the query's class; None where no threshold is known.
-        threshold: probability of a match that the best hit has to exceed for that.
+        matched: whether one of the best hits is likely to be of the query's class; None where no threshold is known.
+            Of the images of classes that were never learned, a share of about `false_match_rate` is taken for a match,
+            on average over such classes, if these are like the learned classes that are left out to compute the
+            threshold. That is not claimed for classes that have closer relatives among the learned classes than these
+            have among each other.
+        threshold: what `match_score` has to exceed for that.
         unembedded: number of items without any vector, which no search finds.
+        match_score: the score that was compared with the threshold; see `MatchDecision`.
+        match_basis: what the threshold was computed from: classes that are left out of a metric in closed form, or
+            probe images whose class is left out of the gallery.
     """
 
     hits: tuple[Hit, ...]
@@ -43,6 +51,8 @@ class Answer:
     matched: bool | None
     threshold: float | None
     unembedded: int
+    match_score: float | None = None
+    match_basis: Basis | None = None
 
 
 class Searcher:
@@ -58,15 +68,16 @@ class Searcher:
         workspace, sample = self.workspace, Sample(image, 0)
         serving = workspace.serving.read()
         generation = workspace.serving_generation(serving)
-        calibrations = workspace.calibrations(generation)
-        vectors = workspace.encoder(generation).embed_query(sample).vectors
+        rule = self.match_rule(generation)
+        features, vectors = self._embedded(generation, sample, rule)
         content = content_hash(sample)
-        queries = self.space_queries(generation, vectors, calibrations)
-        (hits,) = workspace.gallery.search_mixed(queries, k, labels, where)
+        queries = self.space_queries(generation, vectors, rule.calibrations)
+        considered = max(k, CONSIDERED) if features is not None else k
+        (found,) = workspace.gallery.search_mixed(queries, considered, labels, where)
         unfiltered = not labels and not where
-        hits = self._identical_first(content, queries, hits, k, unfiltered)
-        threshold = calibrations.match_threshold(workspace.options.false_match_rate)
-        matched = hits[0].match > threshold if threshold is not None and hits and hits[0].match is not None else None
+        found = self._identical_first(content, queries, found, considered, unfiltered)
+        decision = rule.decide(features, found, identical=bool(found) and found[0].id == content)
+        hits = found[:k]
         if unfiltered:
             query = Query(
                 image=str(image.absolute()),
@@ -74,13 +85,45 @@ class Searcher:
                 generation=generation.name,
                 vector=vectors[0],
                 hits=brief(hits),
-                matched=matched,
+                matched=decision.matched,
                 milliseconds=1000 * (time.perf_counter() - began),
                 shadow=_shadow_generation(serving, content),
             )
             self.query_log.append(query)
         unembedded = workspace.gallery.unembedded([query.space for query in queries])
-        return Answer(tuple(hits), generation.name, matched, threshold, unembedded)
+        return Answer(
+            hits=tuple(hits),
+            generation=generation.name,
+            matched=decision.matched,
+            threshold=decision.threshold,
+            unembedded=unembedded,
+            match_score=decision.score,
+            match_basis=decision.basis,
+        )
+
+    def match_rule(self, generation: Generation) -> MatchRule:
+        """How queries of a generation are decided, with the rate of the catalogue.
+
+        Raises:
+            CheckpointError: a file of its calibrations is damaged.
+        """
+        workspace = self.workspace
+        return MatchRule(
+            generation,
+            workspace.calibrations(generation),
+            workspace.match_model(generation),
+            workspace.options.false_match_rate,
+        )
+
+    def _embedded(
+        self, generation: Generation, sample: Sample, rule: MatchRule
+    ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
+        """Trunk features (1, p) of a query where a match model needs them, and its unit vector (1, d)."""
+        encoder = self.workspace.encoder(generation)
+        if rule.model is None:
+            return None, encoder.embed_query(sample).vectors
+        features = encoder.query_features(sample)
+        return features, encoder.project(features)
 
     def space_queries(
         self, generation: Generation, vectors: NDArray[np.float32], calibrations: Calibrations
@@ -132,14 +175,14 @@ class Searcher:
         """Whether recent queries look like classes that were never learned; None without a match threshold."""
         workspace = self.workspace
         generation = workspace.serving_generation()
-        calibrations = workspace.calibrations(generation)
-        threshold = calibrations.match_threshold(workspace.options.false_match_rate)
+        rule = self.match_rule(generation)
+        threshold, _ = rule.threshold
         if threshold is None:
             return None
         own_id = space_of(generation).id
-        calibration = calibrations.of_space(own_id, own_id)
+        calibration = rule.calibrations.of_space(own_id, own_id)
         queries = [query for query in self.query_log.recent() if query.generation == generation.name]
-        return novelty(queries, calibrations.match_scores, threshold, -calibration.offset / calibration.slope)
+        return novelty(queries, rule.known_scores, threshold, -calibration.offset / calibration.slope)
 
     def _identical_first(
         self, content: str, queries: Sequence[SpaceQuery], hits: list[Hit], k: int, unfiltered: bool

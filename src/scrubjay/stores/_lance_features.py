@@ -17,6 +17,10 @@ from scrubjay.stores._lance_table import KEY, Database, Table
 
 INDEXED_FROM = 50_000
 """Number of rows above which ids are indexed: a scan of fewer takes some milliseconds."""
+FRAGMENTS = 32
+"""Number of fragments up to which none are merged, since that writes all rows again."""
+FRAGMENT = 4096
+"""Mean number of rows in a fragment from which none are merged."""
 _ROWS = 1024  # rows in a block: 16 MB of float16 with 8,192 channels
 _ERAS = pa.schema([KEY, pa.field("codec", TEXT, nullable=False), pa.field("table", TEXT, nullable=False)])
 
@@ -28,6 +32,7 @@ class LanceFeatures(FeatureStore):
         self._database = database
         self._items = items
         self._opened: dict[str, Table] = {}
+        self._known: tuple[int, dict[str, tuple[FeatureCodec, str]]] = -1, {}
 
     def create(self, era: str, codec: FeatureCodec) -> None:
         checked_era(era, codec)
@@ -37,8 +42,8 @@ class LanceFeatures(FeatureStore):
         name = f"features-{era}-{uuid.uuid4().hex[:12]}"
         self._database.make(name, rows_.embeddings(codec.dim, pa.from_numpy_dtype(codec.dtype)))
         row = {"id": era, "codec": codec.to_text(), "table": name}
-        eras = self._database.make("eras", _ERAS)
-        eras.put(pa.Table.from_pylist([row], schema=_ERAS), replace=False)  # the commit
+        self._database.make("eras", _ERAS)
+        self._open("eras").put(pa.Table.from_pylist([row], schema=_ERAS), replace=False)  # the commit
         if self._registered()[era][1] != name:  # another process has registered the era meanwhile
             self._database.drop(name)
 
@@ -48,7 +53,7 @@ class LanceFeatures(FeatureStore):
     def drop(self, era: str) -> None:
         registered = self._registered()
         if era in registered:
-            self._database.open("eras").delete([era])  # the commit
+            self._open("eras").delete([era])  # the commit
             self._database.drop(registered[era][1])
 
     def missing(self, era: str, limit: int | None = None) -> list[str]:
@@ -72,12 +77,14 @@ class LanceFeatures(FeatureStore):
             self.remove(era, ids)
 
     def maintain(self) -> None:
-        """Remove features that are not current, merge small fragments, and index the ids of large tables."""
+        """Remove features that are not current, merge many small fragments, and index the ids of large tables."""
         for era in self._registered():
             table = self._table(era)
             rows_.drop_stale(self._items, table)
-            table.compact()
-            if table.count() > INDEXED_FROM:
+            rows = table.count()
+            if table.fragments() > max(FRAGMENTS, rows // FRAGMENT):
+                table.compact()
+            if rows > INDEXED_FROM:
                 table.index_ids()
 
     def _write(self, era: str, ids: list[str], codes: Codes) -> None:
@@ -94,12 +101,18 @@ class LanceFeatures(FeatureStore):
         """By era, its codec and the name of its table."""
         if not self._database.has("eras"):
             return {}
-        rows = self._database.open("eras").read(_ERAS.names).to_pylist()
-        return {row["id"]: (FeatureCodec.from_text(row["codec"]), row["table"]) for row in rows}
+        table = self._open("eras")
+        version = table.version()
+        if version != self._known[0]:
+            rows = table.read(_ERAS.names).to_pylist()
+            self._known = version, {row["id"]: (FeatureCodec.from_text(row["codec"]), row["table"]) for row in rows}
+        return self._known[1]
 
     def _table(self, era: str) -> Table:
         self.codec(era)  # refuses an unknown era
-        name = self._registered()[era][1]
+        return self._open(self._registered()[era][1])
+
+    def _open(self, name: str) -> Table:
         if name not in self._opened:
             self._opened[name] = self._database.open(name)
         return self._opened[name]

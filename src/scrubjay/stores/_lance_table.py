@@ -152,6 +152,11 @@ class Table:
                 merge = merge.when_matched_update_all()
             merge.execute(rows)
 
+    def fragments(self) -> int:
+        """Number of fragments: about one for each commit since the last compaction."""
+        with translated(self.path):
+            return int(self._table.stats()["fragment_stats"]["num_fragments"])
+
     def compact(self) -> None:
         """Merge small fragments, and remove versions older than an hour, which no reader uses any more."""
         with translated(self.path):

@@ -13,6 +13,12 @@ from scrubjay.stores._postgresql_server import Connection, Server, sql
 
 _BYTES = 1 << 24  # of a page of features
 
+# Made with the first era: galleries of older versions have no such table, and roles that only read cannot make it.
+_ERAS = """
+create table if not exists eras (
+    era text primary key, codec text not null, number integer not null generated always as identity
+)
+"""
 _REGISTER = "insert into eras (era, codec) values (%s, %s) on conflict do nothing returning number"
 # A row of features fills half a page or more, so it is stored out of line, and uncompressed since it does not shrink.
 _CREATE = """
@@ -52,6 +58,9 @@ class PostgresFeatures(FeatureStore):
     def create(self, era: str, codec: FeatureCodec) -> None:
         checked_era(era, codec)
         with self._server.transaction() as connection:
+            # `if not exists` does not protect from a second process that does the same at the same time
+            connection.execute("select pg_advisory_xact_lock(hashtext(current_schema || ' eras'))")
+            connection.execute(_ERAS)
             row = connection.execute(_REGISTER, [era, codec.to_text()]).fetchone()
             if row is not None:
                 connection.execute(sql.SQL(_CREATE).format(_table(row[0])))
@@ -123,7 +132,8 @@ class PostgresFeatures(FeatureStore):
 
 
 def _registered(connection: Connection) -> dict[str, _Era]:
-    rows = connection.execute("select era, codec, number from eras")
+    (has_eras,) = connection.execute("select to_regclass('eras') is not null").fetchone() or (False,)
+    rows = connection.execute("select era, codec, number from eras") if has_eras else ()
     return {row[0]: _Era(FeatureCodec.from_text(row[1]), _table(row[2])) for row in rows}
 
 

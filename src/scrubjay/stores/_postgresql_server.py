@@ -34,9 +34,6 @@ create index if not exists items_metadata on items using gin ((metadata::jsonb) 
 create table if not exists spaces (
     id text collate "C" primary key, dim integer not null, fingerprint text not null, generation text not null,
     number integer not null generated always as identity
-);
-create table if not exists eras (
-    era text primary key, codec text not null, number integer not null generated always as identity
 )
 """
 
@@ -157,7 +154,7 @@ def _extension(connection: Connection) -> tuple[str, str] | None:
 
 
 def _has_tables(connection: Connection, schema: str) -> bool:
-    name = sql.Identifier(schema, "eras").as_string(connection)  # the newest table: galleries of older versions lack it
+    name = sql.Identifier(schema, "spaces").as_string(connection)
     row = connection.execute("select to_regclass(%s) is not null", [name]).fetchone()
     return bool(row and row[0])
 
@@ -170,8 +167,7 @@ def _make(connection: Connection, where: Address, extension: bool) -> None:
             connection.execute("select pg_advisory_xact_lock(hashtext('scrubjay extension'))")
             connection.execute("create extension if not exists vector")
         if not _has_tables(connection, where.schema):
-            if not connection.execute("select 1 from pg_namespace where nspname = %s", [where.schema]).fetchone():
-                connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(where.schema)))
+            connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(where.schema)))
             connection.execute(_search_path(where.schema))
             connection.execute(_TABLES)
 

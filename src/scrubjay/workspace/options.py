@@ -37,7 +37,8 @@ class CatalogueOptions(Config):
     generation embeds the gallery without reading an image: float16 takes 8.3 kB an item with the default network, int8
     half of it and changes embeddings by about 1e-4 in cosine; with none, a backfill reads the images."""
     false_match_rate: float = Field(0.05, gt=0, lt=1)
-    """Largest share of images of unknown classes for which a search may claim a match."""
+    """Share of images of classes never learned for which a search may claim a match, on average over such classes, if
+    these are like learned classes that are left out."""
     keep_training_features: bool = True
     """Store the trunk features of training images that were learned in closed form, so that `scrubjay forget` can
     remove images exactly without being given them: 2·p bytes for each crop, 41 kB an image with the default trunk

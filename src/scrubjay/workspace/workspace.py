@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from scrubjay.closed_form.match_model import MatchModel
 from scrubjay.components.accumulation import Accumulation
 from scrubjay.config import read_json
 from scrubjay.errors import CatalogueError, ConfigError, SpaceError
@@ -64,6 +65,7 @@ class Workspace:
         self.bridge_paths = BridgePaths(self.lineage)
         self.probe_set = ProbeSet(folder / "probe")
         self._encoders: dict[str, Encoder] = {}
+        self._match_models: dict[Path, tuple[int, MatchModel]] = {}
 
     def serving_generation(self, serving: Serving | None = None) -> Generation:
         """The generation that answers queries.
@@ -134,6 +136,26 @@ class Workspace:
     def calibrations_path(self, generation: Generation) -> Path:
         """Path of the file that holds the calibrations of a generation."""
         return self.folder / "calibration" / f"{generation.name}.json"
+
+    def match_model(self, generation: Generation) -> MatchModel | None:
+        """What decides whether queries of a generation match; None where its threshold is one of cosines.
+
+        Raises:
+            CheckpointError: its file is damaged.
+        """
+        path = self.match_model_path(generation)
+        try:
+            changed = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        stored = self._match_models.get(path)
+        if stored is None or stored[0] != changed:
+            stored = self._match_models[path] = changed, MatchModel.load(path)
+        return stored[1]
+
+    def match_model_path(self, generation: Generation) -> Path:
+        """Path of the file that holds the match model of a generation that was learned in closed form."""
+        return self.folder / "calibration" / f"{generation.name}.safetensors"
 
     def searched_spaces(self, generation: Generation) -> list[Space]:
         """The spaces of the gallery that queries of a generation can search, nearest first."""
