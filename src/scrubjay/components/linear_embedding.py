@@ -39,6 +39,11 @@ class LinearEmbedding(Accumulation):
         self.accumulate(self._first_session(images) if first else self.session_of(images, self.options.views))
         self.solve(align=self.options.align and self.has_past)
 
+    @property
+    def aligned_over_one_trunk(self) -> bool:
+        """Whether the axes are rotated to those of the generation before; see `closed_form.discriminant.aligned`."""
+        return bool(self.options.align)
+
     def choose(self, fitted: Statistics, held_out: Statistics, crops: tuple[Tensor, Tensor]) -> None:
         """Choose the settings of the method, once, on the images of the first session; without settings do nothing.
 
