@@ -12,6 +12,7 @@ from scrubjay.components.accumulation import Accumulation
 from scrubjay.components.halves import Halves
 from scrubjay.components.verbs import Pass
 from scrubjay.config import Config
+from scrubjay.errors import DataError
 from scrubjay.types import Session
 
 
@@ -62,9 +63,13 @@ class LinearEmbedding(Accumulation):
 
         Args:
             align: rotate the axes so that embeddings lie close to those that the network gives now.
+
+        Raises:
+            DataError: there are fewer than two classes, or their features are equal or not finite.
         """
         total = self.statistics
         assert total is not None
+        _require_two_classes(total)
         projection = leading(self.fit(total), total, self.network.options.dim)
         self.set_projection(aligned(projection, self.projection, total) if align else projection)
         self.set_head(total.means)
@@ -77,5 +82,12 @@ class LinearEmbedding(Accumulation):
             first = split.halves(features, labels, positions)
             fitted.add(features[first], labels[first])
             held_out.add(features[~first], labels[~first])
+        _require_two_classes(fitted.statistics())  # every class has an image in the first half
         self.choose(fitted.statistics(), held_out.statistics(), split.centre_crops())
         return fitted.statistics() + held_out.statistics()
+
+
+def _require_two_classes(statistics: Statistics) -> None:
+    number = len(statistics.labels)
+    if number < 2:
+        raise DataError(f"a metric needs at least two classes and there is {number}: add images of another class.")
