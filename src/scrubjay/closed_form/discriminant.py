@@ -208,7 +208,17 @@ def aligned(new: Projection, old: Projection, statistics: Statistics) -> Project
     classes = max(len(statistics.labels), 1)
     within = old.weight @ (statistics.scatter / max(statistics.total, 1)) @ new.weight.T
     moment = within + old(statistics.means).T @ new(statistics.means) / classes
-    padded = moment.new_zeros(len(old.bias), len(old.bias))
-    padded[:, : len(new.bias)] = moment
+    return new.rotated(rotation(moment))
+
+
+def rotation(moment: Tensor) -> Tensor:
+    """The matrix R with orthonormal columns that maximises tr(Rᵀ M): U Vᵀ of the singular value decomposition of M.
+
+    Args:
+        moment: M, float64 (d, r), d ≥ r.
+    """
+    d, r = moment.shape
+    padded = moment.new_zeros(d, d)
+    padded[:, :r] = moment
     U, _, Vh = svd(padded, "the common moment of two generations")
-    return new.rotated((U @ Vh)[:, : len(new.bias)])
+    return (U @ Vh)[:, :r]

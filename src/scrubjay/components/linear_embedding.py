@@ -37,7 +37,7 @@ class LinearEmbedding(Accumulation):
         super().end(session, images)
         first = self.statistics is None
         self.accumulate(self._first_session(images) if first else self.session_of(images, self.options.views))
-        self.solve(align=self.options.align and not first)
+        self.solve(align=self.options.align and self.has_past)
 
     def choose(self, fitted: Statistics, held_out: Statistics, crops: tuple[Tensor, Tensor]) -> None:
         """Choose the settings of the method, once, on the images of the first session; without settings do nothing.

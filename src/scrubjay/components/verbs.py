@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
 from scrubjay.closed_form.crops import Crops
+from scrubjay.closed_form.statistics import Statistics
 from scrubjay.models.embedder import Network
 from scrubjay.types import Batch, Losses, Session
 
@@ -37,6 +38,14 @@ class Pass(Protocol):
         """
         ...
 
+    def statistics(self, views: int) -> Statistics:
+        """Statistics of these features, where they are not needed one by one.
+
+        Args:
+            views: see above.
+        """
+        ...
+
 
 class Verbs(nn.Module):
     """What `methods.Method` provides, declared here so that a component can call `super()`.
@@ -47,12 +56,10 @@ class Verbs(nn.Module):
     Attributes:
         network: the network being trained.
         options: the options of the method.
-        needs_old_images: whether it is given the images of all sessions so far.
     """
 
     network: Network
     options: Any
-    needs_old_images: ClassVar[bool] = False
 
     @property
     def has_past(self) -> bool:

@@ -69,7 +69,7 @@ def _fitted(
     else:
         scores, of = left_out_scores(statistics, DEFAULTS.shrinkage(statistics), *crops)
     own = classes.own_scores(features, labels) if len(labels) else classes.offset.new_empty(0)
-    return MatchModel(statistics.era, classes, scores, of, own)
+    return MatchModel(classes, scores, of, own)
 
 
 def _training_crops(workspace: Workspace, generation: Generation) -> tuple[Tensor, Tensor, Tensor] | None:
