@@ -23,8 +23,8 @@ class Accumulation(Verbs):
         statistics: statistics of all images learned so far; None before the first session. They are not part of the
             `state_dict`: they are stored by session, since images can be removed from them later.
         session_statistics: the last session's share of `statistics`.
-        kept_features: where a list is set here, the features of the next session's images and the positions of these
-            are appended to it, batch by batch.
+        kept_features: where a list is set here, it holds the features of the last pass over a session's images and the
+            positions of these, batch by batch.
         keeps_statistics: whether later sessions need the statistics of earlier ones.
     """
 
@@ -56,6 +56,8 @@ class Accumulation(Verbs):
 
     def session_of(self, images: Pass, views: int) -> Statistics:
         """Statistics of a session's images; see `features`."""
+        if self.kept_features is None:
+            return images.statistics(views)
         collected = self.accumulator(images)
         for features, labels, _ in self.features(images, views):
             collected.add(features, labels)
@@ -83,6 +85,8 @@ class Accumulation(Verbs):
             images: pass over the images.
             views: random crops of each image that are used beside its centre crop.
         """
+        if self.kept_features is not None:
+            self.kept_features.clear()
         for crops in images.features(views):
             if self.kept_features is not None:
                 self.kept_features.append((crops.features, crops.positions))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from functools import reduce
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.components.accumulation import Accumulation
@@ -51,6 +54,32 @@ class StatisticsFolder:
         except (OSError, SafetensorError, ValueError) as error:
             raise CheckpointError(f"{path}: damaged or incomplete ({error}): {RESTORE}.") from None
 
+    def centre_crops(self, name: str, era: str, hashes: Collection[str]) -> dict[str, Tensor]:
+        """Kept features float16 (p,) of the centre crops of images, by content hash; without reading the other ones.
+
+        Args:
+            name: name of the session's generation.
+            era: identity of the trunk; features of another one are not returned.
+            hashes: content hashes of the images that are asked for.
+
+        Returns:
+            The features of those that were learned in the session, where they are kept.
+
+        Raises:
+            CheckpointError: the file is missing or damaged.
+        """
+        path = self.path(name)
+        try:
+            with safe_open(path, framework="pt") as file:
+                info = json.loads((file.metadata() or {}).get("info", "{}"))
+                if info.get("era") != era or "images.features" not in file.keys():  # noqa: SIM118
+                    return {}
+                learned = enumerate(names_of(file.get_tensor("images.hashes")))
+                features = file.get_slice("images.features")
+                return {image: features[row, 0] for row, image in learned if image in hashes}
+        except (OSError, SafetensorError, ValueError) as error:
+            raise CheckpointError(f"{path}: damaged or incomplete ({error}): {RESTORE}.") from None
+
     def put(self, name: str, session: SessionStatistics) -> None:
         """Store the statistics of a session; an earlier file is replaced.
 
@@ -87,7 +116,7 @@ class StatisticsFolder:
         earlier = () if parent is None else parent.info.statistics
         if method.session_statistics is None:
             return earlier
-        self.put(name, SessionStatistics(classes, method.session_statistics, images).compact())
+        self.put(name, SessionStatistics.of_session(classes, method.session_statistics, images))
         return (*earlier, name)
 
     def total(self, generation: Generation) -> Statistics | None:
