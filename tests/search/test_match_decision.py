@@ -60,7 +60,8 @@ def without_training_features(shop: Catalogue) -> None:
     for path in shop.lineage.statistics.paths():
         session = shop.lineage.statistics.get(path.stem)
         assert session.images is not None
-        shop.lineage.statistics.put(path.stem, replace(session, images=replace(session.images, features=None)))
+        images = replace(session.images, features=None)
+        shop.lineage.statistics.put(path.stem, replace(session, stored=session.statistics, images=images))
 
 
 def test_the_threshold_comes_from_training_images_whose_class_is_left_out(root: Path) -> None:

@@ -41,13 +41,12 @@ def fit_match_model(workspace: Workspace, generation: Generation) -> None:
     if path.exists() or not generation.info.statistics:
         return
     statistics = workspace.lineage.statistics.total(generation)
-    features, labels = _probes(workspace, generation)
-    crops = None
-    if statistics is not None and statistics.total <= CROPS:
-        crops = _training_crops(workspace, generation)
-    if statistics is None or (crops is None and not len(labels)):
+    if statistics is None or statistics.era != workspace.encoder(generation).era:
         return
-    _fitted(statistics, features, labels, crops).save(path)
+    features, labels = _probes(workspace, generation)
+    crops = _training_crops(workspace, generation) if statistics.total <= CROPS else None
+    if crops is not None or len(labels):
+        _fitted(statistics, features, labels, crops).save(path)
 
 
 def _fitted(
