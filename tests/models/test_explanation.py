@@ -124,6 +124,11 @@ def test_an_image_explains_itself_alike_from_both_sides(tmp_path: Path) -> None:
     np.testing.assert_array_equal(explained.query.positions, explained.hit.positions)
 
 
+def test_transformed_features_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"network\.transform = 'root': .* cannot be explained"):
+        explain(encoder(features="stages", transform="root"), *samples(tmp_path))
+
+
 @pytest.mark.parametrize("pooling", ["max", "gem"])
 def test_other_poolings_are_refused(pooling: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"network\.pooling = '{pooling}': only averages .* can be explained"):

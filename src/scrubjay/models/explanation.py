@@ -143,6 +143,11 @@ def _observe(encoder: Encoder, sample: Sample) -> _Observed:
             f"network.pooling = {embedder.pooling.kind!r}: only averages over positions can be explained: learn with "
             "pooling = 'avg', or with network.features = 'stages'."
         )
+    if embedder.transform.kind != "none":
+        raise ConfigError(
+            f"network.transform = {embedder.transform.kind!r}: the similarity is no sum over positions after this "
+            "transform, so it cannot be explained: learn with a method that is linear in the features, such as slda."
+        )
     pixels = ImageLoader([sample], encoder.images, train=False, cache=Cache(0))[0]
     names = [OUTPUT] if embedder.trunk is None else list(embedder.trunk.widths)
     training = embedder.training
