@@ -3,9 +3,11 @@
 A catalogue learns half of the classes in closed form, adds the test images of all classes, learns the other half, and
 moves the gallery to the new generation: from features as float16, from features as int8, and from images. Printed:
 items a second, how far the vectors differ from those of the images, retrieval among the items, and bytes an item on
-disk in each store.
+disk in each store. `--items` adds items with features like those of the others, without images, to measure the rate of
+a large gallery.
 
     python benchmarks/stored_features.py [--source aviary|grocery] [--size 96] [--stores lancedb,postgresql,qdrant]
+        [--items 20000]
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 import lancedb
 import numpy as np
 
-from scrubjay.backfill import Backfilled
+from scrubjay.backfill import Backfill, Backfilled, Limits
 from scrubjay.catalogue import Catalogue
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.sources.aviary import Aviary
@@ -29,8 +31,9 @@ from scrubjay.data.sources.grocery import Grocery
 from scrubjay.evaluation.retrieval import evaluate_self
 from scrubjay.gallery.features import FeatureWriter
 from scrubjay.generations.bridge_paths import space_of
+from scrubjay.io.journal import Journal
 from scrubjay.models.embedder import NetworkOptions
-from scrubjay.stores import Encoding, FeatureCodec, Store, open_store
+from scrubjay.stores import Encoding, FeatureCodec, Item, Store, open_store
 from scrubjay.types import Dataset
 from scrubjay.workspace.options import CatalogueOptions
 
@@ -87,6 +90,25 @@ def encode(shop: Catalogue, encoding: Encoding) -> None:
     store.maintain()
 
 
+def many(shop: Catalogue, number: int) -> Backfilled:
+    """Move a gallery with so many items more, whose features are those of others times a factor."""
+    store, generation = shop.gallery.store, shop.lineage.get("g1")
+    (era,) = store.features.codecs()
+    _, features = store.features.read(era, [item.id for item in store.items()])
+    draw = np.random.default_rng(0)
+    for start in range(0, number, 2000):
+        ids = [f"{draw.integers(1 << 62):016x}{row:08x}" for row in range(start, min(number, start + 2000))]
+        store.put_items(Item(name, name, name) for name in ids)
+        rows = features[draw.integers(len(features), size=len(ids))]
+        store.features.put(era, ids, rows * draw.uniform(0.9, 1.1, (len(ids), 1)))
+    store.maintain()
+    store.drop_space(space_of(generation).id)
+    order = [item.id for item in store.items()]
+    draw.shuffle(order)
+    journal = Journal(shop.folder / "many.jsonl")
+    return Backfill(store, space_of(generation), generation.folder, shop.options.images, journal).run(order, Limits())
+
+
 def on_disk(kind: str, folder: Path) -> tuple[str, Any]:
     """The address of an empty store, and the function that measures its bytes."""
 
@@ -136,6 +158,7 @@ def main() -> None:
     parser.add_argument("--source", choices=["aviary", "grocery"], default="aviary")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--stores", default="lancedb,postgresql,qdrant")
+    parser.add_argument("--items", type=int, default=0)
     asked = parser.parse_args()
     data = (Aviary(species=60) if asked.source == "aviary" else Grocery()).load()
     with tempfile.TemporaryDirectory() as folder:
@@ -166,6 +189,10 @@ def main() -> None:
                 f"recall@1 {100 * scores.recall[1]:.2f}",
                 flush=True,
             )
+        if asked.items:
+            shop.add([root / "items.csv"])  # their features were deleted above
+            done = many(shop, asked.items)
+            print(f"{done.done} items, {done.from_features} from features: {done.images_per_second:.0f} items/s")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ METRIC = CatalogueOptions(
     gate=OPTIONS.gate,
 )
 """Learns in closed form, from features of all stages."""
-SETTINGS = {"prior": 20, "residual": 0.01}
+SETTINGS = {"prior": 20, "residual": 0.01, "target": "diagonal"}
 """Settings of slda that do not depend on the images of the first session."""
 
 

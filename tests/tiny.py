@@ -16,6 +16,7 @@ from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import ImageLoader
 from scrubjay.generations.generation import GenerationInfo, SessionRecord
 from scrubjay.methods import Method, method
+from scrubjay.methods.latent_replay import LatentReplay
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.training import TrainingOptions, seeded
 from scrubjay.types import Batch, Sample, Session
@@ -77,8 +78,10 @@ def tree(root: Path, classes: int, train: int = 4, test: int = 3) -> Path:
 
 
 def learner(name: str | type[Method] = "finetune", network: NetworkOptions = NETWORK, **options: Any) -> Method:
-    """A method around a fresh network, always the same one."""
+    """A method around a fresh network, always the same one; a part of it is frozen for a method that needs that."""
     kind = method(name) if isinstance(name, str) else name
+    if issubclass(kind, LatentReplay) and network.frozen is None:
+        network = network.model_copy(update={"frozen": "layer2"})
     with seeded(0):
         return kind(Network(network), kind.Options.parse(options))
 

@@ -15,10 +15,12 @@ import pytest
 
 import tiny
 from scrubjay.backfill import pool
+from scrubjay.backfill.pool.chunk import embed_chunk, from_bytes, to_bytes
 from scrubjay.errors import CatalogueError, ConfigError, StorageError
+from scrubjay.gallery.features import projected
 from scrubjay.generations.lineage import Lineage
 from scrubjay.models.embedding import Encoder
-from scrubjay.types import Embeddings, Sample
+from scrubjay.types import Embeddings, Sample, TrunkFeatures
 from tiny import IMAGES, NETWORK, learner, paint
 from waiting import GUARD, until
 
@@ -69,6 +71,40 @@ def test_a_chunk_gives_the_same_bits_here_and_in_processes(generation: Path, chu
     assert os.getpriority(os.PRIO_PROCESS, 0) == before, "the priority of the caller was lowered"
     same(list(pool.embed_chunks(generation, IMAGES, chunks, 2)), expected, chunks)
     assert not active_children()
+
+
+def same_features(found: Sequence[tuple[int, object]], generation: Path, chunks: Chunks) -> None:
+    """Trunk features of every chunk, from which the same embeddings follow."""
+    network = Lineage(generation.parent).network(Lineage(generation.parent).get(generation.name))
+    encoder = Encoder(network.embedder, IMAGES)
+    assert [number for number, _ in found] == list(range(len(chunks)))
+    features = [each for _, each in found if isinstance(each, TrunkFeatures)]
+    assert len(features) == len(chunks)
+    assert {each.era for each in features} == {encoder.era}
+    vectors = [projected(encoder, each).vectors for each in features if len(each.features)]
+    for mine, theirs in zip(vectors, by_hand(generation, chunks), strict=True):
+        np.testing.assert_allclose(mine, theirs.vectors, atol=1e-6)
+    for each, chunk in zip(features, chunks, strict=True):
+        assert len(each.indices) == len(each.features) == len(chunk) - len(each.failures)
+
+
+def test_a_chunk_gives_features_here_and_in_processes(generation: Path, chunks: Chunks) -> None:
+    for jobs in (1, 2):
+        found = list(pool.embed_chunks(generation, IMAGES, chunks, jobs, features=True))
+        same_features(found, generation, chunks)
+
+
+def test_embeddings_and_features_survive_the_way_between_machines(generation: Path, chunks: Chunks) -> None:
+    encoder = pool.load_encoder(generation, IMAGES)
+    for features in (False, True):
+        for chunk in (chunks[1], chunks[2]):  # one image is broken, and all of them
+            sent = embed_chunk(encoder, chunk, features)
+            arrived = from_bytes(to_bytes(sent))
+            assert type(arrived) is type(sent)
+            for name in type(sent).__slots__:
+                np.testing.assert_array_equal(getattr(arrived, name), getattr(sent, name))
+            if isinstance(arrived, TrunkFeatures):
+                assert projected(encoder, arrived).fingerprint == encoder.fingerprint
 
 
 def test_the_chunk_of_a_killed_process_is_embedded_by_another(generation: Path, chunks: Chunks) -> None:
@@ -177,6 +213,8 @@ def test_a_chunk_gives_the_same_bits_on_ray(generation: Path, chunks: Chunks, qu
     ray = pytest.importorskip("ray", reason="needs ray")
     found = sorted(pool.embed_chunks(generation, IMAGES, chunks, 2, "local"), key=lambda each: each[0])
     same(found, by_hand(generation, chunks), chunks)
+    found = sorted(pool.embed_chunks(generation, IMAGES, chunks, 2, "local", True), key=lambda each: each[0])
+    same_features(found, generation, chunks)
     assert not ray.is_initialized()
 
 
@@ -186,17 +224,17 @@ def test_a_machine_that_dies_costs_no_chunk(generation: Path, chunks: Chunks, qu
     from ray.cluster_utils import Cluster
 
     many = [*chunks, *chunks, *chunks]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
-        second = cluster.add_node(num_cpus=1)
+        second = machines.add_node(num_cpus=1)
         found = []
-        for each in pool.embed_chunks(generation, IMAGES, many, 2, cluster.address):
+        for each in pool.embed_chunks(generation, IMAGES, many, 2, machines.address):
             found.append(each)
             if len(found) == 1:
-                cluster.remove_node(second, allow_graceful=False)
+                machines.remove_node(second, allow_graceful=False)
         same(sorted(found, key=lambda each: each[0]), by_hand(generation, many), many)
     finally:
-        cluster.shutdown()
+        machines.shutdown()
 
 
 def test_an_address_without_a_cluster_is_a_clear_error(generation: Path, chunks: Chunks, quiet: None) -> None:

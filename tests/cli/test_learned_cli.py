@@ -55,6 +55,29 @@ def test_new_classes_and_more_images_of_known_ones(call: Call, shop: Path, tmp_p
     assert generations(shop) == ["g0", "g1"]
 
 
+def test_the_backbone_is_trained_on_request(call: Call, shop: Path, tmp_path: Path) -> None:
+    refused(call("learn", "shop", "spring", "--adapt", "first"), "shop: has learned already", "only a first session")
+    call("init", "other", *TINY)
+    refused(call("learn", "other", "spring", "--adapt", "always"), "adapt", "'always'")
+    code, out, err = call("learn", "other", "spring", "--adapt", "first", "--add")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].startswith("training the backbone takes 1 s or more")
+    one, other = (Lineage(tmp_path / name / "generations").get("g0").info.trunk for name in ("shop", "other"))
+    assert one != other
+    report = json.loads(call("forget", "other", "plum", "--json")[1])
+    assert any("what the backbone of g0, g1 may have learned" in text for text in report["remains"])
+    refused(call("merge", "shop", "other", "--out", "both"), "different trunks")
+
+
+def test_training_the_backbone_is_offered_once(call: Call, tmp_path: Path) -> None:
+    call("init", "shop", *TINY)
+    photos(tmp_path / "spring", "apple", "pear", each=6)
+    photos(tmp_path / "summer", "fig", each=6)
+    offer = "its backbone was not trained; a new catalogue tries that with --adapt auto, in 1 s or more."
+    assert call("learn", "shop", "spring")[1].splitlines()[1] == offer
+    assert offer not in call("learn", "shop", "summer")[1]
+
+
 def test_a_class_is_forgotten(call: Call, shop: Path) -> None:
     code, out, err = call("forget", "shop", "plum", "--image", "spring/apple/0.png")
     assert (code, err) == (0, "")

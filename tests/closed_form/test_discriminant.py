@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scrubjay.closed_form.discriminant import RIDGE, Projection, aligned, shrunk_covariance, solve
+from scrubjay.closed_form.discriminant import RIDGE, Projection, Target, aligned, shrunk_covariance, solve
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.errors import DataError
 
@@ -29,9 +29,10 @@ def statistics(seed: int, **options: int) -> Statistics:
     return Statistics.of(ERA, *data(seed, **options))
 
 
-def test_the_covariance_is_shrunk_towards_its_diagonal() -> None:
+@pytest.mark.parametrize("target", ["diagonal", "identity"])
+def test_the_covariance_is_shrunk_towards_its_target(target: Target) -> None:
     features, labels = data(0)
-    shrunk = shrunk_covariance(Statistics.of(ERA, features, labels), 0.3)
+    shrunk = shrunk_covariance(Statistics.of(ERA, features, labels), 0.3, target)
     deviations = torch.stack(
         [row - features[labels == label].mean(0) for row, label in zip(features, labels, strict=True)]
     )
@@ -39,7 +40,8 @@ def test_the_covariance_is_shrunk_towards_its_diagonal() -> None:
     mean = float(covariance.diagonal().mean())
     for i in range(6):
         for j in range(6):
-            expected = covariance[i, j] * (1.0 if i == j else 0.7) + (RIDGE * mean if i == j else 0.0)
+            diagonal = 0.3 * (float(covariance[i, i]) if target == "diagonal" else mean) + RIDGE * mean
+            expected = 0.7 * covariance[i, j] + (diagonal if i == j else 0.0)
             assert shrunk[i, j] == pytest.approx(float(expected), rel=1e-10)
 
 

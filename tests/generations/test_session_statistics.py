@@ -35,7 +35,7 @@ def session(
     classes: tuple[str, ...], hashes: tuple[str, ...], labels: Tensor, features: Tensor, kept: bool = True
 ) -> SessionStatistics:
     statistics = Statistics.of(ERA, features.flatten(0, 1), labels.repeat_interleave(CROPS))
-    return SessionStatistics(classes, statistics, TrainingImages(hashes, labels, features if kept else None))
+    return SessionStatistics.of_session(classes, statistics, TrainingImages(hashes, labels, features if kept else None))
 
 
 def assert_close(one: Statistics, other: Statistics) -> None:
@@ -61,9 +61,9 @@ def test_what_is_left_is_as_if_it_had_been_all(gone: set[int], single: set[int])
         tuple(whole.images.hashes[row] for row in rows),
         whole.images.labels[rows],
         whole.images.features[rows],
-    ).compact()
+    )
     assert left.classes == alone.classes == whole.classes_without(names, hashes)
-    assert left.crops == (CROPS if rows else 0)
+    assert left.crops == CROPS
     assert left.images is not None
     assert alone.images is not None
     assert left.images.hashes == alone.images.hashes
@@ -120,7 +120,7 @@ def test_the_statistics_of_a_line_are_the_sum_by_name(tmp_path: Path) -> None:
     folder = StatisticsFolder(tmp_path)
     first, second = images(2, 3, 5), images(2, 3, 5, seed=1)
     folder.put("g0", first)
-    folder.put("g1", SessionStatistics(("class1", "new"), second.statistics, second.images))
+    folder.put("g1", SessionStatistics.of_session(("class1", "new"), second.statistics, second.images))
     total = folder.total(line("g0", "g1", classes=("new", "class0", "class1")))
     assert total is not None
     assert_close(total, first.statistics.relabelled({0: 1, 1: 2}) + second.statistics.relabelled({0: 2, 1: 0}))

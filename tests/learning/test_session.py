@@ -13,7 +13,7 @@ from scrubjay.errors import CatalogueError, DataError
 from scrubjay.gate.probe_set import ProbeOptions
 from scrubjay.generations.lineage import Lineage
 from scrubjay.learning import session as learning
-from shops import OPTIONS, copied, images
+from shops import METRIC, OPTIONS, SETTINGS, copied, images
 
 
 @pytest.fixture
@@ -154,3 +154,14 @@ def test_many_images_are_thinned_class_by_class(shop: Catalogue, monkeypatch: py
     kept = learning._balanced(samples)
     assert [str(samples[position].path) for position in kept] == ["0-0", "0-1", "0-2", "1-0", "1-1", "2-0", "2-1"]
     assert learning._balanced(samples[:7]) == list(range(7))
+
+
+def test_no_bridge_is_fitted_between_aligned_metrics(tmp_path: Path) -> None:
+    """A map that is fitted to new classes would move the old ones away."""
+    shop = Catalogue.init(tmp_path / "shop", METRIC)
+    shop.learn(images(tmp_path / "first", "ash", "oak", "elm"), settings=SETTINGS)
+    generation = shop.learn(images(tmp_path / "second", "fir", "lime"), settings=SETTINGS)
+    assert {record.chosen for record in generation.info.bridges.values()} == {"identity"}
+    assert all(not bridge.tensors for bridge in shop.lineage.bridges(generation).values())
+    unaligned = shop.learn(images(tmp_path / "third", "pine", "teak"), settings={**SETTINGS, "align": False})
+    assert all(len(record.figures) > 1 for record in unaligned.info.bridges.values())

@@ -101,7 +101,7 @@ def test_an_interrupted_merge_leaves_nothing_and_can_be_repeated(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(successor, "_bridges", killed)
+        patched.setattr(successor, "identity_bridges", killed)
         with pytest.raises(KeyboardInterrupt):
             first.upkeep.merge(second.workspace, tmp_path / "both")
     assert not (tmp_path / "both").exists()

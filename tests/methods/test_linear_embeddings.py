@@ -204,8 +204,19 @@ def test_the_anchors_of_a_simplex_are_equally_far_apart(tmp_path: Path) -> None:
     torch.testing.assert_close(distances, torch.full_like(distances, 2**0.5))
 
 
+@every_method
+def test_refuses_a_single_class(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="at least two classes and there is 1"):
+        taught(name, [tiny.session(tmp_path, 0, 0, classes=1)], **options)
+
+
+def test_refuses_anchors_of_equal_means() -> None:
+    with pytest.raises(DataError, match="the mean features of 2 classes are equal"):
+        anchors(Statistics.of(ERA, torch.ones(4, 3), torch.tensor([0, 0, 1, 1])))
+
+
 @pytest.mark.parametrize("name", ["ncm", "fecam"])
-def test_refuses_equal_features(name: str) -> None:
+def test_refuses_features_that_are_not_finite(name: str) -> None:
     learner = tiny.learner(name, network(name))
     with pytest.raises(DataError):
         learner.fit(Statistics.of(ERA, torch.full((4, 3), torch.nan), torch.tensor([0, 0, 1, 1])))  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from scrubjay.training import learn
 from scrubjay.types import Sample, Session
 
 NETWORK = NetworkOptions(backbone="test_resnet", pretrained=False, dim=16, features="stages")
-FIXED = {"prior": 1000.0, "residual": 0.03}
+FIXED = {"prior": 1000.0, "residual": 0.03, "target": "diagonal"}
 
 
 def taught(sessions: list[Session], **options: object) -> SLDA:
@@ -80,7 +80,7 @@ def test_the_settings_are_chosen_in_the_first_session_and_stay(tmp_path: Path) -
     first = taught(sessions[:1]).settings
     assert torch.isfinite(first).all()
     assert torch.equal(taught(sessions).settings, first)
-    assert taught(sessions[:1], **FIXED).settings.tolist() == [1000.0, 0.03]
+    assert taught(sessions[:1], **FIXED).settings.tolist() == [1000.0, 0.03, 0.0]
 
 
 def test_trains_no_parameter(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def without_training_features(shop: Catalogue) -> None:
     for path in shop.lineage.statistics.paths():
         session = shop.lineage.statistics.get(path.stem)
         assert session.images is not None
-        shop.lineage.statistics.put(path.stem, replace(session, images=replace(session.images, features=None)))
+        images = replace(session.images, features=None)
+        shop.lineage.statistics.put(path.stem, replace(session, stored=session.statistics, images=images))
 
 
 def test_the_threshold_comes_from_training_images_whose_class_is_left_out(root: Path) -> None:
@@ -185,7 +186,6 @@ def test_what_is_saved_is_read_again(root: Path, tmp_path: Path) -> None:
     assert model is not None
     model.save(tmp_path / "again.safetensors")
     again = MatchModel.load(tmp_path / "again.safetensors")
-    assert again.era == model.era
     assert torch.equal(again.classes.weight, model.classes.weight)
     assert torch.equal(again.left_out_scores, model.left_out_scores)
     Statistics.empty("era", 2).save(tmp_path / "other.safetensors")

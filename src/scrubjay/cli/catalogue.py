@@ -60,6 +60,12 @@ def learn(
         str | None,
         typer.Option("--from", metavar="GENERATION", help="Generation to train further. Default: the newest."),
     ] = None,
+    adapt: Annotated[
+        str | None,
+        typer.Option(
+            help="Train the backbone in a first session: never, first, or auto, where it gains. Default: never."
+        ),
+    ] = None,
     processes: Annotated[
         int, typer.Option(min=1, help="Number of processes that compute features, for methods in closed form.")
     ] = 1,
@@ -76,12 +82,21 @@ def learn(
     """
     from scrubjay.catalogue import Catalogue
     from scrubjay.config import override
+    from scrubjay.learning.adaptation_cost import adaptation_seconds
     from scrubjay.report.lineage_tree import described
 
     catalogue = Catalogue(folder)
+    chosen = override({} if adapt is None else {"adapt": adapt}, settings or [])
+    offer = None
+    if adapt not in (None, "never"):
+        say(f"training the backbone takes {_duration(adaptation_seconds(catalogue.workspace, photos))} or more.")
+    elif adapt is None and catalogue.lineage.newest is None:
+        offer = _duration(adaptation_seconds(catalogue.workspace, photos))
     with working():
-        generation = catalogue.learn(photos, method, override({}, settings or []), start, processes, ray)
+        generation = catalogue.learn(photos, method, chosen, start, processes, ray)
     say(described(generation))
+    if offer is not None and generation.info.method.get("adapt") == "never":
+        say(f"its backbone was not trained; a new catalogue tries that with --adapt auto, in {offer} or more.")
     if generation.info.extended_classes:
         say(f"more images of {len(generation.info.extended_classes)} known classes were learned.")
     if generation.info.known_images:
@@ -207,6 +222,11 @@ def status(folder: Folder) -> None:
         say(f"{newest.name} does not answer queries yet: scrubjay gate {folder} {newest.name}")
     if serving.generation:
         _warn_of_new_classes(catalogue)
+
+
+def _duration(seconds: float) -> str:
+    """A duration for a person, in seconds or minutes."""
+    return f"{max(1, round(seconds))} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _warn_of_new_classes(catalogue: Catalogue) -> None:

@@ -1,14 +1,16 @@
 """Fisher's linear discriminant analysis as an embedding, solved from accumulated statistics.
 
-    Σ_w = S/N,   Σ = (1 − γ)·Σ_w + γ·diag(Σ_w) + ε·mean(diag(Σ_w))·I,   M = [m_c − ḡ],   ḡ = (1/C) Σ_c m_c
+    Σ_w = S/N,   Σ = (1 − γ)·Σ_w + γ·D + ε·mean(diag(Σ_w))·I,   M = [m_c − ḡ],   ḡ = (1/C) Σ_c m_c
+    D = diag(Σ_w) ("diagonal") or mean(diag(Σ_w))·I ("identity")
     W: the leading min(C − 1, dim) solutions w of  (1/C)·M Mᵀ w = λ Σ w  with wᵀ Σ w = 1
     V: further axes, VᵀΣV = I and VᵀΣW = 0
     z = normalize([Wᵀ(φ − ḡ), √ρ·Vᵀ(φ − ḡ)])
 
-Fisher 1936; shrinkage towards the diagonal as in Friedman: Regularized Discriminant Analysis, JASA 1989. As a
+Fisher 1936; shrinkage as in Friedman: Regularized Discriminant Analysis, JASA 1989. As a
 classifier over a fixed network it is Deep SLDA (Hayes and Kanan: Lifelong Machine Learning with Deep Streaming Linear
-Discriminant Analysis, CVPR Workshops 2020). The diagonal is the target because the channels of a trunk differ in scale
-by orders of magnitude. The class means count equally, whatever the number of their images.
+Discriminant Analysis, CVPR Workshops 2020). The channels of a trunk differ in scale by orders of magnitude: the
+diagonal as target treats them alike, the identity trusts those of large variance more. The class means count equally,
+whatever the number of their images.
 
 W holds all that separates the learned classes; with few of them it has few axes, and images of other classes are hardly
 told apart. V, weighted by ρ, keeps directions of large variance beyond W.
@@ -34,6 +36,7 @@ RESIDUAL_AXES = 128
 """Largest number of axes in V; more change little."""
 
 Weighting = Literal["equal", "plda"]
+Target = Literal["diagonal", "identity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,32 +122,35 @@ class Discriminants:
         return axes
 
 
-def shrunk_covariance(statistics: Statistics, shrinkage: float) -> Tensor:
-    """Σ, the covariance within classes, shrunk towards its diagonal: float64 (p, p).
+def shrunk_covariance(statistics: Statistics, shrinkage: float, target: Target = "diagonal") -> Tensor:
+    """Σ, the shrunk covariance within classes: float64 (p, p).
 
     Args:
         statistics: statistics of at least one class.
         shrinkage: γ in 0 … 1.
+        target: D, what it is shrunk towards.
     """
-    return _shrunk(statistics.scatter / max(statistics.total, 1), shrinkage)
+    return _shrunk(statistics.scatter / max(statistics.total, 1), shrinkage, target)
 
 
-def _shrunk(within: Tensor, shrinkage: float) -> Tensor:
+def _shrunk(within: Tensor, shrinkage: float, target: Target) -> Tensor:
     diagonal = within.diagonal().clamp_min(0)
     scale = float(diagonal.mean())
     shrunk = (1 - shrinkage) * within
     # A trunk may be so uniform that no image differs from its class mean; any multiple of I is then as good.
-    shrunk.diagonal().add_(shrinkage * diagonal + (RIDGE * scale if scale > 0 else 1.0))
+    shrunk.diagonal().add_(shrinkage * (diagonal if target == "diagonal" else scale))
+    shrunk.diagonal().add_(RIDGE * scale if scale > 0 else 1.0)
     return shrunk
 
 
-def solve(statistics: Statistics, shrinkage: float, dim: int) -> Discriminants:
+def solve(statistics: Statistics, shrinkage: float, dim: int, target: Target = "diagonal") -> Discriminants:
     """The leading discriminant axes.
 
     Args:
         statistics: statistics of at least two classes.
         shrinkage: γ in 0 … 1.
         dim: largest number of axes.
+        target: what the covariance is shrunk towards.
 
     Raises:
         DataError: there are fewer than two classes, their means are equal, or the covariance is not positive definite.
@@ -155,7 +161,7 @@ def solve(statistics: Statistics, shrinkage: float, dim: int) -> Discriminants:
             f"a discriminant metric needs at least two classes and there is {classes}: add images of another class."
         )
     within = statistics.scatter / statistics.total
-    root = cholesky(_shrunk(within, shrinkage))
+    root = cholesky(_shrunk(within, shrinkage, target))
     centre = statistics.means.mean(0)
     whitened = torch.linalg.solve_triangular(root, (statistics.means - centre).T / classes**0.5, upper=False)
     wide = whitened.shape[1] > whitened.shape[0]
@@ -208,7 +214,17 @@ def aligned(new: Projection, old: Projection, statistics: Statistics) -> Project
     classes = max(len(statistics.labels), 1)
     within = old.weight @ (statistics.scatter / max(statistics.total, 1)) @ new.weight.T
     moment = within + old(statistics.means).T @ new(statistics.means) / classes
-    padded = moment.new_zeros(len(old.bias), len(old.bias))
-    padded[:, : len(new.bias)] = moment
+    return new.rotated(rotation(moment))
+
+
+def rotation(moment: Tensor) -> Tensor:
+    """The matrix R with orthonormal columns that maximises tr(Rᵀ M): U Vᵀ of the singular value decomposition of M.
+
+    Args:
+        moment: M, float64 (d, r), d ≥ r.
+    """
+    d, r = moment.shape
+    padded = moment.new_zeros(d, d)
+    padded[:, :r] = moment
     U, _, Vh = svd(padded, "the common moment of two generations")
-    return new.rotated((U @ Vh)[:, : len(new.bias)])
+    return (U @ Vh)[:, :r]

@@ -22,14 +22,12 @@ class MatchModel:
     """The learned classes of a generation, and the scores that tell which images are of one of them.
 
     Attributes:
-        era: identity of the trunk features.
         classes: the learned classes; labels are positions in the classes of the generation.
         left_out_scores: float64 (N,), best scores of images of learned classes, each as if its class were not learned.
         left_out_labels: int64 (N,), their classes.
         own_scores: float64 (M,), scores of held-out images for their own class.
     """
 
-    era: str
     classes: ClassModel
     left_out_scores: Tensor
     left_out_labels: Tensor
@@ -70,7 +68,7 @@ class MatchModel:
         # Float32 is as exact as the features of a query, and half as large.
         tensors["weight"] = self.classes.weight.float()
         scores = {name: getattr(self, name) for name in ("left_out_scores", "left_out_labels", "own_scores")}
-        save_tensors(path, tensors | scores, {"era": self.era})
+        save_tensors(path, tensors | scores, {})
 
     @classmethod
     def load(cls, path: Path) -> MatchModel:
@@ -79,10 +77,10 @@ class MatchModel:
         Raises:
             CheckpointError: the file is missing or damaged.
         """
-        tensors, info = load_tensors(path, DAMAGED)
+        tensors, _ = load_tensors(path, DAMAGED)
         try:
             labels, weight, offset, gram = (tensors.pop(name) for name in _CLASS_MODEL)
-            model = cls(str(info["era"]), ClassModel(labels, weight.double(), offset, gram), **tensors)
+            model = cls(ClassModel(labels, weight.double(), offset, gram), **tensors)
             number = len(labels)
             fits = len(weight) == len(offset) == number > 0 and gram.shape == (number, number)
         except (KeyError, TypeError) as error:

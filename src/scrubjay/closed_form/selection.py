@@ -1,15 +1,15 @@
-"""The choice of the prior and of the residual weight, on the images of the first session."""
+"""The choice of target, prior and residual weight, on the images of the first session."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scrubjay.closed_form.discriminant import Projection, Weighting, solve
+from scrubjay.closed_form.discriminant import Discriminants, Projection, Target, Weighting, solve
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.evaluation.retrieval import evaluate_self
 
@@ -24,29 +24,39 @@ class Settings:
     """What the metric depends on besides the statistics.
 
     Attributes:
-        prior: κ, number of feature vectors that the diagonal counts as in the covariance within classes.
+        prior: κ, number of feature vectors that the target counts as in the covariance within classes.
         residual: ρ, weight of the axes beyond the discriminants.
+        target: what the covariance is shrunk towards.
     """
 
     prior: float
     residual: float
+    target: Target = "diagonal"
 
     def shrinkage(self, statistics: Statistics) -> float:
         """γ = κ/(κ + N) for N feature vectors: the more there are, the less their covariance is shrunk.
 
-        It is the mode of the covariance under an inverse Wishart prior with a diagonal matrix and κ degrees of freedom.
+        It is the mode of the covariance under an inverse Wishart prior with κ degrees of freedom, up to a constant.
         """
         return self.prior / (self.prior + statistics.total)
 
+    def solve(self, statistics: Statistics, dim: int) -> Discriminants:
+        """The discriminants of these statistics, with at most `dim` axes; see `closed_form.discriminant.solve`."""
+        return solve(statistics, self.shrinkage(statistics), dim, self.target)
+
 
 DEFAULTS = Settings(PRIORS[0], 0.03)
+_CANDIDATES = (
+    *(Settings(PRIORS[0], 0.0, target) for target in ("diagonal", "identity")),
+    *(Settings(prior, 0.0, target) for target in ("diagonal", "identity") for prior in PRIORS[1:]),
+)
 
 
 def choose(fitted: Statistics, features: Tensor, labels: Tensor, dim: int, weighting: Weighting = "equal") -> Settings:
-    """Choose both settings by images that are not in the statistics.
+    """Choose the settings by images that are not in the statistics.
 
-    The default prior is kept unless another one is better by more than one standard error of the difference in mAP@R.
-    The residual weight is the largest one that costs nothing, since such axes help with classes never learned.
+    The default target and prior are kept unless others are better by more than one standard error of the difference in
+    mAP@R. The residual weight is the largest one that costs nothing, since such axes help with classes never learned.
 
     Args:
         fitted: statistics of one half of the images.
@@ -60,18 +70,22 @@ def choose(fitted: Statistics, features: Tensor, labels: Tensor, dim: int, weigh
     """
     if len(fitted.labels) < 2 or len(set(labels.tolist())) == len(labels):
         return DEFAULTS
-    default, *others = PRIORS
-    solved = solve(fitted, Settings(default, 0.0).shrinkage(fitted), dim)
-    best, base = default, _precision(solved.projection(0.0, dim, weighting), features, labels)
-    for prior in others:
-        candidate = solve(fitted, Settings(prior, 0.0).shrinkage(fitted), dim)
-        gain = _precision(candidate.projection(0.0, dim, weighting), features, labels) - base
+
+    def precision(solved: Discriminants, residual: float) -> NDArray[np.float64]:
+        return _precision(solved.projection(residual, dim, weighting), features, labels)
+
+    best, *others = _CANDIDATES
+    solved = best.solve(fitted, dim)
+    base = precision(solved, 0.0)
+    for candidate in others:
+        if candidate.prior != PRIORS[0] and candidate.target != best.target:
+            continue  # other priors are tried with the better target only
+        rival = candidate.solve(fitted, dim)
+        gain = precision(rival, 0.0) - base
         if gain.mean() > gain.std() / len(gain) ** 0.5:
-            solved, best, base = candidate, prior, base + gain
-    for residual in RESIDUALS:
-        if _precision(solved.projection(residual, dim, weighting), features, labels).mean() >= base.mean():
-            return Settings(best, residual)
-    return Settings(best, 0.0)
+            best, solved, base = candidate, rival, base + gain
+    free = [residual for residual in RESIDUALS if precision(solved, residual).mean() >= base.mean()]
+    return replace(best, residual=max(free, default=0.0))
 
 
 def _precision(projection: Projection, features: Tensor, labels: Tensor) -> NDArray[np.float64]:

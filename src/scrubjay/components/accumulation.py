@@ -23,13 +23,15 @@ class Accumulation(Verbs):
         statistics: statistics of all images learned so far; None before the first session. They are not part of the
             `state_dict`: they are stored by session, since images can be removed from them later.
         session_statistics: the last session's share of `statistics`.
-        kept_features: where a list is set here, the features of the next session's images and the positions of these
-            are appended to it, batch by batch.
+        kept_features: where a list is set here, it holds the features of the last pass over a session's images and the
+            positions of these, batch by batch.
+        keeps_statistics: whether later sessions need the statistics of earlier ones.
     """
 
     own_start: ClassVar[bool] = True
     has_memory: ClassVar[bool] = True
     default_features: ClassVar[Literal["last", "stages"]] = "stages"
+    keeps_statistics: ClassVar[bool] = True
     statistics: Statistics | None = None
     session_statistics: Statistics | None = None
     kept_features: list[tuple[Tensor, Tensor]] | None = None
@@ -40,7 +42,7 @@ class Accumulation(Verbs):
         Raises:
             ConfigError: earlier sessions were learned without their statistics.
         """
-        if session.first_label > 0 and self.statistics is None and not self.needs_old_images:
+        if session.first_label > 0 and self.statistics is None and self.keeps_statistics:
             raise ConfigError(
                 f"{session.first_label} classes were learned by a method that keeps no statistics of trunk features, "
                 "so they would be lost: go on with that method, or learn all classes again from the first session on."
@@ -83,6 +85,8 @@ class Accumulation(Verbs):
             images: pass over the images.
             views: random crops of each image that are used beside its centre crop.
         """
+        if self.kept_features is not None:
+            self.kept_features.clear()
         for crops in images.features(views):
             if self.kept_features is not None:
                 self.kept_features.append((crops.features, crops.positions))

@@ -12,6 +12,7 @@ from scrubjay.components.accumulation import Accumulation
 from scrubjay.components.halves import Halves
 from scrubjay.components.verbs import Pass
 from scrubjay.config import Config
+from scrubjay.errors import DataError
 from scrubjay.types import Session
 
 
@@ -37,7 +38,12 @@ class LinearEmbedding(Accumulation):
         super().end(session, images)
         first = self.statistics is None
         self.accumulate(self._first_session(images) if first else self.session_of(images, self.options.views))
-        self.solve(align=self.options.align and not first)
+        self.solve(align=self.options.align and self.has_past)
+
+    @property
+    def aligned_over_one_trunk(self) -> bool:
+        """Whether the axes are rotated to those of the generation before; see `closed_form.discriminant.aligned`."""
+        return bool(self.options.align)
 
     def choose(self, fitted: Statistics, held_out: Statistics, crops: tuple[Tensor, Tensor]) -> None:
         """Choose the settings of the method, once, on the images of the first session; without settings do nothing.
@@ -57,9 +63,13 @@ class LinearEmbedding(Accumulation):
 
         Args:
             align: rotate the axes so that embeddings lie close to those that the network gives now.
+
+        Raises:
+            DataError: there are fewer than two classes, or their features are equal or not finite.
         """
         total = self.statistics
         assert total is not None
+        _require_two_classes(total)
         projection = leading(self.fit(total), total, self.network.options.dim)
         self.set_projection(aligned(projection, self.projection, total) if align else projection)
         self.set_head(total.means)
@@ -72,5 +82,12 @@ class LinearEmbedding(Accumulation):
             first = split.halves(features, labels, positions)
             fitted.add(features[first], labels[first])
             held_out.add(features[~first], labels[~first])
+        _require_two_classes(fitted.statistics())  # every class has an image in the first half
         self.choose(fitted.statistics(), held_out.statistics(), split.centre_crops())
         return fitted.statistics() + held_out.statistics()
+
+
+def _require_two_classes(statistics: Statistics) -> None:
+    number = len(statistics.labels)
+    if number < 2:
+        raise DataError(f"a metric needs at least two classes and there is {number}: add images of another class.")

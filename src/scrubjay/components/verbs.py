@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -56,12 +56,10 @@ class Verbs(nn.Module):
     Attributes:
         network: the network being trained.
         options: the options of the method.
-        needs_old_images: whether it is given the images of all sessions so far.
     """
 
     network: Network
     options: Any
-    needs_old_images: ClassVar[bool] = False
 
     @property
     def has_past(self) -> bool:

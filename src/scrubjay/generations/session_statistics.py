@@ -12,8 +12,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -49,19 +50,42 @@ class TrainingImages:
         return TrainingImages(kept, self.labels[mask], None if self.features is None else self.features[mask])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SessionStatistics:
     """What one session has added to the statistics.
 
     Attributes:
         classes: names of the classes, by label.
-        statistics: statistics of the session's images.
+        era: identity of the trunk features.
+        stored: statistics of the session's images; None where they follow from the stored features of the images.
         images: the images; None in runs of experiments, from which nothing is removed.
     """
 
     classes: tuple[str, ...]
-    statistics: Statistics
-    images: TrainingImages | None = None
+    era: str
+    stored: Statistics | None
+    images: TrainingImages | None
+
+    @classmethod
+    def of_session(
+        cls, classes: tuple[str, ...], statistics: Statistics, images: TrainingImages | None = None
+    ) -> SessionStatistics:
+        """What a session has added, with the names of those classes only that have an image in it.
+
+        Args:
+            classes: names of the classes, by label.
+            statistics: statistics of the session's images.
+            images: the images, where they are known.
+        """
+        return cls(classes, statistics.era, statistics, images)._compact()
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Statistics of the session's images."""
+        if self.stored is not None:
+            return self.stored
+        assert self.images is not None
+        return _statistics(self.era, self.images)
 
     def under(self, classes: Sequence[str]) -> Statistics:
         """The statistics with the labels that the classes have in another list of classes.
@@ -70,17 +94,14 @@ class SessionStatistics:
             CheckpointError: a class of the statistics is not in the list.
         """
         position = {name: label for label, name in enumerate(classes)}
-        held = [self.classes[label] for label in self.statistics.labels.tolist()]
-        missing = [name for name in held if name not in position]
+        missing = [name for name in self.classes if name not in position]
         if missing:
             raise CheckpointError(
                 f"class {missing[0]!r} has statistics but the generation has not learned it: {RESTORE}."
             )
-        return self.statistics.relabelled(
-            {label: position[self.classes[label]] for label in self.statistics.labels.tolist()}
-        )
+        return self.statistics.relabelled({label: position[name] for label, name in enumerate(self.classes)})
 
-    def of(self, classes: Collection[str], hashes: Collection[str]) -> TrainingImages:
+    def having(self, classes: Collection[str], hashes: Collection[str]) -> TrainingImages:
         """The images of these classes, and those with these content hashes; empty where none are known."""
         if self.images is None:
             return TrainingImages((), torch.zeros(0, dtype=torch.int64))
@@ -99,7 +120,7 @@ class SessionStatistics:
         Raises:
             DataError: the features of an image are neither kept nor given.
         """
-        found = self.of(classes, hashes)
+        found = self.having(classes, hashes)
         if not found.hashes or found.features is not None:
             return found
         missing = [name for name in found.hashes if name not in features]
@@ -117,8 +138,8 @@ class SessionStatistics:
         removed = self.removable(classes, hashes, features)
         if not removed.hashes or self.images is None:
             return self
-        remaining = self.statistics - _statistics(self.statistics.era, removed)
-        return SessionStatistics(self.classes, remaining, self._others(classes, hashes)).compact()
+        left = None if self.stored is None else self.stored - _statistics(self.era, removed)
+        return SessionStatistics(self.classes, self.era, left, self._others(classes, hashes))._compact()
 
     def classes_without(self, classes: Collection[str], hashes: Collection[str]) -> tuple[str, ...]:
         """Names of the classes that have an image left without the removed ones."""
@@ -130,23 +151,26 @@ class SessionStatistics:
     @property
     def crops(self) -> int:
         """V: number of crops of each image that were learned from."""
-        return 0 if self.images is None else self.statistics.total // max(1, len(self.images.hashes))
+        if self.images is None:
+            return 0
+        if self.images.features is not None:
+            return self.images.features.shape[1]
+        return self.statistics.total // max(1, len(self.images.hashes))
 
     def _others(self, classes: Collection[str], hashes: Collection[str]) -> TrainingImages:
         assert self.images is not None
         return self.images.only(~self._mask(classes, hashes))
 
-    def compact(self) -> SessionStatistics:
+    def _compact(self) -> SessionStatistics:
         """The same with the names of those classes only that have an image in the session."""
-        held = self.statistics.labels.tolist()
-        position = {label: new for new, label in enumerate(held)}
-        images = self.images
+        held = self.statistics.labels if self.images is None else torch.unique(self.images.labels)
+        position = {label: new for new, label in enumerate(held.tolist())}
+        images, stored = self.images, self.stored
         if images is not None:
             labels = torch.tensor([position[label] for label in images.labels.tolist()], dtype=torch.int64)
             images = replace(images, labels=labels)
-        return SessionStatistics(
-            tuple(self.classes[label] for label in held), self.statistics.relabelled(position), images
-        )
+        classes = tuple(self.classes[label] for label in position)
+        return SessionStatistics(classes, self.era, None if stored is None else stored.relabelled(position), images)
 
     def save(self, path: Path) -> None:
         """Write to a safetensors file, which appears complete or not at all.
@@ -157,9 +181,8 @@ class SessionStatistics:
         Raises:
             StorageError: the disk is full or the folder cannot be written.
         """
-        kept = self.images is not None and self.images.features is not None
         tensors: dict[str, Tensor] = {}
-        if not (kept and 2 * (self.statistics.total - len(self.statistics.labels)) < self.statistics.dim):
+        if not self._follows():
             tensors = {f"statistics.{name}": value for name, value in self.statistics.to_tensors().items()}
         if self.images is not None:
             joined = bytes.fromhex("".join(self.images.hashes))
@@ -167,7 +190,7 @@ class SessionStatistics:
             tensors["images.labels"] = self.images.labels
             if self.images.features is not None:
                 tensors["images.features"] = self.images.features
-        save_tensors(path, tensors, {"era": self.statistics.era, "classes": self.classes})
+        save_tensors(path, tensors, {"era": self.era, "classes": self.classes})
 
     @classmethod
     def load(cls, path: Path) -> SessionStatistics:
@@ -180,17 +203,23 @@ class SessionStatistics:
         try:
             era, images = str(info["era"]), _images(tensors)
             classes = tuple(str(name) for name in info["classes"])
-            stored = _under("statistics.", tensors)
-            if images is not None and images.features is not None and not stored:
-                statistics = _statistics(era, images)
-            else:
-                statistics = Statistics.from_tensors(era, stored)
-            labels = statistics.labels.tolist()
-            if any(not 0 <= label < len(classes) for label in labels):
-                raise ValueError(f"labels {labels} of {len(classes)} classes")
-            return cls(classes, statistics, images)
-        except (KeyError, TypeError, ValueError, RuntimeError, IndexError, DataError) as error:
+            given = _under("statistics.", tensors)
+            stored = Statistics.from_tensors(era, given) if given else None
+            if stored is None and (images is None or images.features is None):
+                raise ValueError("neither statistics nor features")
+            labels = images.labels if images is not None else cast(Statistics, stored).labels
+            if torch.unique(labels).tolist() != list(range(len(classes))):
+                raise ValueError(f"labels of {len(labels)} images do not fit {len(classes)} classes")
+            return cls(classes, era, stored, images)
+        except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
             raise CheckpointError(f"{path}: holds no statistics ({error}): {RESTORE}.") from None
+
+    def _follows(self) -> bool:
+        """Whether the statistics follow from the features with no more work than from a factor of the scatter."""
+        if self.images is None or self.images.features is None:
+            return False
+        images, crops, dim = self.images.features.shape
+        return 2 * (images * crops - len(self.classes)) < dim
 
     def _mask(self, classes: Collection[str], hashes: Collection[str]) -> Tensor:
         assert self.images is not None
@@ -212,16 +241,15 @@ def combined(sessions: Sequence[SessionStatistics]) -> SessionStatistics:
     statistics = reduce(operator.add, (session.under(classes) for session in sessions))
     images = [session.images for session in sessions if session.images is not None]
     if len(images) < len(sessions):
-        return SessionStatistics(classes, statistics)
+        return SessionStatistics.of_session(classes, statistics)
     position = {name: label for label, name in enumerate(classes)}
     codes = [torch.tensor([position[name] for name in each.classes], dtype=torch.int64) for each in sessions]
     labels = torch.cat([own[each.labels] for own, each in zip(codes, images, strict=True)])
     features = [each.features for each in images if each.features is not None]
     whole = len(features) == len(images) and len({rows.shape[1:] for rows in features}) == 1
     hashes = tuple(name for each in images for name in each.hashes)
-    return SessionStatistics(
-        classes, statistics, TrainingImages(hashes, labels, torch.cat(features) if whole else None)
-    )
+    images_of_all = TrainingImages(hashes, labels, torch.cat(features) if whole else None)
+    return SessionStatistics.of_session(classes, statistics, images_of_all)
 
 
 def _statistics(era: str, images: TrainingImages) -> Statistics:
@@ -236,6 +264,8 @@ def _images(tensors: Mapping[str, Tensor]) -> TrainingImages | None:
     hashes, labels, features = tensors["images.hashes"], tensors["images.labels"], tensors.get("images.features")
     if not len(hashes) == len(labels) == (len(labels) if features is None else len(features)):
         raise ValueError(f"{len(hashes)} images with {len(labels)} labels")
+    if features is not None and not bool(torch.isfinite(features).all()):
+        raise ValueError("a feature is not finite")
     return TrainingImages(names_of(hashes), labels, features)
 
 

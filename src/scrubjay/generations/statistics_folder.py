@@ -116,7 +116,7 @@ class StatisticsFolder:
         earlier = () if parent is None else parent.info.statistics
         if method.session_statistics is None:
             return earlier
-        self.put(name, SessionStatistics(classes, method.session_statistics, images).compact())
+        self.put(name, SessionStatistics.of_session(classes, method.session_statistics, images))
         return (*earlier, name)
 
     def total(self, generation: Generation) -> Statistics | None:

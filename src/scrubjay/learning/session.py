@@ -23,6 +23,7 @@ from scrubjay.evaluation.retrieval import evaluate_query_gallery
 from scrubjay.generations.generation import BridgeRecord, Generation, SessionRecord
 from scrubjay.generations.session_embeddings import SessionEmbeddings, SplitEmbeddings
 from scrubjay.generations.session_statistics import TrainingImages
+from scrubjay.learning.aligned import identity_bridges
 from scrubjay.learning.bridge_pairs import gallery_pairs
 from scrubjay.learning.training_images import training_images, without_known
 from scrubjay.methods import Method, method
@@ -212,6 +213,8 @@ class SessionLearner:
         """The best maps to the parent's space and back, and the figures of all kinds that were compared."""
         if self.parent is None or embeddings.train is None:
             return {}, {}
+        if learner.aligned_over_one_trunk and self.workspace.encoder(self.parent).era == encoder.era:
+            return identity_bridges()
         projection = learned({key: value for key, value in learner.state_dict().items() if key.startswith("bridge.")})
         gallery = gallery_pairs(self.workspace, self.parent, encoder)
         bridges, records = {}, {}

@@ -7,22 +7,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from scrubjay.bridges import Bridge, PairedEmbeddings, choose
 from scrubjay.components.accumulation import Accumulation
 from scrubjay.errors import CatalogueError
-from scrubjay.generations.generation import BridgeRecord, Generation, SessionRecord
+from scrubjay.generations.generation import Generation, SessionRecord
 from scrubjay.generations.session_statistics import SessionStatistics
+from scrubjay.learning.aligned import identity_bridges
 from scrubjay.methods import Method, method
 from scrubjay.models.embedder import GrowingHead, Network
 from scrubjay.models.embedding import Encoder
 from scrubjay.workspace.workspace import Workspace
-
-PAIRS = 5000
-"""Number of images whose kept features the bridges are fitted to; more do not make them better."""
 
 
 def add_successor(workspace: Workspace, parent: Generation, added: SessionStatistics | None = None) -> Generation:
@@ -52,7 +47,7 @@ def add_successor(workspace: Workspace, parent: Generation, added: SessionStatis
     learner.solve(align=True)
     encoder = Encoder(learner.network.embedder, workspace.options.images)
     sessions += [] if added is None else [added]
-    bridges, records = _bridges(workspace.encoder(parent), encoder, sessions, classes)
+    bridges, records = identity_bridges()
     images = sum(len(session.images.hashes) for session in sessions if session.images is not None)
     record = SessionRecord(
         fingerprint=encoder.fingerprint,
@@ -93,40 +88,6 @@ def _restored(workspace: Workspace, parent: Generation, classes: Sequence[str]) 
     learner.network.head = GrowingHead(network.options.dim, network.options.logit_scale)
     learner.network.head.grow(len(classes))
     return learner
-
-
-def _bridges(
-    before: Encoder, after: Encoder, sessions: Sequence[SessionStatistics], classes: Sequence[str]
-) -> tuple[dict[str, Bridge], dict[str, BridgeRecord]]:
-    """The maps to the parent's space and back, fitted to kept features, or to the class means where none are kept."""
-    features, labels = _examples(sessions, classes)
-    old, new = before.project(features), after.project(features)
-    bridges, records = {}, {}
-    for direction, (source, target) in {"to_parent": (new, old), "from_parent": (old, new)}.items():
-        pairs = PairedEmbeddings(source, target, labels)
-        choice = choose(pairs, pairs.where(np.zeros(0, np.int64)))
-        bridges[direction] = choice.bridge
-        records[direction] = BridgeRecord(chosen=choice.bridge.kind, figures=choice.figures)
-    return bridges, records
-
-
-def _examples(
-    sessions: Sequence[SessionStatistics], classes: Sequence[str]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Features (N, p) of centre crops, or class means, with their labels."""
-    position = {name: label for label, name in enumerate(classes)}
-    features, labels = [], []
-    for session in sessions:
-        codes = torch.tensor([position[name] for name in session.classes], dtype=torch.int64)
-        images = session.images
-        if images is not None and images.features is not None:
-            features.append(images.features[:, 0].float())
-            labels.append(codes[images.labels])
-        else:
-            features.append(session.statistics.means.float())
-            labels.append(codes[session.statistics.labels])
-    rows = torch.linspace(0, sum(map(len, labels)) - 1, min(PAIRS, sum(map(len, labels)))).long()
-    return torch.cat(features)[rows].numpy(), torch.cat(labels)[rows].numpy()
 
 
 def _hash(sessions: Sequence[SessionStatistics]) -> str:

@@ -68,7 +68,7 @@ class Forgetter:
         workspace, crops = self.workspace, dict[str, int]()
         for path in workspace.lineage.statistics.paths():
             session = workspace.lineage.statistics.get(path.stem)
-            images = session.of(request.classes, request.images)
+            images = session.having(request.classes, request.images)
             crops |= dict.fromkeys(images.hashes if images.features is None else (), session.crops)
         return given_features(workspace.encoder(workspace.serving_generation()), photos, crops)
 

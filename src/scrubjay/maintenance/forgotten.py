@@ -65,11 +65,11 @@ def _remains(request: RemovalRequest, workspace: Workspace) -> Iterator[str]:
             f"the metric and the class names of {names}, which were learned with the removed images: "
             f"`scrubjay prune {workspace.folder}` deletes them as soon as no rollback and no item needs them"
         )
-    adapted = [each for each in workspace.lineage.generations() if _is_adapted(each, request)]
+    adapted = [each for each in workspace.lineage.generations() if _is_adapted(each, request, workspace)]
     if adapted:
         yield (
-            f"what the backbone of {adapted[0].name} and its successors has learned from the images of its first "
-            "session, which cannot be subtracted: learn again in a new catalogue without the removed images"
+            f"what the backbone of {', '.join(each.name for each in adapted)} may have learned from them in the first "
+            "session, which trained it: learn again in a new catalogue without the removed images"
         )
     first = {each.info.statistics[0] for each in affected}
     if first & set(request.involved):
@@ -86,9 +86,9 @@ def _remains(request: RemovalRequest, workspace: Workspace) -> Iterator[str]:
     yield "figures, reports, ONNX files and copies of this catalogue that were made before"
 
 
-def _is_adapted(generation: Generation, request: RemovalRequest) -> bool:
-    """Whether the backbone of a generation was trained on a session that learned from removed images."""
-    sessions = generation.info.statistics
-    return (
-        bool(sessions) and sessions[0] in request.involved and generation.info.method.get("adapt", "never") != "never"
-    )
+def _is_adapted(generation: Generation, request: RemovalRequest, workspace: Workspace) -> bool:
+    """Whether the first session on the line of a generation trained the backbone, and on removed images."""
+    sessions, known = generation.info.statistics, workspace.lineage.by_name()
+    line = [known[name] for name in workspace.lineage.line(generation.name) if name in known]
+    trained = any(each.info.method.get("adapt", "never") != "never" for each in line)
+    return trained and bool(sessions) and sessions[0] in request.involved

@@ -141,7 +141,7 @@ def _without_repeated(sessions: list[SessionStatistics], known: set[str]) -> tup
     """The sessions without images that are known, where their features are stored; and the number of these images."""
     left, repeated = [], 0
     for session in sessions:
-        images = session.of((), known)
+        images = session.having((), known)
         repeated += len(images.hashes)
         left.append(session if images.features is None else session.without((), known, {}))
     return left, repeated

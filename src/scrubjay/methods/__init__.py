@@ -169,6 +169,11 @@ class Method(Verbs):
         return old if scale is None else old * (scale / self.network.head.scale)
 
     @property
+    def aligned_over_one_trunk(self) -> bool:
+        """Whether its embeddings lie where those of the generation before lay, as long as the trunk is the same."""
+        return False
+
+    @property
     def has_past(self) -> bool:
         """Whether classes were learned before this session: False in the initial one."""
         return self.first_label > 0

@@ -43,6 +43,7 @@ from scrubjay.closed_form.discriminant import Projection, cholesky
 from scrubjay.closed_form.ridge import choose_penalty, regress
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.components.linear_embedding import LinearEmbedding, LinearEmbeddingOptions
+from scrubjay.errors import DataError
 from scrubjay.losses._linalg import eigh
 from scrubjay.methods import Method, MethodOptions
 from scrubjay.models.embedder import Network
@@ -109,7 +110,12 @@ def anchors(statistics: Statistics) -> Tensor:
     offsets = statistics.means - statistics.means.mean(0)
     solved = torch.cholesky_solve(offsets.T, cholesky(covariance))
     squares, U = eigh(offsets @ solved, "the scatter of the class means")
-    kept = squares > _NEGLIGIBLE * squares[-1].clamp_min(torch.finfo(torch.float64).tiny)
+    kept = squares > (_NEGLIGIBLE * squares[-1]).clamp_min(torch.finfo(torch.float64).tiny)
+    if not bool(kept.any()):
+        raise DataError(
+            f"the mean features of {len(offsets)} classes are equal, so nothing separates them: their images may be "
+            "blank or the same in all classes, or the backbone untrained."
+        )
     spread = (U[:, kept] * (1 + squares[kept].rsqrt())) @ U[:, kept].T
     return F.normalize(spread @ solved.T, dim=1)
 

@@ -29,7 +29,6 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from scrubjay.closed_form.discriminant import solve
 from scrubjay.closed_form.selection import DEFAULTS
 from scrubjay.components.discriminant_metric import DiscriminantMetric, MetricOptions
 from scrubjay.components.halves import Halves
@@ -113,7 +112,7 @@ class SLDA(DiscriminantMetric, Method):
         statistics, (crops, labels) = fitted.statistics(), split.centre_crops()
         if not len(labels):
             return 0.0
-        metric = solve(statistics, DEFAULTS.shrinkage(statistics), self.network.options.dim)
+        metric = DEFAULTS.solve(statistics, self.network.options.dim)
         z = F.normalize(metric.projection(DEFAULTS.residual)(crops), dim=1).float().numpy()
         scores = evaluate_self(z, labels.numpy(), (1,), query_mask=_held_out(labels).numpy())
         return scores.map_at_r if scores.queries else 0.0

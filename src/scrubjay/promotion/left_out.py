@@ -41,13 +41,12 @@ def fit_match_model(workspace: Workspace, generation: Generation) -> None:
     if path.exists() or not generation.info.statistics:
         return
     statistics = workspace.lineage.statistics.total(generation)
-    features, labels = _probes(workspace, generation)
-    crops = None
-    if statistics is not None and statistics.total <= CROPS:
-        crops = _training_crops(workspace, generation)
-    if statistics is None or (crops is None and not len(labels)):
+    if statistics is None or statistics.era != workspace.encoder(generation).era:
         return
-    _fitted(statistics, features, labels, crops).save(path)
+    features, labels = _probes(workspace, generation)
+    crops = _training_crops(workspace, generation) if statistics.total <= CROPS else None
+    if crops is not None or len(labels):
+        _fitted(statistics, features, labels, crops).save(path)
 
 
 def _fitted(
@@ -69,7 +68,7 @@ def _fitted(
     else:
         scores, of = left_out_scores(statistics, DEFAULTS.shrinkage(statistics), *crops)
     own = classes.own_scores(features, labels) if len(labels) else classes.offset.new_empty(0)
-    return MatchModel(statistics.era, classes, scores, of, own)
+    return MatchModel(classes, scores, of, own)
 
 
 def _training_crops(workspace: Workspace, generation: Generation) -> tuple[Tensor, Tensor, Tensor] | None:
