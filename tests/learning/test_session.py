@@ -152,7 +152,7 @@ def test_many_images_are_thinned_class_by_class(shop: Catalogue, monkeypatch: py
         Sample(Path(f"{label}-{number}"), label) for label, count in enumerate((9, 2, 5)) for number in range(count)
     ]
     kept = learning._balanced(samples)
-    assert [str(sample.path) for sample in kept] == ["0-0", "0-1", "0-2", "1-0", "1-1", "2-0", "2-1"]
+    assert [str(samples[position].path) for position in kept] == ["0-0", "0-1", "0-2", "1-0", "1-1", "2-0", "2-1"]
     assert learning._balanced(samples[:7]) == list(range(7))
 
 

@@ -254,9 +254,11 @@ class Accumulator:
 
 
 def _gram(rows: Tensor) -> Tensor:
-    """RᵀR of rows (N, p), exactly symmetric."""
-    product = rows.T @ rows
-    return (product + product.T) / 2
+    """RᵀR of rows float64 (N, p), exactly symmetric; only one triangle is computed, which takes half the time."""
+    if not len(rows):
+        return rows.new_zeros(rows.shape[1], rows.shape[1])
+    triangle = torch.from_numpy(scipy.linalg.blas.dsyrk(1.0, rows.numpy().T, lower=1))
+    return triangle.tril() + triangle.tril(-1).T
 
 
 def _factor(scatter: Tensor, rank: int) -> Tensor:

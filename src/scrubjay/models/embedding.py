@@ -22,7 +22,7 @@ from scrubjay.types import Batch, Embeddings, Sample, TrunkFeatures
 
 BATCH = 64
 """Largest number of images in a forward pass."""
-CPU_PIXELS = 8 * 224**2
+CPU_PIXELS = 4 * 224**2
 """Largest number of pixels in a forward pass on a CPU: the feature maps of more do not fit its caches, and 64 images of
 224 pixels take 60 % more time each."""
 
