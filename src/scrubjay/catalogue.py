@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from scrubjay.search.explaining import explain_hits
 from scrubjay.search.searcher import Answer, Searcher
 from scrubjay.stores import open_store
 from scrubjay.types import Hit
+from scrubjay.workers import Workers
 from scrubjay.workspace.migrations import FORMAT
 from scrubjay.workspace.options import CatalogueOptions
 from scrubjay.workspace.workspace import Workspace
@@ -128,6 +130,8 @@ class Catalogue:
         method_name: str | None = None,
         settings: Mapping[str, Any] | None = None,
         start: str | None = None,
+        processes: int = 1,
+        ray: str | None = None,
     ) -> Generation:
         """Learn the classes of a folder or table, all of them new. No image of an older class is needed for training.
 
@@ -142,12 +146,17 @@ class Catalogue:
                 where a first part of the network is frozen, else `mmd`: each was the better one on the bench.
             settings: options of the method.
             start: name of the generation to train further; None: the newest that was not rolled back from.
+            processes: number of processes that compute features, for methods that learn in closed form.
+            ray: "local", or the address of a Ray cluster that computes them; `processes` is then the number of its
+                actors.
 
         Raises:
             UserError: the images are not as needed, a class is known already, or there is no such generation.
         """
         with locked(self.folder):
-            generation = SessionLearner(self.workspace, self._parent(start)).learn(photos, method_name, settings or {})
+            generation = SessionLearner(self.workspace, self._parent(start), Workers(processes, ray)).learn(
+                photos, method_name, settings or {}
+            )
             serving = self.serving.read()
             if serving.generation is None:
                 self.serving.change("promote", generation.name, serving.revision)
@@ -170,7 +179,8 @@ class Catalogue:
             encoder = workspace.encoder(generation)
             strict = self.options.images.on_error == "raise"
             features = workspace.feature_writer(generation)
-            added = Ingest(self.gallery, space_of(generation), encoder, strict, features).add(samples)
+            learned = partial(workspace.learned_features, generation, encoder.era)
+            added = Ingest(self.gallery, space_of(generation), encoder, strict, features, learned).add(samples)
             self._after_writing_vectors(added.items)
             return added
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import tiny
-from scrubjay.closed_form import crops as module
 from scrubjay.closed_form.crops import Crops, CropWorker, features_of_crops, images_per_batch, save_trunk
 from scrubjay.data.loading import ImageLoader
 from scrubjay.errors import CheckpointError
+from scrubjay.models import embedding
 from scrubjay.models.embedder import Network
 from scrubjay.models.folding import folded
 from scrubjay.types import Sample
@@ -45,7 +45,7 @@ def test_features_are_those_of_the_centre_crop_and_of_random_crops(network: Netw
 def test_a_pass_can_begin_at_any_batch(
     network: Network, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CPU_PIXELS", 6 * tiny.IMAGES.size**2)
+    monkeypatch.setattr(embedding, "CPU_PIXELS", 6 * tiny.IMAGES.size**2)
     assert images_per_batch(network.embedder, loader(samples), 2) == 2
     whole = list(features_of_crops(network.embedder, loader(samples), 2))
     assert [len(batch.labels) for batch in whole] == [6, 6, 6, 3]

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 import tiny
-from scrubjay.closed_form import crops, saved_crops
+from scrubjay.closed_form import saved_crops
 from scrubjay.closed_form.crops import Crops
 from scrubjay.closed_form.saved_crops import SavedCrops
 from scrubjay.closed_form.statistics import Accumulator, Statistics
 from scrubjay.components.session_images import SessionImages
 from scrubjay.errors import UserError
+from scrubjay.models import embedding
 from scrubjay.types import Sample
 from scrubjay.workers import Workers
 from waiting import until
@@ -34,7 +35,7 @@ def images(tmp_path: Path) -> SessionImages:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crops, "CPU_PIXELS", 2 * (1 + VIEWS) * tiny.IMAGES.size**2)
+    monkeypatch.setattr(embedding, "CPU_PIXELS", 2 * (1 + VIEWS) * tiny.IMAGES.size**2)
     monkeypatch.setattr(saved_crops, "SECONDS", 0.0)
 
 
@@ -121,13 +122,14 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import tiny
-from scrubjay.closed_form import crops, saved_crops
+from scrubjay.closed_form import saved_crops
+from scrubjay.models import embedding
 from scrubjay.closed_form.saved_crops import SavedCrops
 from test_session_images import VIEWS, over
 import torch
 
 torch.set_num_threads(1)
-crops.CPU_PIXELS, saved_crops.SECONDS = 2 * (1 + VIEWS) * tiny.IMAGES.size**2, 0.0
+embedding.CPU_PIXELS, saved_crops.SECONDS = 2 * (1 + VIEWS) * tiny.IMAGES.size**2, 0.0
 root = Path(sys.argv[1])
 for number, _ in enumerate(over(root, 9, SavedCrops(root / "saved", "spring")).features(VIEWS)):
     print(number, flush=True)

@@ -66,6 +66,13 @@ def learn(
             help="Train the backbone in a first session: never, first, or auto, where it gains. Default: never."
         ),
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Number of processes that compute features, for methods in closed form.")
+    ] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Compute them on a Ray cluster at this address, or on 'local'."),
+    ] = None,
     add: Annotated[bool, typer.Option("--add", help="Add the images to the gallery as well.")] = False,
     settings: Settings = None,
 ) -> None:
@@ -86,7 +93,7 @@ def learn(
     elif adapt is None and catalogue.lineage.newest is None:
         offer = _duration(adaptation_seconds(catalogue.workspace, photos))
     with working():
-        generation = catalogue.learn(photos, method, chosen, start)
+        generation = catalogue.learn(photos, method, chosen, start, processes, ray)
     say(described(generation))
     if offer is not None and generation.info.method.get("adapt") == "never":
         say(f"its backbone was not trained; a new catalogue tries that with --adapt auto, in {offer} or more.")

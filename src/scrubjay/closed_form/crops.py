@@ -14,14 +14,10 @@ from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import Cache, ImageLoader, crops_per_image, with_views
 from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors
 from scrubjay.models.embedder import Embedder, Network, NetworkOptions
+from scrubjay.models.embedding import batch_size
 from scrubjay.models.folding import folded
 from scrubjay.types import Sample
 
-CPU_PIXELS = 8 * 224**2
-"""Pixels in a forward pass on a CPU: the feature maps of more do not fit its caches, and 64 crops of 224 pixels take
-60 % more time each."""
-DEVICE_CROPS = 256
-"""Crops in a forward pass on an accelerator."""
 CHUNK = 64
 """Images that a worker is given at a time: some seconds of work."""
 CACHE_MB = 256
@@ -70,9 +66,7 @@ class Crops(NamedTuple):
 
 def images_per_batch(embedder: Embedder, loader: ImageLoader, views: int) -> int:
     """Number of images whose crops are in one forward pass."""
-    on_cpu = embedder.mean.device.type == "cpu"
-    crops = CPU_PIXELS // loader.options.size**2 if on_cpu else DEVICE_CROPS
-    return max(1, crops // crops_per_image(loader, views))
+    return max(1, batch_size(embedder, loader.options) // crops_per_image(loader, views))
 
 
 @torch.no_grad()

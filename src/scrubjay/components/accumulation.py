@@ -56,6 +56,8 @@ class Accumulation(Verbs):
 
     def session_of(self, images: Pass, views: int) -> Statistics:
         """Statistics of a session's images; see `features`."""
+        if self.kept_features is None:
+            return images.statistics(views)
         collected = self.accumulator(images)
         for features, labels, _ in self.features(images, views):
             collected.add(features, labels)

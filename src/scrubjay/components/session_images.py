@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from scrubjay.closed_form.accumulate import accumulate
 from scrubjay.closed_form.crops import CHUNK, Crops, CropWorker, features_of_crops, images_per_batch, save_trunk
 from scrubjay.closed_form.saved_crops import Identity, SavedCrops, saving
+from scrubjay.closed_form.statistics import Accumulator, Statistics
 from scrubjay.data.loading import ImageLoader, with_views
 from scrubjay.models.embedder import Network
 from scrubjay.models.embedding import trunk_era
@@ -55,6 +57,23 @@ class SessionImages:
         total = -(-len(self.loader) // images)
         yield from track(self._features(views, images), f"compute features of {len(self.loader)} images", total)
 
+    def statistics(self, views: int) -> Statistics:
+        """See `Pass`."""
+        if not self.workers.here:
+            with self._folder() as folder:
+                samples, options = self.loader.samples, self.loader.options
+                return accumulate(self.network, options, samples, views, folder, self.workers)
+        collected = Accumulator(self.era, self.network.embedder.projection.in_features)
+        for crops in self.features(views):
+            collected.add(crops.features, crops.labels)
+        return collected.statistics()
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """The folder of what is saved, which a cluster can share; a temporary one where nothing is."""
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary) if self.saved is None else self.saved.folder
+
     def _features(self, views: int, images: int) -> Iterator[Crops]:
         if self.saved is None:
             yield from self._computed(views, 0, images)
@@ -77,8 +96,7 @@ class SessionImages:
         size = -(-CHUNK // images) * images
         starts = range(first, len(self.loader), size)
         chunks = (self.loader.samples[start : start + size] for start in starts)
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary) if self.saved is None else self.saved.folder  # a cluster shares the second one
+        with self._folder() as folder:
             trunk = folder.absolute() / "trunk.safetensors"
             save_trunk(trunk, self.network, self.loader.options)
             with closing(self.workers.run(CropWorker, (str(trunk), views), chunks)) as results:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from scrubjay.closed_form.crops import Crops
+from scrubjay.closed_form.statistics import Statistics
 from scrubjay.models.embedder import Network
 from scrubjay.types import Batch, Losses, Session
 
@@ -31,6 +32,14 @@ class Pass(Protocol):
 
     def features(self, views: int) -> Iterator[Crops]:
         """Batches of trunk features of the same crops, float16, by the network in evaluation mode.
+
+        Args:
+            views: see above.
+        """
+        ...
+
+    def statistics(self, views: int) -> Statistics:
+        """Statistics of these features, where they are not needed one by one.
 
         Args:
             views: see above.

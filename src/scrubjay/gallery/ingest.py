@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from scrubjay.data.photos import content_hash
 from scrubjay.errors import DataError, ImageError
@@ -42,6 +47,8 @@ class Ingest:
         encoder: embeds images into that space.
         strict: an image that cannot be decoded raises instead of being left out.
         features: stores the trunk features of the images; None where they are not kept.
+        learned: content hashes of images → trunk features float (p,) of the centre crops of those that are stored
+            already, because they were learned from. Their images are not read again.
     """
 
     gallery: Gallery
@@ -49,6 +56,7 @@ class Ingest:
     encoder: Encoder
     strict: bool
     features: FeatureWriter | None = None
+    learned: Callable[[Collection[str]], Mapping[str, Tensor]] = lambda _: {}
     failures: dict[str, str] = field(default_factory=dict)
 
     def add(self, samples: Sequence[tuple[Sample, str | None]]) -> Added:
@@ -99,10 +107,17 @@ class Ingest:
         return identified
 
     def _embedded(self, entries: Mapping[str, tuple[Item, Sample]]) -> set[str]:
-        """Add items with their features and vectors; returns the ids of those that could be decoded.
+        """Add items with their features and vectors; returns the ids of those that could be decoded."""
+        if not entries:
+            return set()
+        learned = self.learned(entries.keys())
+        if learned:
+            rows = torch.stack([row.float() for row in learned.values()]).numpy()
+            self._store([entries[name][0] for name in learned], self.encoder.project(rows), rows)
+        return learned.keys() | self._encoded({name: each for name, each in entries.items() if name not in learned})
 
-        The features are written first, so that an item with a vector needs no further attention after a crash.
-        """
+    def _encoded(self, entries: Mapping[str, tuple[Item, Sample]]) -> set[str]:
+        """As `_embedded`, from the images."""
         if not entries:
             return set()
         samples = [sample for _, sample in entries.values()]
@@ -115,11 +130,18 @@ class Ingest:
         self.failures |= dict(embeddings.failures)
         names = list(entries)
         items = [entries[names[index]][0] for index in embeddings.indices]
+        self._store(items, embeddings.vectors, None if features is None else features.features)
+        return {item.id for item in items}
+
+    def _store(self, items: Sequence[Item], vectors: NDArray[np.float32], features: NDArray[np.float32] | None) -> None:
+        """Write items with their features and vectors.
+
+        The features are written first, so that an item with a vector needs no further attention after a crash.
+        """
         if self.features is not None and features is not None:
             self.gallery.store.put_items(items)
-            self.features.write(self.encoder, [item.id for item in items], features.features)
-        self.gallery.add(items, embeddings.vectors, self.space)
-        return {item.id for item in items}
+            self.features.write(self.encoder, [item.id for item in items], features)
+        self.gallery.add(items, vectors, self.space)
 
     def _leave_out(self, samples: Sequence[Sample], error: DataError) -> None:
         if self.strict:

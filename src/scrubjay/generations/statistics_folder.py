@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from functools import reduce
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.components.accumulation import Accumulation
@@ -48,6 +51,32 @@ class StatisticsFolder:
             with safe_open(path, framework="pt") as file:
                 held = "images.hashes" in file.keys()  # noqa: SIM118
                 return set(names_of(file.get_tensor("images.hashes"))) if held else set()
+        except (OSError, SafetensorError, ValueError) as error:
+            raise CheckpointError(f"{path}: damaged or incomplete ({error}): {RESTORE}.") from None
+
+    def centre_crops(self, name: str, era: str, hashes: Collection[str]) -> dict[str, Tensor]:
+        """Kept features float16 (p,) of the centre crops of images, by content hash; without reading the other ones.
+
+        Args:
+            name: name of the session's generation.
+            era: identity of the trunk; features of another one are not returned.
+            hashes: content hashes of the images that are asked for.
+
+        Returns:
+            The features of those that were learned in the session, where they are kept.
+
+        Raises:
+            CheckpointError: the file is missing or damaged.
+        """
+        path = self.path(name)
+        try:
+            with safe_open(path, framework="pt") as file:
+                info = json.loads((file.metadata() or {}).get("info", "{}"))
+                if info.get("era") != era or "images.features" not in file.keys():  # noqa: SIM118
+                    return {}
+                learned = enumerate(names_of(file.get_tensor("images.hashes")))
+                features = file.get_slice("images.features")
+                return {image: features[row, 0] for row, image in learned if image in hashes}
         except (OSError, SafetensorError, ValueError) as error:
             raise CheckpointError(f"{path}: damaged or incomplete ({error}): {RESTORE}.") from None
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from scrubjay.data.loading import ImageLoader, with_views
+from scrubjay.closed_form.crops import Crops, features_of_crops
+from scrubjay.data.loading import ImageLoader
 from scrubjay.data.photos import content_hash, labelled
-from scrubjay.models.embedding import BATCH, Encoder
+from scrubjay.models.embedding import Encoder
+from scrubjay.models.folding import folded
 from scrubjay.types import Sample
 
 
-@torch.inference_mode()
 def given_features(encoder: Encoder, photos: Path, crops: Mapping[str, int]) -> dict[str, Tensor]:
     """Features float16 (V, p) of images in a folder or table by content hash; of the crops that were learned from.
 
@@ -36,8 +36,8 @@ def given_features(encoder: Encoder, photos: Path, crops: Mapping[str, int]) -> 
     features: dict[str, Tensor] = {}
     for count in sorted(set(crops.values())):
         names = [name for name in wanted if crops.get(name) == count]
-        loader = ImageLoader([wanted[name] for name in names], strict, train=False)
-        rows = [encoder.embedder.features(batch.images).cpu().half() for batch in with_views(loader, count - 1, BATCH)]
         if names:
-            features |= dict(zip(names, torch.cat(rows).view(len(names), count, -1), strict=True))
+            loader = ImageLoader([wanted[name] for name in names], strict, train=False)
+            found = Crops.joined(features_of_crops(folded(encoder.embedder), loader, count - 1))
+            features |= dict(zip(names, found.features.view(len(names), count, -1), strict=True))
     return features

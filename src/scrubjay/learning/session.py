@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scrubjay.bridges import Bridge, PairedEmbeddings, choose, learned
 from scrubjay.components.accumulation import Accumulation
@@ -28,7 +29,8 @@ from scrubjay.methods import Method, method
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.models.embedding import Encoder
 from scrubjay.training import discard, learn, seeded
-from scrubjay.types import Dataset, Sample, Session
+from scrubjay.types import Dataset, Sample, Session, TrunkFeatures
+from scrubjay.workers import HERE, Workers
 from scrubjay.workspace.removal_request import RemovalRequest
 from scrubjay.workspace.workspace import Workspace
 
@@ -56,10 +58,12 @@ class SessionLearner:
     Attributes:
         workspace: the open catalogue.
         parent: generation that is trained further; None for the first session.
+        workers: where the trunk features of the images are computed, for methods that learn in closed form.
     """
 
     workspace: Workspace
     parent: Generation | None
+    workers: Workers = HERE
 
     @property
     def name(self) -> str:
@@ -79,6 +83,12 @@ class SessionLearner:
         previous = None if self.parent is None else str(self.parent.info.method["name"])
         name = method_name or previous or default_method(options.network)
         kind = method(name)
+        accumulates = issubclass(kind, Accumulation)
+        if not (accumulates or self.workers.here):
+            raise ConfigError(
+                f"method {name!r} takes gradient steps, which several processes cannot share: leave out --processes "
+                "and --ray, or take a method in closed form such as slda."
+            )
         if kind.needs_old_images:
             raise ConfigError(
                 f"method {name!r} trains on the images of all sessions, which a catalogue does not keep; take slda."
@@ -91,7 +101,6 @@ class SessionLearner:
         settings_of_method = kind.Options.parse(settings, f"method {name}")
         dataset = read_photos(photos, HELD_OUT)
         number = int(self.name.removeprefix("g"))
-        accumulates = issubclass(kind, Accumulation)
         session = extend(self._known, dataset, number, more_of_known=accumulates)
         left_out = 0
         if accumulates:
@@ -134,7 +143,7 @@ class SessionLearner:
         key = self._work_key(content, chosen)
         if isinstance(learner, Accumulation) and options.keep_training_features:
             learner.kept_features = []
-        result = learn(learner, session, loader, options.training, options.seed, checkpoint, key=key)
+        result = learn(learner, session, loader, options.training, options.seed, checkpoint, key, self.workers)
         seconds = time.perf_counter() - began
         encoder = Encoder(learner.network.embedder, options.images)
         classes = (*self._known, *session.classes)
@@ -155,10 +164,10 @@ class SessionLearner:
             curves=result.curves,
             broken=(*result.failures, *unreadable),
         )
-        images = None
+        decoded, images = replace(session, train=result.samples), None
         if isinstance(learner, Accumulation):
             images = training_images(result.samples, learner.kept_features)
-        generation = self._add(learner, encoder, session, loader.cache, record, images)
+        generation = self._add(learner, encoder, decoded, loader.cache, record, images)
         discard(checkpoint)
         return generation
 
@@ -182,8 +191,10 @@ class SessionLearner:
         """Measure the session, fit the bridges, keep the probe images, and write the generation."""
         workspace = self.workspace
         parent = None if self.parent is None else workspace.encoder(self.parent)
+        chosen = _balanced(session.train)
+        learned = None if images is None or images.features is None else images.features[chosen, 0].float().numpy()
         embeddings = SessionEmbeddings(
-            train=_embedded(encoder, parent, _balanced(session.train), cache),
+            train=_embedded(encoder, parent, [session.train[position] for position in chosen], cache, learned),
             test=_embedded(encoder, parent, session.test, cache),
         )
         bridges, records = self._bridges(learner, encoder, embeddings)
@@ -225,28 +236,46 @@ def interrupted_sessions(folder: Path) -> list[Path]:
 
 
 def _embedded(
-    encoder: Encoder, parent: Encoder | None, samples: Sequence[Sample], cache: Cache
+    encoder: Encoder,
+    parent: Encoder | None,
+    samples: Sequence[Sample],
+    cache: Cache,
+    learned: NDArray[np.float32] | None = None,
 ) -> SplitEmbeddings | None:
-    """Embeddings of images by the new network and by the parent's; None without images."""
+    """Embeddings of images by the new network and by the parent's; None without images.
+
+    Args:
+        encoder: the new network.
+        parent: the parent's.
+        samples: the images.
+        cache: cache of decoded images.
+        learned: (N, p) trunk features of the images by the new network, where they are known.
+    """
     if not samples:
         return None
-    new = encoder.embed(samples, cache)
-    old = None if parent is None else parent.embed(samples, cache).vectors
-    paths = tuple(str(samples[index].path) for index in new.indices)
-    return SplitEmbeddings(new.labels, paths, new.vectors, old)
+    if learned is None:
+        found = encoder.features(samples, cache)
+    else:
+        labels = np.array([sample.label for sample in samples], dtype=np.int64)
+        found = TrunkFeatures(learned, labels, encoder.era, np.arange(len(samples)))
+    old = None
+    if parent is not None:
+        same = parent.era == encoder.era
+        old = parent.project(found.features) if same else parent.embed(samples, cache).vectors
+    paths = tuple(str(samples[index].path) for index in found.indices)
+    return SplitEmbeddings(found.labels, paths, encoder.project(found.features), old)
 
 
-def _balanced(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """At most `KEPT` of the images, the same number of each class as far as possible."""
+def _balanced(samples: Sequence[Sample]) -> list[int]:
+    """Positions of at most `KEPT` of the images, the same number of each class as far as possible."""
     if len(samples) <= KEPT:
-        return samples
+        return list(range(len(samples)))
     turn: dict[int, int] = {}
     ranked = []
     for position, sample in enumerate(samples):
         turn[sample.label] = turn.get(sample.label, 0) + 1
         ranked.append((turn[sample.label], position))
-    chosen = sorted(position for _, position in sorted(ranked)[:KEPT])
-    return [samples[position] for position in chosen]
+    return sorted(position for _, position in sorted(ranked)[:KEPT])
 
 
 def _pairs(split: SplitEmbeddings, source: str, target: str) -> PairedEmbeddings:

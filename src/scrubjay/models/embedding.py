@@ -21,6 +21,17 @@ from scrubjay.progress import track
 from scrubjay.types import Batch, Embeddings, Sample, TrunkFeatures
 
 BATCH = 64
+"""Largest number of images in a forward pass."""
+CPU_PIXELS = 8 * 224**2
+"""Largest number of pixels in a forward pass on a CPU: the feature maps of more do not fit its caches, and 64 images of
+224 pixels take 60 % more time each."""
+
+
+def batch_size(embedder: Embedder, images: ImageOptions) -> int:
+    """Number of images in a forward pass without gradients."""
+    if embedder.mean.device.type != "cpu":
+        return BATCH
+    return max(1, min(BATCH, CPU_PIXELS // images.size**2))
 
 
 def space_fingerprint(embedder: Embedder, images: ImageOptions) -> str:
@@ -138,9 +149,10 @@ class Encoder:
             raise ImageError(": ".join(centre.failures[0]))
         loader = ImageLoader(samples, self.images, train=True, cache=Cache(0))
         keys = [(index, seed) for index in range(len(samples)) for seed in range(crops)]
-        size = max(1, BATCH // crops) * crops
+        size = max(1, batch_size(self.embedder, self.images) // crops) * crops
         loaded = batches(loader, [keys[start : start + size] for start in range(0, len(keys), size)])
-        random = _collected(self.embedder, self.embedder, loaded, len(samples), self.fingerprint, self.dim)
+        shown = track(loaded, f"embed {len(keys)} crops", -(-len(keys) // size))
+        random = _collected(self.embedder, self.embedder, shown, self.fingerprint, self.dim)
         return np.concatenate([centre.vectors[:, None], random.vectors.reshape(len(samples), crops, -1)], axis=1)
 
     def embed_backbone(
@@ -159,7 +171,9 @@ class Encoder:
         return loader if activations is None else activations.of(loader)
 
     def _collect(self, forward: Callable[[Tensor], Tensor], loader: ImageLoader, space: str, width: int) -> Embeddings:
-        return _collected(self.embedder, forward, in_order(loader, BATCH), len(loader), space, width)
+        size = batch_size(self.embedder, self.images)
+        loaded = track(in_order(loader, size), f"embed {len(loader)} images", -(-len(loader) // size))
+        return _collected(self.embedder, forward, loaded, space, width)
 
 
 @torch.inference_mode()
@@ -167,7 +181,6 @@ def _collected(
     embedder: Embedder,
     forward: Callable[[Tensor], Tensor],
     loaded: Iterable[Batch],
-    images: int,
     space: str,
     width: int,
 ) -> Embeddings:
@@ -175,7 +188,7 @@ def _collected(
     embedder.eval()
     vectors, labels, indices = [], [], []
     failures: tuple[tuple[str, str], ...] = ()
-    for batch in track(loaded, f"embed {images} images", -(-images // BATCH)):
+    for batch in loaded:
         vectors.append(forward(batch.images.to(device)).float().cpu())
         labels.append(batch.labels)
         indices.append(batch.indices)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from scrubjay.closed_form.match_model import MatchModel
 from scrubjay.components.accumulation import Accumulation
@@ -109,6 +111,19 @@ class Workspace:
         if encoding == "none" or not issubclass(method(generation.info.method["name"]), Accumulation):
             return None
         return FeatureWriter(self.gallery.store, encoding)
+
+    def learned_features(self, generation: Generation, era: str, hashes: Collection[str]) -> dict[str, Tensor]:
+        """Kept features float16 (p,) of the centre crops of images that a generation has learned, by content hash.
+
+        Args:
+            generation: the generation.
+            era: identity of its trunk.
+            hashes: content hashes of the images that are asked for; the others are not returned.
+        """
+        found: dict[str, Tensor] = {}
+        for name in generation.info.statistics:
+            found |= self.lineage.statistics.centre_crops(name, era, hashes)
+        return found
 
     def calibrations(self, generation: Generation) -> Calibrations:
         """The calibrations of a generation's queries.
