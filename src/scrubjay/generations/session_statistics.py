@@ -123,8 +123,8 @@ class SessionStatistics:
         learned = sorted(set(classes) & set(self.classes))
         if learned and self.images is None:
             raise DataError(
-                f"class {learned[0]!r} was learned in a run, whose images are not known to the catalogue, so they cannot "
-                "be removed: learn the other classes in a new catalogue."
+                f"class {learned[0]!r} was learned in a run, whose images are not known to the catalogue, so they "
+                "cannot be removed: learn the other classes in a new catalogue."
             )
         found = self.having(classes, hashes)
         if not found.hashes or found.features is not None:
