@@ -66,7 +66,7 @@ def training_images(samples: Sequence[Sample], crops: Sequence[tuple[Tensor, Ten
 
     Args:
         samples: the N images.
-        crops: in any order, blocks of trunk features float16 (B, p) of crops with the positions int64 (B,) of their images
+        crops: in any order, blocks of trunk features float16 (B, p) of crops, with positions int64 (B,) of their images
             in `samples`; None where features are not to be kept.
 
     Raises:
