@@ -133,7 +133,10 @@ class Catalogue:
         processes: int = 1,
         ray: str | None = None,
     ) -> Generation:
-        """Learn the classes of a folder or table, all of them new. No image of an older class is needed for training.
+        """Learn the classes of a folder or table. No image of an older class is needed for training.
+
+        In closed form (method `slda`) the folder may also hold more images of known classes; images that were learned
+        or held out before are left out and counted. All other methods refuse known classes.
 
         The new generation answers queries only after it is promoted; the first one does at once. When interrupted, the
         same call resumes. A part of the images (the test split, or about one in seven) is held out: the generation is
@@ -142,8 +145,8 @@ class Catalogue:
 
         Args:
             photos: folder with a sub-folder for each class, or a table (see the sources `folder` and `table`).
-            method_name: file name of a method; None: that of the generation before, and in a new catalogue `moments`
-                where a first part of the network is frozen, else `mmd`: each was the better one on the bench.
+            method_name: file name of a method; None: that of the generation before, and in a new catalogue `slda`, or
+                where the projection sees the last feature map only, `moments` with a frozen first part and else `mmd`.
             settings: options of the method.
             start: name of the generation to train further; None: the newest that was not rolled back from.
             processes: number of processes that compute features, for methods that learn in closed form.
@@ -151,7 +154,8 @@ class Catalogue:
                 actors.
 
         Raises:
-            UserError: the images are not as needed, a class is known already, or there is no such generation.
+            UserError: the images are not as needed, a class is known already and the method refuses that, or there is
+                no such generation.
         """
         with locked(self.folder):
             generation = SessionLearner(self.workspace, self._parent(start), Workers(processes, ray)).learn(

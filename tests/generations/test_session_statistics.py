@@ -112,6 +112,14 @@ def test_the_features_of_a_removed_image_may_be_given() -> None:
         whole.without(["class1"], (), {})
 
 
+def test_a_class_whose_images_are_not_known_cannot_be_removed() -> None:
+    known = images(2, 3, 5)
+    imported = SessionStatistics.of_session(known.classes, known.statistics)
+    with pytest.raises(DataError, match="class 'class1' was learned in a run, whose images are not known"):
+        imported.without(["class1", "other"], (), {})
+    assert imported.without(["other"], ["a" * 32], {}) is imported
+
+
 def line(*names: str, classes: tuple[str, ...]) -> Generation:
     return Generation(Path(names[-1]), tiny.info(names[-1], classes=classes, statistics=names))
 

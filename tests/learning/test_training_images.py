@@ -63,6 +63,9 @@ def test_features_belong_to_their_images(session: Session) -> None:
     assert stored.labels.tolist() == [1, 1, 1, 1]
     assert stored.features is not None
     assert stored.features.tolist()[1] == [[4, 5], [6, 7]]
+    reordered = training_images(session.train[:4], blocks[::-1]).features
+    assert reordered is not None
+    assert torch.equal(reordered, stored.features)
     assert training_images(session.train, None).features is None
     with pytest.raises(DataError, match="could not be read a second time"):
         training_images(session.train[:3], [(torch.ones(4, 2).half(), torch.tensor([0, 0, 2, 2]))])

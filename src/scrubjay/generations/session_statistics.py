@@ -118,8 +118,14 @@ class SessionStatistics:
             features: float16 (V, p) of images by content hash, where the session has not kept them.
 
         Raises:
-            DataError: the features of an image are neither kept nor given.
+            DataError: the features of an image are neither kept nor given, or the images of a class are not known.
         """
+        learned = sorted(set(classes) & set(self.classes))
+        if learned and self.images is None:
+            raise DataError(
+                f"class {learned[0]!r} was learned in a run, whose images are not known to the catalogue, so they "
+                "cannot be removed: learn the other classes in a new catalogue."
+            )
         found = self.having(classes, hashes)
         if not found.hashes or found.features is not None:
             return found

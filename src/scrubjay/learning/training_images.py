@@ -66,7 +66,7 @@ def training_images(samples: Sequence[Sample], crops: Sequence[tuple[Tensor, Ten
 
     Args:
         samples: the N images.
-        crops: in order, blocks of trunk features float16 (B, p) of crops with the positions int64 (B,) of their images
+        crops: in any order, blocks of trunk features float16 (B, p) of crops, with positions int64 (B,) of their images
             in `samples`; None where features are not to be kept.
 
     Raises:
@@ -77,6 +77,8 @@ def training_images(samples: Sequence[Sample], crops: Sequence[tuple[Tensor, Ten
     if crops is None:
         return TrainingImages(hashes, labels)
     features, positions = torch.cat([rows for rows, _ in crops]), torch.cat([indices for _, indices in crops])
+    order = torch.argsort(positions, stable=True)  # several processes give blocks in any order
+    features, positions = features[order], positions[order]
     count = len(features) // len(samples)
     if not torch.equal(positions, torch.arange(len(samples)).repeat_interleave(count)):
         raise DataError("an image could not be read a second time while it was learned: repeat the same command.")

@@ -105,9 +105,6 @@ class Forgetter:
             if new not in known:
                 add_successor(workspace, known[old])
         serving = workspace.serving.read()
-        for name in (serving.previous, serving.generation):
-            if name in known:  # scores of removed probe images are no longer part of the fit
-                calibrate(workspace, known[name])
         successor = request.successors.get(serving.generation or "")
         if successor is not None:
             calibrate(workspace, workspace.lineage.get(successor))

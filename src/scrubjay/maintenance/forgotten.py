@@ -74,6 +74,10 @@ def _remains(request: RemovalRequest, workspace: Workspace) -> Iterator[str]:
     first = {each.info.statistics[0] for each in affected}
     if first & set(request.involved):
         yield "two settings that were chosen on the first session: prior of the covariance, weight of residual axes"
+    statistics = workspace.lineage.statistics
+    imported = [path.stem for path in statistics.paths() if statistics.get(path.stem).images is None]
+    if request.images and imported:
+        yield f"what {', '.join(imported)}, learned in a run, may have learned from the single images"
     trained = [each for each in others if not each.info.statistics]
     if trained:
         names = ", ".join(f"{each.name} ({each.info.method['name']})" for each in trained)
