@@ -10,12 +10,12 @@ once, in any order, without an old image. R: the rotation that brings the new co
 previous generation, in the mean over all images learned so far, so that a gallery of the old generation stays
 searchable; it changes no cosine within a generation.
 
-Fisher 1936; as a classifier over a fixed network Deep SLDA (Hayes and Kanan, CVPR Workshops 2020); as an embedding with
-residual axes and alignment this project's own. Each session costs one pass over its images: the centre crop and some
-random crops of each.
+Fisher 1936. As a classifier over a fixed network: Deep SLDA (Hayes and Kanan, CVPR Workshops 2020). As an embedding,
+with residual axes and alignment, this project's own. Each session costs one pass over its images: the centre crop and
+some random crops of each.
 
 The trunk is not trained, unless `adapt` says so: in the initial session, with L_ce + L_triplet over φ and a projection
-that is solved for afterwards (as Panos et al., First Session Adaptation, ICCV 2023); later sessions never train it,
+that is solved for afterwards: first session adaptation (Panos et al. 2023). Later sessions never train it,
 since statistics of another trunk could not be added. "auto" trains it on three quarters of the classes, treats the
 others as new, and keeps the trained trunk only if it retrieves images of these better than the untouched one.
 Keeps p·(p + 1)/2·8 bytes for the scatter, and C·(p·8 + 16) bytes for the classes.
