@@ -20,7 +20,10 @@ from pathlib import Path
 import torch
 
 from scrubjay import plugins
+from scrubjay.closed_form.crops import Crops
+from scrubjay.closed_form.statistics import Accumulator, Statistics
 from scrubjay.components.accumulation import Accumulation
+from scrubjay.components.trained_trunk import TrainedTrunk
 from scrubjay.generations.lineage import _is_own
 from scrubjay.methods import Method, method
 from scrubjay.models.embedder import Network, NetworkOptions
@@ -42,12 +45,23 @@ class Noise:
 
     era = "noise"
 
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
+    def __init__(self, batch: Batch, network: Network) -> None:
+        self.batch, self.network = batch, network
 
     def __call__(self, views: int = 0) -> Iterator[Batch]:
         for _ in range(PASS * (1 + views)):
             yield self.batch
+
+    @torch.no_grad()
+    def features(self, views: int) -> Iterator[Crops]:
+        for batch in self(views):
+            yield Crops(self.network.embedder.features(batch.images).half(), batch.labels, batch.indices)
+
+    def statistics(self, views: int) -> Statistics:
+        collected = Accumulator(self.era, self.network.embedder.projection.in_features)
+        for crops in self.features(views):
+            collected.add(crops.features, crops.labels)
+        return collected.statistics()
 
 
 def loader(first: int, embedder: torch.nn.Module) -> Batch:
@@ -68,11 +82,17 @@ def in_second_session(name: str) -> tuple[Method, Batch, int]:
     names = tuple(map(str, range(2 * CLASSES)))
     learner.begin(Session(0, names[:CLASSES], 0, ()))
     learner.eval()
-    learner.end(Session(0, names[:CLASSES], 0, ()), Noise(first))
+    learner.end(Session(0, names[:CLASSES], 0, ()), Noise(first, learner.network))
     kept = sum(value.nbytes for key, value in learner.state_dict().items() if _is_own(key)) + statistics_size(learner)
     learner.begin(Session(1, names[CLASSES:], CLASSES, ()))
     learner.train()
     return learner, second, kept
+
+
+def learns_in_closed_form(name: str) -> bool:
+    """Whether a method has no gradient steps."""
+    kind = method(name)
+    return issubclass(kind, Accumulation) and not issubclass(kind, TrainedTrunk)
 
 
 def statistics_size(learner: Method) -> int:
@@ -86,8 +106,8 @@ def statistics_size(learner: Method) -> int:
 def stepper(name: str) -> tuple[Callable[[], object], int]:
     """A step of a method, or `PASS` steps of one in closed form; and the bytes that it keeps."""
     learner, batch, kept = in_second_session(name)
-    if isinstance(learner, Accumulation):
-        return functools.partial(learner.session_of, Noise(batch), learner.options.views), kept
+    if learns_in_closed_form(name):
+        return functools.partial(learner.session_of, Noise(batch, learner.network), learner.options.views), kept
     trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4) if trained else None
 
@@ -111,7 +131,7 @@ def cost(name: str) -> Cost:
     (step, kept), (peer, _) = stepper(name), stepper("finetune")
     step(), peer()
     pairs = [(seconds(step), seconds(peer)) for _ in range(ROUNDS)]
-    steps = PASS if issubclass(method(name), Accumulation) else 1
+    steps = PASS if learns_in_closed_form(name) else 1
     return Cost(statistics.median(mine / other for mine, other in pairs) / steps, kept)
 
 
@@ -119,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", type=Path, help="write the page of methods to this file")
     parser.add_argument("--text-only", action="store_true", help="keep the figures of the page; measure nothing")
+    parser.add_argument("--only", metavar="A,B", help="measure these methods, and keep the other figures of the page")
     arguments = parser.parse_args()
     page: Path | None = arguments.page
     if arguments.text_only:
@@ -127,8 +148,12 @@ def main() -> None:
         page.write_text(method_page(*read_page(page.read_text(encoding="utf-8"))), encoding="utf-8")
         return
     torch.set_num_threads(1)
-    costs = {}
-    for name in plugins.names("methods"):
+    costs, chosen = {}, plugins.names("methods")
+    if arguments.only is not None:
+        if page is None:
+            parser.error("--only needs --page: the file whose other figures are kept")
+        costs, chosen = read_page(page.read_text(encoding="utf-8"))[0], arguments.only.split(",")
+    for name in chosen:
         costs[name] = cost(name)
         print(f"{name:15} {costs[name].step:5.2f} x fine-tuning, keeps {costs[name].kept:,} bytes", flush=True)
     if page is not None:

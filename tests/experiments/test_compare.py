@@ -393,7 +393,7 @@ def test_the_options_of_a_method_come_in_order() -> None:
 
 
 def test_a_single_run_takes_its_methods_table_and_then_its_settings() -> None:
-    values = {"network": {"frozen": "blocks.5"}, "methods": {"moments": {"weight": 2, "budget": 2}}}
-    expected = {"name": "moments", "weight": 0, "budget": 2}
-    assert resolve(values, own_entry(values, ["method.weight=0"]))["method"] == expected
+    values = {"network": {"frozen": "blocks.5"}, "methods": {"slda": {"prior": 2, "views": 2}}}
+    expected = {"name": "slda", "prior": 0, "views": 2}
+    assert resolve(values, own_entry(values, ["method.prior=0"]))["method"] == expected
     assert resolve({**values, "method": {}}, own_entry({"method": {}}))["method"] == {}
