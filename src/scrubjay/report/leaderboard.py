@@ -131,7 +131,7 @@ def upper_reference(results: Mapping[str, Sequence[Result]]) -> str | None:
     means = {
         label: estimate(figure.seen(run) for run in runs).mean
         for label, runs in results.items()
-        if runs and runs[0]["method"] == KEEPS_IMAGES
+        if runs and runs[0]["method"] in KEEPS_IMAGES
     }
     return max(means, key=lambda label: (means[label] is not None, means[label] or 0.0)) if means else None
 
@@ -161,7 +161,7 @@ def _row(
 ) -> BoardRow:
     values = {run["seed"]: figure.figures(run, joint.get(run["seed"]), finetune.get(run["seed"])) for run in runs}
     name = runs[0]["method"]
-    return BoardRow(label, name == KEEPS_IMAGES, name in BASELINES, values, is_upper_reference=is_upper_reference)
+    return BoardRow(label, name in KEEPS_IMAGES, name in BASELINES, values, is_upper_reference=is_upper_reference)
 
 
 def _ranked(rows: Sequence[BoardRow]) -> list[BoardRow]:

@@ -69,7 +69,7 @@ def over_sessions(results: Sequence[Result], group: str, metric: str) -> str | N
     for (label, runs), (colour, marker) in zip(methods.items(), _looks(list(methods)), strict=True):
         if points := _line(runs, group, metric):
             x, y, half = np.array(points).T
-            dashes = "--" if runs[0]["method"] == KEEPS_IMAGES else "-"
+            dashes = "--" if runs[0]["method"] in KEEPS_IMAGES else "-"
             axes.plot(x, y, dashes, color=colour, marker=marker, markeredgecolor="white")
             axes.fill_between(x, y - half, y + half, color=colour, alpha=0.15, linewidth=0)
             marks.append(Mark(x[-1], y[-1], label, colour))
@@ -277,7 +277,7 @@ def _canvas(width: float = 3.9, height: float = 3.0) -> tuple[Figure, Axes]:
 
 def _looks(labels: Sequence[str]) -> list[tuple[str, str]]:
     """Colour and marker of every method, by position, so that it looks the same in every plot of one report."""
-    others = [label for label in labels if label.partition(" ")[0] != KEEPS_IMAGES]
+    others = [label for label in labels if label.partition(" ")[0] not in KEEPS_IMAGES]
     looks = {label: (_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]) for i, label in enumerate(others)}
     return [looks.get(label, ("#000000", "h")) for label in labels]
 

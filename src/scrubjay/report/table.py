@@ -22,8 +22,8 @@ KEYS = tuple((group, metric) for group in COLUMNS for metric in METRICS)
 """The columns of figures, in order."""
 
 BACKBONE = "backbone, no training"
-KEEPS_IMAGES = "joint"
-"""The method that trains on the images of all sessions."""
+KEEPS_IMAGES = ("joint", "joint_slda")
+"""The methods that train on the images of all sessions."""
 NOT_MEASURED = "–"
 
 
@@ -92,7 +92,7 @@ def rows(results: Sequence[Result]) -> list[Row]:
         ConfigError: there are no results, or one run appears twice.
     """
     table = [
-        Row(label, len(runs), runs[0]["method"] == KEEPS_IMAGES, _cells([_figures(run) for run in runs]))
+        Row(label, len(runs), runs[0]["method"] in KEEPS_IMAGES, _cells([_figures(run) for run in runs]))
         for label, runs in by_method(results).items()
     ]
     references = {run["seed"]: run["reference"] for run in reversed(results) if run.get("reference")}
