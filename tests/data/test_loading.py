@@ -186,16 +186,17 @@ def test_elongated_image_is_refused_before_it_is_blown_up(tmp_path: Path) -> Non
 
 
 def test_cache_serves_what_it_has_and_respects_its_room(make: Make) -> None:
-    samples = make(3)
+    """The last image is kept although there is no room for it."""
+    samples = make(4)
     cache = Cache(1)
     cache.room = 2 * 3 * 40 * 50
-    first = list(eval_batches(samples, OPTIONS, 3, cache))
+    first = list(eval_batches(samples, OPTIONS, 4, cache))
     assert cache.room == 0
     for sample in samples:
         sample.path.unlink()
-    (batch,) = eval_batches(samples, OPTIONS, 3, cache)
-    assert batch.indices.tolist() == [0, 1]
-    assert torch.equal(batch.images, first[0].images[:2])
+    (batch,) = eval_batches(samples, OPTIONS, 4, cache)
+    assert batch.indices.tolist() == [0, 1, 3]
+    assert torch.equal(batch.images, first[0].images[[0, 1, 3]])
     assert [path for path, _ in batch.failures] == [str(samples[2].path)]
 
 
