@@ -165,3 +165,32 @@ def test_no_bridge_is_fitted_between_aligned_metrics(tmp_path: Path) -> None:
     assert all(not bridge.tensors for bridge in shop.lineage.bridges(generation).values())
     unaligned = shop.learn(images(tmp_path / "third", "pine", "teak"), settings={**SETTINGS, "align": False})
     assert all(len(record.figures) > 1 for record in unaligned.info.bridges.values())
+
+
+def test_a_catalogue_can_train_its_trunk_on_stored_activations(tmp_path: Path) -> None:
+    network = METRIC.network.model_copy(update={"frozen": "layer2"})
+    shop = Catalogue.init(tmp_path / "shop", METRIC.model_copy(update={"network": network}))
+    shop.learn(images(tmp_path / "first", "ash", "oak", "elm"), "latent_replay")
+    shop.add([tmp_path / "first" / "train"])
+    generation = shop.learn(images(tmp_path / "second", "fir", "lime"))
+    assert generation.info.method["name"] == "latent_replay"
+    assert generation.info.statistics == ()
+    assert shop.gallery.store.features.codecs() == {}, "the next trunk is another one, so its features are of no use"
+    shop.promote(generation.name, force=True)
+    assert shop.backfill().complete
+    with pytest.raises(CatalogueError, match="trains weights, and from weights nothing can be removed"):
+        shop.upkeep.forget(["oak"], [])
+    with pytest.raises(DataError, match="class 'ash' is already learned"):
+        shop.learn(images(tmp_path / "third", "ash", "pine"))
+
+
+@pytest.mark.parametrize("adapt", ["first", "auto"])
+def test_the_first_session_of_a_catalogue_may_train_the_trunk(adapt: str, tmp_path: Path) -> None:
+    shop = Catalogue.init(tmp_path / "shop", METRIC)
+    shop.learn(images(tmp_path / "first", "ash", "oak", "elm", "fir"), settings={**SETTINGS, "adapt": adapt})
+    shop.add([tmp_path / "first" / "train"])
+    second = shop.learn(images(tmp_path / "second", "lime", "pine"), settings={**SETTINGS, "adapt": adapt})
+    first = shop.lineage.get("g0")
+    assert first.info.trunk == second.info.trunk, "later sessions do not train it"
+    shop.promote("g1", force=True)
+    assert shop.backfill().from_features == 20

@@ -84,7 +84,7 @@ class SessionLearner:
         previous = None if self.parent is None else str(self.parent.info.method["name"])
         name = method_name or previous or default_method(options.network)
         kind = method(name)
-        accumulates = issubclass(kind, Accumulation)
+        accumulates = issubclass(kind, Accumulation) and kind.keeps_statistics
         if not (accumulates or self.workers.here):
             raise ConfigError(
                 f"method {name!r} takes gradient steps, which several processes cannot share: leave out --processes "
@@ -142,7 +142,7 @@ class SessionLearner:
         session = replace(session, test=tuple(tests))
         began = time.perf_counter()
         key = self._work_key(content, chosen)
-        if isinstance(learner, Accumulation) and options.keep_training_features:
+        if isinstance(learner, Accumulation) and learner.keeps_statistics and options.keep_training_features:
             learner.kept_features = []
         result = learn(learner, session, loader, options.training, options.seed, checkpoint, key, self.workers)
         seconds = time.perf_counter() - began
@@ -166,7 +166,7 @@ class SessionLearner:
             broken=(*result.failures, *unreadable),
         )
         decoded, images = replace(session, train=result.samples), None
-        if isinstance(learner, Accumulation):
+        if isinstance(learner, Accumulation) and learner.keeps_statistics:
             images = training_images(result.samples, learner.kept_features)
         generation = self._add(learner, encoder, decoded, loader.cache, record, images)
         discard(checkpoint)

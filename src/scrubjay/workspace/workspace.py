@@ -107,8 +107,8 @@ class Workspace:
 
         They are kept where the method learns in closed form, so that the next generation has the same trunk.
         """
-        encoding = self.options.gallery_features
-        if encoding == "none" or not issubclass(method(generation.info.method["name"]), Accumulation):
+        encoding, kind = self.options.gallery_features, method(generation.info.method["name"])
+        if encoding == "none" or not (issubclass(kind, Accumulation) and kind.keeps_statistics):
             return None
         return FeatureWriter(self.gallery.store, encoding)
 
