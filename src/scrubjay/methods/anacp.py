@@ -32,17 +32,15 @@ Keeps the counts and means of the classes and the scatter of h within classes, w
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
-from scrubjay.closed_form.discriminant import Projection, cholesky
-from scrubjay.closed_form.ridge import choose_penalty, regress
+from scrubjay.closed_form.discriminant import cholesky
 from scrubjay.closed_form.statistics import Statistics
-from scrubjay.components.linear_embedding import LinearEmbedding, LinearEmbeddingOptions
+from scrubjay.components.ridge_embedding import RidgeEmbedding, RidgeOptions
 from scrubjay.errors import DataError
 from scrubjay.losses._linalg import eigh
 from scrubjay.methods import Method, MethodOptions
@@ -55,35 +53,23 @@ _NEGLIGIBLE = 1e-10
 """Singular values whose square is below this share of the largest one's are rounding errors."""
 
 
-class AnaCPOptions(LinearEmbeddingOptions, MethodOptions):
+class AnaCPOptions(RidgeOptions, MethodOptions):
     """Options of the ridge regression."""
 
     targets: Literal["anchors", "neural_collapse"] = "anchors"
     """Where the images of each class are drawn to: to separated class means, or to the corners of a simplex (AnaNC)."""
-    penalty: Annotated[float, Field(gt=0)] | Literal["first"] = "first"
-    """λ, weight of the squared norm of the map; "first" chooses it on the first session's images."""
 
 
-class AnaCP(LinearEmbedding, Method):
+class AnaCP(RidgeEmbedding, Method):
     """A ridge regression that draws the images of each class to an anchor of its own."""
 
     Options = AnaCPOptions
     options: AnaCPOptions
     default_transform: ClassVar[Kind] = "gelu"
-    penalty: Tensor
 
     def __init__(self, network: Network, options: Any = None) -> None:
         super().__init__(network, options)
-        self.register_buffer("penalty", torch.tensor(torch.nan, dtype=torch.float64))
-
-    def choose(self, fitted: Statistics, held_out: Statistics, crops: tuple[Tensor, Tensor]) -> None:
-        """Set λ."""
-        given = self.options.penalty
-        self.penalty.fill_(choose_penalty(fitted, held_out, self.targets) if given == "first" else given)
-
-    def fit(self, total: Statistics) -> Projection:
-        """The map B to coordinates in which the anchors have their inner products."""
-        return regress(total, self.targets(total), float(self.penalty))
+        self.make_penalty()
 
     def targets(self, statistics: Statistics) -> Tensor:
         """Coordinates of t_c with their inner products: float64 (C, C)."""

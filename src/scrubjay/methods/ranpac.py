@@ -19,50 +19,33 @@ Keeps the counts and means of the classes and the scatter of h within classes, w
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from scrubjay.closed_form.discriminant import Projection
-from scrubjay.closed_form.ridge import choose_penalty, regress
 from scrubjay.closed_form.statistics import Statistics
-from scrubjay.components.linear_embedding import LinearEmbedding, LinearEmbeddingOptions
+from scrubjay.components.ridge_embedding import RidgeEmbedding, RidgeOptions
 from scrubjay.methods import Method, MethodOptions
 from scrubjay.models.embedder import Network
 from scrubjay.models.transform import Kind
 
 
-class RanPACOptions(LinearEmbeddingOptions, MethodOptions):
+class RanPACOptions(RidgeOptions, MethodOptions):
     """Options of the ridge regression."""
 
-    penalty: Annotated[float, Field(gt=0)] | Literal["first"] = "first"
-    """λ, weight of the squared norm of the map; "first" chooses it on the first session's images."""
 
-
-class RanPAC(LinearEmbedding, Method):
+class RanPAC(RidgeEmbedding, Method):
     """Class scores of a ridge regression on random features as embedding."""
 
     Options = RanPACOptions
     options: RanPACOptions
     default_transform: ClassVar[Kind] = "relu"
-    penalty: Tensor
 
     def __init__(self, network: Network, options: Any = None) -> None:
         super().__init__(network, options)
-        self.register_buffer("penalty", torch.tensor(torch.nan, dtype=torch.float64))
+        self.make_penalty()
 
-    def choose(self, fitted: Statistics, held_out: Statistics, crops: tuple[Tensor, Tensor]) -> None:
-        """Set λ."""
-        given = self.options.penalty
-        self.penalty.fill_(choose_penalty(fitted, held_out, one_hot) if given == "first" else given)
-
-    def fit(self, total: Statistics) -> Projection:
-        """The map B to the scores of all classes."""
-        return regress(total, one_hot(total), float(self.penalty))
-
-
-def one_hot(statistics: Statistics) -> Tensor:
-    """e_c of every class: float64 (C, C)."""
-    return torch.eye(len(statistics.labels), dtype=torch.float64)
+    def targets(self, statistics: Statistics) -> Tensor:
+        """e_c of every class: float64 (C, C)."""
+        return torch.eye(len(statistics.labels), dtype=torch.float64)
