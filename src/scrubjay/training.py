@@ -126,7 +126,7 @@ def learn(
     method.network.freeze_batchnorm(frozen)
     method.begin(session)
     samples, failures = readable(loader)  # so that every image in the plan of batches can be decoded
-    _check_classes(loader, samples)
+    _check_classes(method, session, loader, samples)
     curves: dict[str, list[float]] = {}
     images = 0
     if any(parameter.requires_grad for parameter in method.parameters()):
@@ -282,12 +282,19 @@ def _optimizer(method: Method, options: TrainingOptions) -> torch.optim.Optimize
     return rule(filled, weight_decay=options.weight_decay)
 
 
-def _check_classes(loader: ImageLoader, decodable: Sequence[Sample]) -> None:
+def _check_classes(method: Method, session: Session, loader: ImageLoader, decodable: Sequence[Sample]) -> None:
     lost = {sample.label for sample in loader.samples} - {sample.label for sample in decodable}
+    if not method.needs_old_images:
+        lost.intersection_update(session.labels)  # other classes were learned before, from other images
     if lost:
         example = next(sample.path for sample in loader.samples if sample.label in lost)
         raise DataError(
             f"no image of the class of {example} can be decoded; replace the images, or leave the class out."
+        )
+    if not decodable:
+        raise DataError(
+            f"there is nothing to learn: no image that was not learned before can be decoded, such as "
+            f"{loader.samples[0].path}; replace it, or leave it out."
         )
 
 

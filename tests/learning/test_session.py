@@ -194,3 +194,16 @@ def test_the_first_session_of_a_catalogue_may_train_the_trunk(adapt: str, tmp_pa
     assert first.info.trunk == second.info.trunk, "later sessions do not train it"
     shop.promote("g1", force=True)
     assert shop.backfill().from_features == 20
+
+
+def test_a_broken_image_of_a_known_class_does_not_stop_learning(tmp_path: Path) -> None:
+    shop = Catalogue.init(tmp_path / "shop", METRIC)
+    photos = images(tmp_path / "photos", "ash", "oak")
+    broken = photos / "train" / "oak" / "broken.png"
+    broken.write_text("no image")
+    shop.learn(photos, settings=SETTINGS)
+    with pytest.raises(DataError, match=r"nothing to learn: no image that was not learned before .*broken\.png"):
+        shop.learn(photos)
+    generation = shop.learn(images(photos, "elm"))
+    assert generation.info.new_classes == ("elm",)
+    assert [Path(path).name for path, _ in generation.info.broken] == ["broken.png"]
