@@ -18,6 +18,7 @@ from scrubjay.types import Batch, Losses, Sample, Session
 PUBLIC = {
     "Catalogue": "scrubjay.catalogue",
     "CatalogueOptions": "scrubjay.workspace.options",
+    "ClosedFormEmbedding": "scrubjay.estimator",
     "Dataset": "scrubjay.types",
     "ExperimentOptions": "scrubjay.experiments.options",
     "Hit": "scrubjay.types",
@@ -28,6 +29,7 @@ PUBLIC = {
     "UserError": "scrubjay.errors",
     "evaluate_query_gallery": "scrubjay.evaluation.retrieval",
     "evaluate_self": "scrubjay.evaluation.retrieval",
+    "results_frame": "scrubjay.report.frame",
     "run": "scrubjay.experiments.run",
 }
 

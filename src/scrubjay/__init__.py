@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
     from scrubjay.errors import ScrubjayError, UserError
+    from scrubjay.estimator import ClosedFormEmbedding
     from scrubjay.evaluation.retrieval import evaluate_query_gallery, evaluate_self
     from scrubjay.experiments.options import ExperimentOptions
     from scrubjay.experiments.run import run
     from scrubjay.methods import Method
+    from scrubjay.report.frame import results_frame
     from scrubjay.types import Dataset, Hit, Sample, Session
     from scrubjay.workspace.options import CatalogueOptions
 
@@ -20,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Catalogue",
     "CatalogueOptions",
+    "ClosedFormEmbedding",
     "Dataset",
     "ExperimentOptions",
     "Hit",
@@ -31,12 +34,14 @@ __all__ = [
     "__version__",
     "evaluate_query_gallery",
     "evaluate_self",
+    "results_frame",
     "run",
 ]
 
 _HOMES = {
     "Catalogue": "catalogue",
     "CatalogueOptions": "workspace.options",
+    "ClosedFormEmbedding": "estimator",
     "Dataset": "types",
     "ExperimentOptions": "experiments.options",
     "Hit": "types",
@@ -47,6 +52,7 @@ _HOMES = {
     "UserError": "errors",
     "evaluate_query_gallery": "evaluation.retrieval",
     "evaluate_self": "evaluation.retrieval",
+    "results_frame": "report.frame",
     "run": "experiments.run",
 }
 
