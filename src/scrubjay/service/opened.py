@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +14,13 @@ from scrubjay.search.query_log import Query
 from scrubjay.search.request import Answer, QueryRequest
 from scrubjay.search.searcher import Result
 from scrubjay.search.shadow import ShadowWorker
+from scrubjay.search.timing import observed
 from scrubjay.service.batching import BatchQueue, Engine
 from scrubjay.service.decoding import Decoder
 from scrubjay.service.keys import KeyFile
 from scrubjay.service.metrics import Facts, Metrics
 from scrubjay.service.options import ServiceOptions
+from scrubjay.service.shadowing import ShadowImages
 from scrubjay.service.thumbnails import Thumbnails
 from scrubjay.types import Hit
 
@@ -65,6 +66,7 @@ class OpenCatalogue:
             options.queue_images,
             functools.partial(self.metrics.observe, "queue"),
         )
+        self._shadow_images = ShadowImages(folder)
         self._shadow = ShadowWorker(self.catalogue.upkeep.searcher.query_log, self._shadow_answer)
 
     async def begin(self) -> None:
@@ -108,14 +110,13 @@ class OpenCatalogue:
 
     def _answer_batch(self, requests: Sequence[QueryRequest]) -> Sequence[Result]:
         self.metrics.batch_images.observe(sum(len(request.images) for request in requests))
-        began = time.perf_counter()
-        results = self.catalogue.answer_requests(requests)
-        self.metrics.observe("answer", time.perf_counter() - began)
-        return results
+        with observed(self.metrics.observe):
+            return self.catalogue.answer_requests(self._shadow_images.kept(requests))
 
     def _shadow_answer(self, query: Query) -> list[Hit]:
         """Shadow answers use the model when no live query does."""
-        return self.engine.submit(self.catalogue.upkeep.searcher.shadow_answer, query, background=True).result()
+        answer = self.catalogue.upkeep.searcher.shadow_answer
+        return self.engine.submit(self._shadow_images.answer, query, answer, background=True).result()
 
     def _load(self) -> None:
         self.catalogue.gallery.count()
