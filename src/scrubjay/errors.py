@@ -11,6 +11,7 @@
         │   └── ImageError        a file is not an image, or is refused
         ├── SpaceError            vectors of different embedding spaces cannot be compared
         └── CatalogueError        a catalogue is missing, empty, or in use
+            └── NotFoundError     a generation, item or class does not exist
 """
 
 
@@ -52,3 +53,7 @@ class SpaceError(UserError):
 
 class CatalogueError(UserError):
     """A catalogue is missing, empty, or in use by another process."""
+
+
+class NotFoundError(CatalogueError):
+    """A catalogue has no generation, item or class of this name."""

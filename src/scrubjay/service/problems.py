@@ -13,7 +13,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from scrubjay.errors import CatalogueError, CheckpointError, DataError, ImageError, ScrubjayError, SpaceError
+from scrubjay.errors import (
+    CatalogueError,
+    CheckpointError,
+    DataError,
+    ImageError,
+    NotFoundError,
+    ScrubjayError,
+    SpaceError,
+)
 from scrubjay.service.schemas import FieldError, Problem
 
 logger = logging.getLogger(__name__)
@@ -75,6 +83,8 @@ def of_error(error: ScrubjayError, folder: Path) -> ProblemError:
         detail = detail.replace(f"{path}/", "").replace(path, folder.name)
     if isinstance(error, ImageError):
         return image_refused(detail)
+    if isinstance(error, NotFoundError):
+        return not_found(detail)
     if isinstance(error, CatalogueError | SpaceError):
         return conflict(detail)
     if isinstance(error, CheckpointError):
