@@ -11,6 +11,8 @@
         │   └── ImageError        a file is not an image, or is refused
         ├── SpaceError            vectors of different embedding spaces cannot be compared
         └── CatalogueError        a catalogue is missing, empty, or in use
+            ├── InUseError        another process or thread writes to it
+            └── ServingChangedError   another generation answers than the one that was decided on
 """
 
 
@@ -52,3 +54,11 @@ class SpaceError(UserError):
 
 class CatalogueError(UserError):
     """A catalogue is missing, empty, or in use by another process."""
+
+
+class InUseError(CatalogueError):
+    """Another process or thread writes to a folder; the same call succeeds when it has finished."""
+
+
+class ServingChangedError(CatalogueError):
+    """The serving generation was changed by somebody else after the state that a decision was based on."""
