@@ -24,7 +24,7 @@ from typing import Any
 from scrubjay.backfill import Backfilled, Limits
 from scrubjay.backfill.plan import BackfillPlanner, Plan
 from scrubjay.data.photos import labelled
-from scrubjay.errors import CatalogueError, ScrubjayError
+from scrubjay.errors import CatalogueError, GateFailedError, ScrubjayError
 from scrubjay.gallery.gallery import Gallery
 from scrubjay.gallery.ingest import Added, Ingest
 from scrubjay.gate.decision import GateOptions
@@ -305,7 +305,7 @@ class Catalogue:
             The report of the gate.
 
         Raises:
-            CatalogueError: the gate fails and `force` is not set.
+            GateFailedError: the gate fails and `force` is not set.
             ServingChangedError: another process changed the serving generation.
         """
         serving = self.serving.read() if expected is None else self.serving.expect(expected)
@@ -313,10 +313,11 @@ class Catalogue:
         slices = gallery_slices(self.workspace, candidate)
         report = gate_report(self.workspace, candidate, slices, self.options.gate)
         if not (report.passed or force):
-            raise CatalogueError(
+            message = (
                 f"{name} was not promoted: {'; '.join(report.reasons)}. See `scrubjay gate {self.folder} {name} "
                 "--report gate.html`; --force promotes it all the same."
             )
+            raise GateFailedError(message, report.reasons)
         calibrate(self.workspace, candidate, slices)
         self.serving.change("promote", name, serving.revision, forced=not report.passed, reasons=report.reasons)
         return report

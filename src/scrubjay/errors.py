@@ -12,6 +12,7 @@
         ├── SpaceError            vectors of different embedding spaces cannot be compared
         └── CatalogueError        a catalogue is missing, empty, or in use
             ├── InUseError        another process or thread writes to it
+            ├── GateFailedError   a generation must not answer by what its gate measured
             └── ServingChangedError   another generation answers than the one that was decided on
 """
 
@@ -62,3 +63,11 @@ class InUseError(CatalogueError):
 
 class ServingChangedError(CatalogueError):
     """The serving generation was changed by somebody else after the state that a decision was based on."""
+
+
+class GateFailedError(CatalogueError):
+    """A generation must not answer queries by what its gate measured; `reasons` says why."""
+
+    def __init__(self, message: str, reasons: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.reasons = reasons

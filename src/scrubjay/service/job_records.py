@@ -130,6 +130,10 @@ class JobStore:
         jobs = [job for job in map(self.get, names) if job is not None]
         return sorted(jobs, key=lambda job: (job.record.created, job.id), reverse=True)
 
+    def used_uploads(self) -> set[str]:
+        """Identities of the uploads that jobs which have not ended are to learn."""
+        return {job.request.upload for job in self.all() if not job.finished and job.request.upload is not None}
+
     def seen(self, job: Job) -> JobRecord:
         """What callers see of a job: one that runs without a living process was interrupted."""
         if job.record.state == "running":

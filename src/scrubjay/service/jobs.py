@@ -58,7 +58,8 @@ class JobRunner:
         """
         self._end.set()
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         for process in self._processes.values():
             process.send_signal(signal.SIGINT)
         for name, process in self._processes.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
@@ -13,7 +13,9 @@ from scrubjay.service.problems import image_refused, problems
 
 router = APIRouter(prefix="/v1", tags=["items"], dependencies=Reader)
 
-JPEG = {200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}}
+JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+}
 """`responses` of a route that sends an image."""
 _HEADERS = {"Cache-Control": "private, max-age=3600"}
 
