@@ -8,6 +8,7 @@ Only so many are kept: a new one takes the place of the oldest. A cropped query 
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scrubjay.catalogue import Catalogue
-from scrubjay.errors import ImageError
+from scrubjay.errors import ImageError, StorageError
 from scrubjay.io.atomic import write_file
 from scrubjay.search.novelty import WINDOW, message
 from scrubjay.search.query_image import QueryImage
@@ -28,6 +29,7 @@ from scrubjay.service.schemas import UnknownAnswer, UnknownGroup, UnknownQuery
 
 BATCH = 16
 """Number of kept images that are asked again together."""
+logger = logging.getLogger(__name__)
 _CONTENT = re.compile(r"[0-9a-f]{32}")
 
 
@@ -44,14 +46,11 @@ class UnknownImages:
         self.number = number
 
     def keep(self, content: str, data: bytes | NDArray[np.uint8]) -> None:
-        """Keep the image of a query; the oldest ones make room.
+        """Keep the image of a query; the oldest ones make room. Where that fails, a warning is logged.
 
         Args:
             content: content hash of the query.
             data: the image file; or the pixels uint8 (H, W, 3) of a crop, which is stored as a PNG file.
-
-        Raises:
-            StorageError: the disk is full or the folder cannot be written.
         """
         if not self.number or (self.folder / content).exists():
             return
@@ -59,7 +58,10 @@ class UnknownImages:
             file = io.BytesIO()
             Image.fromarray(data).save(file, "PNG")
             data = file.getvalue()
-        write_file(self.folder / content, data)
+        try:
+            write_file(self.folder / content, data)
+        except StorageError as error:  # the query was answered, and this is not worth more than a warning
+            logger.warning("%s", error)
         for old in self.contents()[self.number :]:
             self.discard(old)
 

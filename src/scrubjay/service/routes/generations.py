@@ -13,9 +13,9 @@ from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
 from scrubjay.service.dependencies import Admin, Opened, Reader
 from scrubjay.service.gates import all_probes, keep_gate, measured_gate, retained
+from scrubjay.service.images import JPEG
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import ProblemError, image_refused, not_found, problems
-from scrubjay.service.routes.item_images import JPEG
 from scrubjay.service.schemas import (
     GateAnswer,
     GenerationList,

@@ -12,11 +12,11 @@ from fastapi.responses import StreamingResponse
 from scrubjay.errors import ImageError
 from scrubjay.service.checking import checked_upload
 from scrubjay.service.dependencies import Admin, Opened, Reader, Writer
+from scrubjay.service.images import JPEG
 from scrubjay.service.job_records import FINISHED
 from scrubjay.service.job_request import check_request
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import ProblemError, conflict, image_refused, not_found, problems
-from scrubjay.service.routes.item_images import JPEG
 from scrubjay.service.schemas import CheckAnswer, JobList, JobRecord, JobRequest
 from scrubjay.service.uploads import Upload, read_check
 

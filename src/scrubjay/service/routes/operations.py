@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from scrubjay import __version__
 from scrubjay.errors import ScrubjayError
+from scrubjay.service import VERSION
 from scrubjay.service.dependencies import CallerScopes, Opened, Reader
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import problems
@@ -81,5 +81,5 @@ def _status(opened: OpenCatalogue, scopes: CallerScopes, keys_required: bool) ->
         teaches=can_teach,
         explains=explains,
         false_match_rate=catalogue.options.false_match_rate,
-        version=__version__,
+        version=VERSION,
     )

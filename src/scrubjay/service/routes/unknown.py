@@ -8,8 +8,8 @@ from fastapi import APIRouter, Path, Query, Response
 
 from scrubjay.errors import ImageError
 from scrubjay.service.dependencies import Opened, Reader, Writer
+from scrubjay.service.images import JPEG
 from scrubjay.service.problems import ProblemError, image_refused, not_found, problems
-from scrubjay.service.routes.item_images import JPEG
 from scrubjay.service.schemas import UnknownAnswer
 from scrubjay.service.unknown import unknown_answer
 
