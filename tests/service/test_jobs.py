@@ -54,8 +54,11 @@ def finished(store: JobStore, job: Job) -> Job:
 def upload(shop: Catalogue, tmp_path: Path, *names: str, each: int = 6) -> str:
     """Sends painted images of some classes."""
     files = [
-        (f"{name}/{seed}.png", io.BytesIO(paint(tmp_path / "sent" / name / f"{seed}.png", number, seed).read_bytes()))
-        for number, name in enumerate(names, 7)
+        (
+            f"{name}/{seed}.png",
+            io.BytesIO(paint(tmp_path / "sent" / name / f"{seed}.png", number, 500 + seed).read_bytes()),
+        )
+        for number, name in enumerate(names, 5)
         for seed in range(each)
     ]
     return Uploads(shop.folder).from_files(files)[0].id
