@@ -11,7 +11,10 @@
         │   └── ImageError        a file is not an image, or is refused
         ├── SpaceError            vectors of different embedding spaces cannot be compared
         └── CatalogueError        a catalogue is missing, empty, or in use
-            └── NotFoundError     a generation, item or class does not exist
+            ├── NotFoundError     a generation, item or class does not exist
+            ├── InUseError        another process or thread writes to it
+            ├── GateFailedError   a generation must not answer by what its gate measured
+            └── ServingChangedError   another generation answers than the one that was decided on
 """
 
 
@@ -57,3 +60,19 @@ class CatalogueError(UserError):
 
 class NotFoundError(CatalogueError):
     """A catalogue has no generation, item or class of this name."""
+
+
+class InUseError(CatalogueError):
+    """Another process or thread writes to a folder; the same call succeeds when it has finished."""
+
+
+class ServingChangedError(CatalogueError):
+    """The serving generation was changed by somebody else after the state that a decision was based on."""
+
+
+class GateFailedError(CatalogueError):
+    """A generation must not answer queries by what its gate measured; `reasons` says why."""
+
+    def __init__(self, message: str, reasons: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.reasons = reasons

@@ -349,6 +349,9 @@ class GenerationRecord(Record):
     """Retrieval figures of held-out images of the new classes, by this generation and by its parent."""
     coverage: float
     """Share of the items that have a vector of this generation's space."""
+    retained: float | None = None
+    """Share of recall@1 and mAP@R on old classes that was kept when its gate was measured last; None where it was not
+    measured."""
 
 
 class ServingChange(Record):
@@ -492,7 +495,8 @@ class JobRecord(Record):
     total: int | None
     result: dict[str, Any] | None
     """What it made, by kind: learn {generation, classes, images, added}, backfill {done, remaining}, export {path},
-    forget {removed, report}."""
+    forget {removed, generations, report}: entries removed by place, the generations made, by those that they replace,
+    and what was not removed and why."""
     problem: str | None
     """Why it failed: one line."""
 

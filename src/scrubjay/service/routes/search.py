@@ -90,7 +90,14 @@ async def explain(opened: Opened, request: ExplainRequest) -> ExplainAnswer:
 
 
 async def _searched(opened: OpenCatalogue, sent: Sequence[SentImage], settings: SearchSettings) -> SearchAnswer:
-    return SearchAnswer(answers=await answered(opened, await decoded(opened, sent), settings))
+    images = await decoded(opened, sent)
+    answers = await answered(opened, images, settings)
+    if not (settings.combine or settings.labels or settings.where or settings.generation):
+        for image, query, answer in zip(sent, images, answers, strict=True):
+            if answer.matched is False:
+                data = image.data if image.crop is None else query.pixels
+                await opened.run(opened.unknown.keep, query.content, data)
+    return SearchAnswer(answers=answers)
 
 
 async def answered(opened: OpenCatalogue, images: Sequence[QueryImage], settings: SearchSettings) -> list[AnswerRecord]:
