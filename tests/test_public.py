@@ -18,6 +18,7 @@ from scrubjay.types import Batch, Losses, Sample, Session
 PUBLIC = {
     "Catalogue": "scrubjay.catalogue",
     "CatalogueOptions": "scrubjay.workspace.options",
+    "ClosedFormEmbedding": "scrubjay.estimator",
     "Dataset": "scrubjay.types",
     "ExperimentOptions": "scrubjay.experiments.options",
     "Hit": "scrubjay.types",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
     from scrubjay.errors import ScrubjayError, UserError
+    from scrubjay.estimator import ClosedFormEmbedding
     from scrubjay.evaluation.retrieval import evaluate_query_gallery, evaluate_self
     from scrubjay.experiments.options import ExperimentOptions
     from scrubjay.experiments.run import run
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Catalogue",
     "CatalogueOptions",
+    "ClosedFormEmbedding",
     "Dataset",
     "ExperimentOptions",
     "Hit",
@@ -37,6 +39,7 @@ __all__ = [
 _HOMES = {
     "Catalogue": "catalogue",
     "CatalogueOptions": "workspace.options",
+    "ClosedFormEmbedding": "estimator",
     "Dataset": "types",
     "ExperimentOptions": "experiments.options",
     "Hit": "types",

@@ -15,7 +15,7 @@ from scrubjay.errors import ConfigError
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
-    from scrubjay.search.searcher import Answer
+    from scrubjay.search.request import Answer
     from scrubjay.types import Hit
 
 
@@ -101,7 +101,8 @@ def learn(
         say(f"more images of {len(generation.info.extended_classes)} known classes were learned.")
     if generation.info.known_images:
         say(f"{generation.info.known_images} images were left out, because they were learned or held out before.")
-    report_failures(generation.info.broken)
+    if not add:  # adding reads the same images, and lists those that cannot be decoded
+        report_failures(generation.info.broken)
     serving = catalogue.serving.read().generation
     if serving != generation.name:
         say(f"{serving} still answers queries. Next: scrubjay gate {folder} {generation.name}")
