@@ -29,6 +29,7 @@ PUBLIC = {
     "UserError": "scrubjay.errors",
     "evaluate_query_gallery": "scrubjay.evaluation.retrieval",
     "evaluate_self": "scrubjay.evaluation.retrieval",
+    "results_frame": "scrubjay.report.frame",
     "run": "scrubjay.experiments.run",
 }
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from scrubjay.experiments.options import ExperimentOptions
     from scrubjay.experiments.run import run
     from scrubjay.methods import Method
+    from scrubjay.report.frame import results_frame
     from scrubjay.types import Dataset, Hit, Sample, Session
     from scrubjay.workspace.options import CatalogueOptions
 
@@ -33,6 +34,7 @@ __all__ = [
     "__version__",
     "evaluate_query_gallery",
     "evaluate_self",
+    "results_frame",
     "run",
 ]
 
@@ -50,6 +52,7 @@ _HOMES = {
     "UserError": "errors",
     "evaluate_query_gallery": "evaluation.retrieval",
     "evaluate_self": "evaluation.retrieval",
+    "results_frame": "report.frame",
     "run": "experiments.run",
 }
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -249,7 +250,8 @@ def test_killed_writer_loses_the_row_in_flight_at_most(log, after):
         told = int(process.stdout.readline())
     time.sleep(0.003 * (after % 4))
     os.kill(process.pid, signal.SIGKILL)
-    rest, _ = process.communicate(timeout=GUARD)
+    rest = process.stdout.read()  # with what readline has buffered, which communicate loses
+    process.communicate(timeout=GUARD)
     told = max([told, *(int(line) for line in rest.split("\n")[:-1])])
     found = [row.image for row in log.recent()]
     assert found in ([f"a/{i}" for i in range(told + n)] for n in (1, 2))
@@ -277,3 +279,24 @@ def test_removed_images_are_in_no_query_and_nowhere_in_the_file(tmp_path: Path) 
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"secret" not in content
     assert b"crow" in content
+
+
+def test_a_log_that_was_deleted_is_begun_again(log):
+    log.append([query(0)])
+    for path in log.path.parent.iterdir():
+        path.unlink()
+    log.append([query(1)])
+    assert [each.image for each in log.recent()] == ["/images/1.jpg"]
+
+
+def test_threads_have_connections_of_their_own(log):
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda number: log.append([query(number)]), range(40)))
+    assert sorted(each.content for each in log.recent()) == [f"{number:032x}" for number in range(40)]
+
+
+def test_a_batch_is_written_completely_or_not_at_all(log, caplog):
+    log.append([query(0), query(1)])
+    log.append([query(2), query(3, content=object())])
+    assert "2 queries were not logged" in caplog.text
+    assert [each.id for each in log.recent()] == [1, 2]
