@@ -16,14 +16,18 @@ from scrubjay import progress
 from scrubjay.types import Batch, Losses, Sample, Session
 
 PUBLIC = {
+    "AsyncClient": "scrubjay.client.asynchronous",
     "Catalogue": "scrubjay.catalogue",
     "CatalogueOptions": "scrubjay.workspace.options",
+    "Client": "scrubjay.client.synchronous",
     "Dataset": "scrubjay.types",
     "ExperimentOptions": "scrubjay.experiments.options",
     "Hit": "scrubjay.types",
     "Method": "scrubjay.methods",
     "Sample": "scrubjay.types",
     "ScrubjayError": "scrubjay.errors",
+    "ServiceError": "scrubjay.errors",
+    "ServiceProblem": "scrubjay.errors",
     "Session": "scrubjay.types",
     "UserError": "scrubjay.errors",
     "evaluate_query_gallery": "scrubjay.evaluation.retrieval",

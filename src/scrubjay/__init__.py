@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
-    from scrubjay.errors import ScrubjayError, UserError
+    from scrubjay.client.asynchronous import AsyncClient
+    from scrubjay.client.synchronous import Client
+    from scrubjay.errors import ScrubjayError, ServiceError, ServiceProblem, UserError
     from scrubjay.evaluation.retrieval import evaluate_query_gallery, evaluate_self
     from scrubjay.experiments.options import ExperimentOptions
     from scrubjay.experiments.run import run
@@ -18,14 +20,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
     "Catalogue",
     "CatalogueOptions",
+    "Client",
     "Dataset",
     "ExperimentOptions",
     "Hit",
     "Method",
     "Sample",
     "ScrubjayError",
+    "ServiceError",
+    "ServiceProblem",
     "Session",
     "UserError",
     "__version__",
@@ -35,14 +41,18 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncClient": "client.asynchronous",
     "Catalogue": "catalogue",
     "CatalogueOptions": "workspace.options",
+    "Client": "client.synchronous",
     "Dataset": "types",
     "ExperimentOptions": "experiments.options",
     "Hit": "types",
     "Method": "methods",
     "Sample": "types",
     "ScrubjayError": "errors",
+    "ServiceError": "errors",
+    "ServiceProblem": "errors",
     "Session": "types",
     "UserError": "errors",
     "evaluate_query_gallery": "evaluation.retrieval",
