@@ -244,9 +244,9 @@ def test_a_service_that_does_not_answer_is_given_up() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         Client(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.1) as client,
+        pytest.raises(ServiceError, match="did not answer in time"),
     ):
-        with pytest.raises(ServiceError, match="did not answer in time"):
-            client.items()
+        client.items()
 
 
 def test_a_missing_file_is_an_error_before_anything_is_sent(tmp_path: Path) -> None:
