@@ -20,6 +20,7 @@ PUBLIC = {
     "Catalogue": "scrubjay.catalogue",
     "CatalogueOptions": "scrubjay.workspace.options",
     "Client": "scrubjay.client.synchronous",
+    "ClosedFormEmbedding": "scrubjay.estimator",
     "Dataset": "scrubjay.types",
     "ExperimentOptions": "scrubjay.experiments.options",
     "Hit": "scrubjay.types",
@@ -32,6 +33,7 @@ PUBLIC = {
     "UserError": "scrubjay.errors",
     "evaluate_query_gallery": "scrubjay.evaluation.retrieval",
     "evaluate_self": "scrubjay.evaluation.retrieval",
+    "results_frame": "scrubjay.report.frame",
     "run": "scrubjay.experiments.run",
 }
 

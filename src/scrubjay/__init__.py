@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from scrubjay.client.asynchronous import AsyncClient
     from scrubjay.client.synchronous import Client
     from scrubjay.errors import ScrubjayError, ServiceError, ServiceProblem, UserError
+    from scrubjay.estimator import ClosedFormEmbedding
     from scrubjay.evaluation.retrieval import evaluate_query_gallery, evaluate_self
     from scrubjay.experiments.options import ExperimentOptions
     from scrubjay.experiments.run import run
     from scrubjay.methods import Method
+    from scrubjay.report.frame import results_frame
     from scrubjay.types import Dataset, Hit, Sample, Session
     from scrubjay.workspace.options import CatalogueOptions
 
@@ -24,6 +26,7 @@ __all__ = [
     "Catalogue",
     "CatalogueOptions",
     "Client",
+    "ClosedFormEmbedding",
     "Dataset",
     "ExperimentOptions",
     "Hit",
@@ -37,6 +40,7 @@ __all__ = [
     "__version__",
     "evaluate_query_gallery",
     "evaluate_self",
+    "results_frame",
     "run",
 ]
 
@@ -45,6 +49,7 @@ _HOMES = {
     "Catalogue": "catalogue",
     "CatalogueOptions": "workspace.options",
     "Client": "client.synchronous",
+    "ClosedFormEmbedding": "estimator",
     "Dataset": "types",
     "ExperimentOptions": "experiments.options",
     "Hit": "types",
@@ -57,6 +62,7 @@ _HOMES = {
     "UserError": "errors",
     "evaluate_query_gallery": "evaluation.retrieval",
     "evaluate_self": "evaluation.retrieval",
+    "results_frame": "report.frame",
     "run": "experiments.run",
 }
 

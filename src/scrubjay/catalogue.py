@@ -24,7 +24,7 @@ from typing import Any
 from scrubjay.backfill import Backfilled, Limits
 from scrubjay.backfill.plan import BackfillPlanner, Plan
 from scrubjay.data.photos import labelled
-from scrubjay.errors import CatalogueError
+from scrubjay.errors import CatalogueError, ScrubjayError
 from scrubjay.gallery.gallery import Gallery
 from scrubjay.gallery.ingest import Added, Ingest
 from scrubjay.gate.decision import GateOptions
@@ -44,7 +44,9 @@ from scrubjay.promotion.calibrate import calibrate
 from scrubjay.promotion.gallery_view import gallery_slices
 from scrubjay.promotion.gate_report import gate_report
 from scrubjay.search.explaining import explain_hits
-from scrubjay.search.searcher import Answer, Searcher
+from scrubjay.search.query_image import QueryImage
+from scrubjay.search.request import Answer, QueryRequest
+from scrubjay.search.searcher import Result, Searcher
 from scrubjay.stores import open_store
 from scrubjay.types import Hit
 from scrubjay.workers import Workers
@@ -227,7 +229,39 @@ class Catalogue:
             CatalogueError: nothing was learned or added yet.
             SpaceError: the options were changed so that its vectors would belong to another space.
         """
-        return self._searcher.answer(image, k, labels, where)
+        query = QueryImage.read(image, self.options.images)
+        (answer,) = self.answer_many([query], k, labels, where)
+        return answer
+
+    def answer_many(
+        self,
+        images: Sequence[QueryImage],
+        k: int = 10,
+        labels: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        combine: bool = False,
+        generation: str | None = None,
+        log: bool = True,
+    ) -> list[Answer]:
+        """Answer several queries with one forward pass and one search of the store; see `answer` and `QueryRequest`.
+
+        Returns:
+            One answer for each image, or with `combine` a single one.
+
+        Raises:
+            CatalogueError: nothing was learned or added yet, or there is no such generation.
+            ConfigError: there is no image, or k is less than 1.
+            SpaceError: the options were changed so that its vectors would belong to another space.
+        """
+        request = QueryRequest(tuple(images), k, tuple(labels or ()), where or {}, combine, generation, log)
+        (result,) = self.answer_requests([request])
+        if isinstance(result, ScrubjayError):
+            raise result
+        return result
+
+    def answer_requests(self, requests: Sequence[QueryRequest]) -> list[Result]:
+        """Answer requests with different settings together; see `Searcher.answer`. Errors are returned, not raised."""
+        return self._searcher.answer(requests)
 
     def explain(self, image: Path, answer: Answer) -> list[ExplainedHit]:
         """Which parts of an image and of each of its hits make them similar.

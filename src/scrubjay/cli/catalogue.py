@@ -15,7 +15,7 @@ from scrubjay.errors import ConfigError
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
-    from scrubjay.search.searcher import Answer
+    from scrubjay.search.request import Answer
     from scrubjay.types import Hit
 
 

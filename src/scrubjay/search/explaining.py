@@ -8,7 +8,7 @@ from scrubjay.errors import CatalogueError, ImageError
 from scrubjay.gallery.items import image_problem, sample_of
 from scrubjay.generations.generation import Generation
 from scrubjay.models.explanation import ExplainedHit, explain
-from scrubjay.search.searcher import Answer
+from scrubjay.search.request import Answer
 from scrubjay.stores import Item
 from scrubjay.types import Hit, Sample
 from scrubjay.workspace.workspace import Workspace

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -100,31 +101,26 @@ class QueryLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._local = threading.local()
 
-    def append(self, query: Query) -> None:
-        """Append a query. Where that fails, a warning is logged and nothing is raised."""
-        row = (
-            datetime.now(UTC).isoformat(timespec="milliseconds"),
-            None if query.image is None else os.fsencode(query.image),  # file names are not always valid Unicode
-            query.content,
-            query.generation,
-            np.asarray(query.vector, "<f4").tobytes(),
-            json.dumps(query.hits),
-            query.matched,
-            query.milliseconds,
-            query.shadow,
-        )
+    def append(self, queries: Sequence[Query]) -> None:
+        """Append queries, in one transaction. Where that fails, a warning is logged and nothing is raised."""
+        if not queries:
+            return
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        rows = [_row(query, at) for query in queries]
         try:
             with self._connection(_SEARCH_TIMEOUT) as connection, _transaction(connection):
-                connection.execute(
+                connection.executemany(
                     "INSERT INTO queries"
                     " (at, image, content, generation, vector, hits, matched, milliseconds, shadow)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    row,
+                    rows,
                 )
                 connection.execute("DELETE FROM queries WHERE id <= (SELECT max(id) FROM queries) - ?", (KEPT,))
         except (sqlite3.Error, OSError) as error:
-            logger.warning("%s: a query was not logged (%s)", self.path, error)
+            lost = "a query was" if len(rows) == 1 else f"{len(rows)} queries were"
+            logger.warning("%s: %s not logged (%s)", self.path, lost, error)
 
     def recent(self, number: int = KEPT) -> list[Query]:
         """The newest queries, oldest first.
@@ -212,16 +208,49 @@ class QueryLog:
 
     @contextmanager
     def _connection(self, wait: float = _TIMEOUT) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=wait, isolation_level=None)
+        """The connection of this thread, which stays open: opening and closing one takes longer than a search."""
+        held: _HeldConnection | None = getattr(self._local, "held", None)
+        if held is None or not held.is_of(self.path):
+            held = self._local.held = _HeldConnection(self.path)
         try:
-            connection.row_factory = sqlite3.Row
-            with suppress(sqlite3.OperationalError):  # busy: another connection sets it; either mode works
-                connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            _migrate(connection)
-            yield connection
-        finally:
+            held.connection.execute(f"PRAGMA busy_timeout = {int(1000 * wait)}")
+            _migrate(held.connection)
+            yield held.connection
+        except BaseException:
+            self._local.held = None  # the next use opens the file anew, as after an error of the disk it must
+            raise
+
+
+class _HeldConnection:
+    """An open connection. It is closed when nothing refers to it any more, as when its thread has ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._process = os.getpid()
+        # It is used by one thread only, but the collector may close it in another.
+        self.connection = sqlite3.connect(path, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False)
+        self.connection.row_factory = sqlite3.Row
+        with suppress(sqlite3.OperationalError):  # busy: another connection sets it; either mode works
+            self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute("PRAGMA synchronous = NORMAL")
+        self._file = _identity(path)
+
+    def is_of(self, path: Path) -> bool:
+        """Whether this is the file at the path still, and this the process that opened it (SQLite forbids others)."""
+        return self._process == os.getpid() and self._file == _identity(path)
+
+    def __del__(self) -> None:
+        connection = getattr(self, "connection", None)
+        if connection is not None and self._process == os.getpid():
             connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells the file at a path from one that replaces it."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
@@ -255,6 +284,21 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _row(query: Query, at: str) -> tuple[Any, ...]:
+    """The columns of a new row."""
+    return (
+        at,
+        None if query.image is None else os.fsencode(query.image),  # file names are not always valid Unicode
+        query.content,
+        query.generation,
+        np.asarray(query.vector, "<f4").tobytes(),
+        json.dumps(query.hits),
+        query.matched,
+        query.milliseconds,
+        query.shadow,
+    )
 
 
 def _query(row: sqlite3.Row) -> Query:

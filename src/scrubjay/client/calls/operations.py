@@ -29,9 +29,9 @@ def status() -> Call[CatalogueRecord]:
     return Call("GET", "/v1/status", answer_of(CatalogueRecord))
 
 
-def alive() -> Call[None]:
+def alive() -> Call[Ready]:
     """Return if the service's process runs."""
-    return Call("GET", "/healthz", nothing)
+    return Call("GET", "/healthz", answer_of(Ready))
 
 
 def ready() -> Call[Ready]:

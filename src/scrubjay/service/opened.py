@@ -1,0 +1,151 @@
+"""An open catalogue of the service: model and store in one thread, a few threads for other work, decoding processes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scrubjay.catalogue import Catalogue
+from scrubjay.search.query_image import QueryImage
+from scrubjay.search.query_log import Query
+from scrubjay.search.searcher import Answer
+from scrubjay.search.shadow import ShadowWorker
+from scrubjay.service.batching import BatchQueue, Engine, Question
+from scrubjay.service.decoding import Decoder
+from scrubjay.service.keys import KeyFile
+from scrubjay.service.metrics import Facts, Metrics
+from scrubjay.service.options import ServiceOptions
+from scrubjay.service.schemas import SearchSettings
+from scrubjay.service.thumbnails import Thumbnails
+from scrubjay.types import Hit
+
+T = TypeVar("T")
+
+
+class OpenCatalogue:
+    """What all requests to one process of the service share. Make it in the event loop, and close it there.
+
+    Args:
+        folder: folder of the catalogue.
+        options: options of the service.
+
+    Attributes:
+        folder: folder of the catalogue.
+        options: options of the service.
+        catalogue: the catalogue. Its calls block: use `run`, or `engine.run` for what uses the model.
+        engine: the thread of the model.
+        decoder: decodes images of requests.
+        keys: the API keys.
+        metrics: figures for Prometheus.
+        thumbnails: images of items, re-encoded.
+        stopping: set when the service is ending: streams of events end then.
+    """
+
+    def __init__(self, folder: Path, options: ServiceOptions) -> None:
+        self.folder, self.options = folder, options
+        self.catalogue = Catalogue(folder)
+        self.keys = KeyFile(folder)
+        self.metrics = Metrics(self._facts)
+        self.engine = Engine()
+        self.decoder = Decoder(
+            self.catalogue.options.images, options, functools.partial(self.metrics.observe, "decode")
+        )
+        self.thumbnails = Thumbnails(options.thumbnails_mb * 2**20)
+        self.stopping = asyncio.Event()
+        self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="core")
+        self._queue = BatchQueue(
+            self.engine,
+            self._answer_batch,
+            options.batch_images,
+            options.batch_ms / 1000,
+            options.queue_images,
+            functools.partial(self.metrics.observe, "queue"),
+        )
+        self._shadow = ShadowWorker(self.catalogue.upkeep.searcher.query_log, self._shadow_answer)
+
+    async def begin(self) -> None:
+        """Load the network of the generation that answers, so that the first query need not, and start shadow answers.
+
+        A catalogue that has learned nothing yet begins without a network.
+        """
+        await self.engine.run(self._load)
+        self._shadow.start()
+
+    async def close(self) -> None:
+        """End all threads and processes; requests must have been answered before."""
+        await asyncio.to_thread(self._shadow.stop)
+        await self._queue.stop()
+        await self.decoder.close()
+        await asyncio.to_thread(self.engine.stop)
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def run(self, function: Callable[..., T], *args: Any, **keywords: Any) -> T:
+        """Run a function that blocks and does not use the model, in one of a few threads."""
+        call = functools.partial(function, *args, **keywords)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def search(self, images: Sequence[QueryImage], settings: SearchSettings) -> list[Answer]:
+        """Answers to decoded images, together with those that others are asking for.
+
+        Raises:
+            ProblemError: too many images wait, or the answer takes too long.
+            UserError: the settings do not fit the catalogue.
+        """
+        self.metrics.queue_depth.set(self._queue.depth + len(images))
+        try:
+            answers: list[Answer] = await self._queue.ask(images, settings, self.options.request_seconds)
+            return answers
+        finally:
+            self.metrics.queue_depth.set(self._queue.depth)
+
+    def coming(self) -> Any:
+        """A context inside which a query is being decoded; see `BatchQueue.coming`."""
+        return self._queue.coming()
+
+    def _answer_batch(self, questions: Sequence[Question]) -> list[Any]:
+        """Answers to each question, or its error. Questions that are asked alike share a search."""
+        self.metrics.batch_images.observe(sum(len(question.images) for question in questions))
+        began = time.perf_counter()
+        results: dict[int, Any] = {}
+        groups: dict[str, list[int]] = {}
+        for number, question in enumerate(questions):
+            alike = question.settings.model_dump_json()
+            groups.setdefault(f"{number} {alike}" if question.settings.combine else alike, []).append(number)
+        for numbers in groups.values():
+            try:
+                answers = iter(self._ask([questions[number] for number in numbers]))
+                for number in numbers:
+                    count = 1 if questions[number].settings.combine else len(questions[number].images)
+                    results[number] = [next(answers) for _ in range(count)]
+            except Exception as error:
+                results.update(dict.fromkeys(numbers, error))
+        self.metrics.observe("answer", time.perf_counter() - began)
+        return [results[number] for number in range(len(questions))]
+
+    def _ask(self, questions: Sequence[Question]) -> list[Answer]:
+        settings: SearchSettings = questions[0].settings
+        return self.catalogue.answer_many(
+            [image for question in questions for image in question.images],
+            k=settings.k,
+            labels=settings.labels or None,
+            where=settings.where or None,
+            combine=settings.combine,
+            generation=settings.generation,
+        )
+
+    def _shadow_answer(self, query: Query) -> list[Hit]:
+        """Shadow answers use the model when no live query does."""
+        return self.engine.submit(self.catalogue.upkeep.searcher.shadow_answer, query, background=True).result()
+
+    def _load(self) -> None:
+        if self.catalogue.serving.read().generation is not None:
+            workspace = self.catalogue.workspace
+            workspace.encoder(workspace.serving_generation())
+
+    def _facts(self) -> Facts:
+        return Facts(self.catalogue.gallery.count(), self.catalogue.serving.read().generation)
