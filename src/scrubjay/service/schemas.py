@@ -113,6 +113,9 @@ class HitRecord(Record):
     generation: str
     """Generation whose vector found the item."""
     metadata: Metadata
+    uri: str | None = None
+    """Location of its image when it was added; None for callers who may not see paths of the machine: those with a
+    key that is not an administrator's."""
 
 
 class AnswerRecord(Record):
