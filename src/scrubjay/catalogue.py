@@ -43,7 +43,7 @@ from scrubjay.models.explanation import ExplainedHit
 from scrubjay.promotion.calibrate import calibrate
 from scrubjay.promotion.gallery_view import gallery_slices
 from scrubjay.promotion.gate_report import gate_report
-from scrubjay.search.explaining import explain_hits
+from scrubjay.search.explaining import explain_hits, explain_item
 from scrubjay.search.query_image import QueryImage
 from scrubjay.search.request import Answer, QueryRequest
 from scrubjay.search.searcher import Result, Searcher
@@ -278,6 +278,19 @@ class Catalogue:
             ConfigError: the pooling of the network cannot be explained.
         """
         return explain_hits(self.workspace, image, answer)
+
+    def explain_item(self, image: QueryImage, name: str) -> ExplainedHit:
+        """Which parts of an image and of one item of the gallery make them similar for the generation that answers.
+
+        Args:
+            image: the query.
+            name: id of the item.
+
+        Raises:
+            DataError: there is no such item.
+            ConfigError: the pooling of the network cannot be explained.
+        """
+        return explain_item(self.workspace, image, name)
 
     def gate(self, name: str, options: GateOptions | None = None) -> GateReport:
         """Measure what would change if a generation answered queries.

@@ -11,7 +11,7 @@ from PIL import Image
 
 from scrubjay.models.explanation import Contributions, Explanation
 from scrubjay.search.match_decision import meaning
-from scrubjay.search.searcher import Answer
+from scrubjay.search.request import Answer
 from scrubjay.service.schemas import AnswerRecord, CompareAnswer, ContributionMap, ExplainAnswer, HitRecord, Move, Scope
 
 

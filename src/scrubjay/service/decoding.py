@@ -185,7 +185,7 @@ class _Process:
         late = threading.Event()
         try:
             connection = self.start()
-            timer = threading.Timer(self._seconds, lambda: (late.set(), self.kill()))
+            timer = threading.Timer(self._seconds, self._end_late, [late])
             timer.start()
             try:
                 connection.send_bytes(task)
@@ -202,6 +202,10 @@ class _Process:
         if "refused" in result:
             raise ImageError(str(result["refused"]))
         return result, content
+
+    def _end_late(self, late: threading.Event) -> None:
+        late.set()
+        self.kill()
 
     def kill(self) -> None:
         """End the process; the next task starts another one."""

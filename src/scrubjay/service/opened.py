@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scrubjay.catalogue import Catalogue
-from scrubjay.search.query_image import QueryImage
 from scrubjay.search.query_log import Query
-from scrubjay.search.searcher import Answer
+from scrubjay.search.request import Answer, QueryRequest
+from scrubjay.search.searcher import Result
 from scrubjay.search.shadow import ShadowWorker
-from scrubjay.service.batching import BatchQueue, Engine, Question
+from scrubjay.service.batching import BatchQueue, Engine
 from scrubjay.service.decoding import Decoder
 from scrubjay.service.keys import KeyFile
 from scrubjay.service.metrics import Facts, Metrics
 from scrubjay.service.options import ServiceOptions
-from scrubjay.service.schemas import SearchSettings
 from scrubjay.service.thumbnails import Thumbnails
 from scrubjay.types import Hit
 
@@ -69,7 +68,7 @@ class OpenCatalogue:
         self._shadow = ShadowWorker(self.catalogue.upkeep.searcher.query_log, self._shadow_answer)
 
     async def begin(self) -> None:
-        """Load the network of the generation that answers, so that the first query need not, and start shadow answers.
+        """Open the store and load the network that answers, so that no query has to, and start shadow answers.
 
         A catalogue that has learned nothing yet begins without a network.
         """
@@ -89,16 +88,16 @@ class OpenCatalogue:
         call = functools.partial(function, *args, **keywords)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    async def search(self, images: Sequence[QueryImage], settings: SearchSettings) -> list[Answer]:
+    async def search(self, request: QueryRequest) -> list[Answer]:
         """Answers to decoded images, together with those that others are asking for.
 
         Raises:
             ProblemError: too many images wait, or the answer takes too long.
-            UserError: the settings do not fit the catalogue.
+            UserError: the request does not fit the catalogue.
         """
-        self.metrics.queue_depth.set(self._queue.depth + len(images))
+        self.metrics.queue_depth.set(self._queue.depth + len(request.images))
         try:
-            answers: list[Answer] = await self._queue.ask(images, settings, self.options.request_seconds)
+            answers: list[Answer] = await self._queue.ask(request, self.options.request_seconds)
             return answers
         finally:
             self.metrics.queue_depth.set(self._queue.depth)
@@ -107,42 +106,19 @@ class OpenCatalogue:
         """A context inside which a query is being decoded; see `BatchQueue.coming`."""
         return self._queue.coming()
 
-    def _answer_batch(self, questions: Sequence[Question]) -> list[Any]:
-        """Answers to each question, or its error. Questions that are asked alike share a search."""
-        self.metrics.batch_images.observe(sum(len(question.images) for question in questions))
+    def _answer_batch(self, requests: Sequence[QueryRequest]) -> Sequence[Result]:
+        self.metrics.batch_images.observe(sum(len(request.images) for request in requests))
         began = time.perf_counter()
-        results: dict[int, Any] = {}
-        groups: dict[str, list[int]] = {}
-        for number, question in enumerate(questions):
-            alike = question.settings.model_dump_json()
-            groups.setdefault(f"{number} {alike}" if question.settings.combine else alike, []).append(number)
-        for numbers in groups.values():
-            try:
-                answers = iter(self._ask([questions[number] for number in numbers]))
-                for number in numbers:
-                    count = 1 if questions[number].settings.combine else len(questions[number].images)
-                    results[number] = [next(answers) for _ in range(count)]
-            except Exception as error:
-                results.update(dict.fromkeys(numbers, error))
+        results = self.catalogue.answer_requests(requests)
         self.metrics.observe("answer", time.perf_counter() - began)
-        return [results[number] for number in range(len(questions))]
-
-    def _ask(self, questions: Sequence[Question]) -> list[Answer]:
-        settings: SearchSettings = questions[0].settings
-        return self.catalogue.answer_many(
-            [image for question in questions for image in question.images],
-            k=settings.k,
-            labels=settings.labels or None,
-            where=settings.where or None,
-            combine=settings.combine,
-            generation=settings.generation,
-        )
+        return results
 
     def _shadow_answer(self, query: Query) -> list[Hit]:
         """Shadow answers use the model when no live query does."""
         return self.engine.submit(self.catalogue.upkeep.searcher.shadow_answer, query, background=True).result()
 
     def _load(self) -> None:
+        self.catalogue.gallery.count()
         if self.catalogue.serving.read().generation is not None:
             workspace = self.catalogue.workspace
             workspace.encoder(workspace.serving_generation())

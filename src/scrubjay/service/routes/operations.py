@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from scrubjay import __version__
 from scrubjay.components.accumulation import Accumulation
 from scrubjay.errors import ScrubjayError
 from scrubjay.methods import method
+from scrubjay.service import VERSION
 from scrubjay.service.dependencies import CallerScopes, Opened, Reader
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import problems
@@ -83,5 +83,5 @@ def _status(opened: OpenCatalogue, scopes: CallerScopes, keys_required: bool) ->
         teaches=teaches,
         explains=explains,
         false_match_rate=catalogue.options.false_match_rate,
-        version=__version__,
+        version=VERSION,
     )

@@ -10,11 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 
 from scrubjay.search.query_image import QueryImage
+from scrubjay.search.request import QueryRequest
 from scrubjay.service.answers import answer_record, compare_answer, explain_answer
 from scrubjay.service.dependencies import CallerScopes, Opened, Reader
 from scrubjay.service.images import SentImage, decoded, find_item, named_image, named_images, sent_file
 from scrubjay.service.opened import OpenCatalogue
-from scrubjay.service.problems import ProblemError, not_found, problems
+from scrubjay.service.problems import ProblemError, conflict, not_found, problems
 from scrubjay.service.schemas import (
     AnswerRecord,
     Box,
@@ -85,7 +86,9 @@ async def explain(opened: Opened, request: ExplainRequest) -> ExplainAnswer:
     item = await find_item(opened, request.item)
     (image,) = await decoded(opened, [await named_image(opened, request.image, "image")])
     explained = await opened.engine.run(opened.catalogue.explain_item, image, item.id)
-    return explain_answer(explained)
+    if explained.explanation is None:
+        raise conflict(f"Item {item.id!r} cannot be explained: {explained.reason}.")
+    return explain_answer(explained.explanation)
 
 
 async def _searched(
@@ -111,8 +114,15 @@ async def answered(
     name = settings.generation
     if name is not None and name not in await opened.run(opened.catalogue.lineage.by_name):
         raise not_found(f"There is no generation {name[:100]!r}.")
-    chosen = SearchSettings(**settings.model_dump(include=set(SearchSettings.model_fields)))
-    answers = await opened.search(images, chosen)
+    asked = QueryRequest(
+        images=tuple(images),
+        k=settings.k,
+        labels=tuple(settings.labels),
+        where=settings.where,
+        combine=settings.combine,
+        generation=name,
+    )
+    answers = await opened.search(asked)
     rate = opened.catalogue.options.false_match_rate
     queries = [None] * len(answers) if settings.combine else [image.content for image in images]
     return [answer_record(answer, rate, query, scopes) for answer, query in zip(answers, queries, strict=True)]
