@@ -126,7 +126,7 @@ def image_extension(content: bytes) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=_formats()) as image:
+            with Image.open(io.BytesIO(content), formats=image_formats()) as image:
                 format = str(image.format)
     except Exception:  # on a damaged header Pillow raises errors of any type
         raise ImageError(f"{image_name(content)}: not an image; save it again as JPEG or PNG.") from None
