@@ -15,13 +15,17 @@ from scrubjay.search.request import Answer, QueryRequest
 from scrubjay.search.searcher import Result
 from scrubjay.search.shadow import ShadowWorker
 from scrubjay.search.timing import observed
+from scrubjay.service.background import Background
 from scrubjay.service.batching import BatchQueue, Engine
 from scrubjay.service.decoding import Decoder
+from scrubjay.service.jobs import JobRunner
 from scrubjay.service.keys import KeyFile
 from scrubjay.service.metrics import Facts, Metrics
 from scrubjay.service.options import ServiceOptions
 from scrubjay.service.shadowing import ShadowImages
 from scrubjay.service.thumbnails import Thumbnails
+from scrubjay.service.unknown import UnknownImages
+from scrubjay.service.uploads import Uploads
 from scrubjay.types import Hit
 
 T = TypeVar("T")
@@ -43,6 +47,10 @@ class OpenCatalogue:
         keys: the API keys.
         metrics: figures for Prometheus.
         thumbnails: images of items, re-encoded.
+        background: the thread for slow work, with models of its own.
+        jobs: runs jobs as processes of their own.
+        uploads: images that were sent to be learned.
+        unknown: images of queries that matched nothing.
         stopping: set when the service is ending: streams of events end then.
     """
 
@@ -56,6 +64,10 @@ class OpenCatalogue:
             self.catalogue.options.images, options, functools.partial(self.metrics.observe, "decode")
         )
         self.thumbnails = Thumbnails(options.thumbnails_mb * 2**20)
+        self.background = Background(folder)
+        self.jobs = JobRunner(folder)
+        self.uploads = Uploads(folder)
+        self.unknown = UnknownImages(folder, options.keep_unknown)
         self.stopping = asyncio.Event()
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="core")
         self._queue = BatchQueue(
@@ -76,10 +88,13 @@ class OpenCatalogue:
         """
         await self.engine.run(self._load)
         self._shadow.start()
+        self.jobs.start()
 
     async def close(self) -> None:
         """End all threads and processes; requests must have been answered before."""
         await asyncio.to_thread(self._shadow.stop)
+        await asyncio.to_thread(self.jobs.stop)
+        await self.background.close()
         await self._queue.stop()
         await self.decoder.close()
         await asyncio.to_thread(self.engine.stop)
@@ -117,6 +132,15 @@ class OpenCatalogue:
         """Shadow answers use the model when no live query does."""
         answer = self.catalogue.upkeep.searcher.shadow_answer
         return self.engine.submit(self._shadow_images.answer, query, answer, background=True).result()
+
+    def preload(self, name: str) -> None:
+        """Load the network of a generation that is to answer, so that the first query need not; blocks.
+
+        Raises:
+            CatalogueError: there is no such generation.
+        """
+        workspace = self.catalogue.workspace
+        workspace.encoder(workspace.lineage.get(name))
 
     def _load(self) -> None:
         self.catalogue.gallery.count()
