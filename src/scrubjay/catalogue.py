@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,14 @@ from scrubjay.backfill.plan import BackfillPlanner, Plan
 from scrubjay.data.photos import labelled
 from scrubjay.errors import CatalogueError, GateFailedError, ScrubjayError
 from scrubjay.gallery.gallery import Gallery
-from scrubjay.gallery.ingest import Added, Ingest
+from scrubjay.gallery.ingest import Added
 from scrubjay.gate.decision import GateOptions
 from scrubjay.gate.report import GateReport
-from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
 from scrubjay.generations.lineage import Lineage
 from scrubjay.generations.serving import Serving, ServingFile
+from scrubjay.inventory.ingesting import after_writing_vectors, ingest
+from scrubjay.inventory.inventory import Inventory
 from scrubjay.io.atomic import write_json
 from scrubjay.io.locking import locked
 from scrubjay.learning.import_run import import_run
@@ -54,9 +54,6 @@ from scrubjay.workspace.migrations import FORMAT
 from scrubjay.workspace.options import CatalogueOptions
 from scrubjay.workspace.workspace import Workspace
 
-MAINTAINED = 100
-"""The store is maintained after a change of one in so many of its items."""
-
 
 class Catalogue:
     """Opens the catalogue in a folder; a catalogue of an older format is migrated.
@@ -65,6 +62,7 @@ class Catalogue:
         folder: folder of the catalogue.
         workspace: everything in the folder, opened once.
         upkeep: doctor, repair, pruning, export, shadow answers, and news of unknown classes.
+        inventory: items and classes: look at them, change them, add images that were sent.
 
     Raises:
         CatalogueError: the folder is not a catalogue.
@@ -76,6 +74,7 @@ class Catalogue:
         self._searcher = Searcher(self.workspace)
         self._planner = BackfillPlanner(self.workspace, self._searcher.query_log)
         self.upkeep = Upkeep(self.workspace, self._searcher)
+        self.inventory = Inventory(self.workspace, self._searcher.query_log)
 
     @property
     def options(self) -> CatalogueOptions:
@@ -178,26 +177,19 @@ class Catalogue:
             CatalogueError: nothing was learned yet.
             UserError: a path is missing or not as needed.
         """
-        workspace = self.workspace
         with locked(self.folder):
-            generation = workspace.serving_generation()
-            samples = [entry for path in photos for entry in labelled(path)]
-            encoder = workspace.encoder(generation)
-            strict = self.options.images.on_error == "raise"
-            features = workspace.feature_writer(generation)
-            learned = partial(workspace.learned_features, generation, encoder.era)
-            added = Ingest(self.gallery, space_of(generation), encoder, strict, features, learned).add(samples)
-            self._after_writing_vectors(added.items)
+            adding = ingest(self.workspace)
+            added = adding.add([entry for path in photos for entry in labelled(path)])
+            after_writing_vectors(self.workspace, added.items)
             return added
 
     def remove(self, ids: Sequence[str]) -> int:
-        """Remove items from the gallery.
+        """Remove items from the gallery; see `Inventory.remove_items`.
 
         Returns:
             How many of them there were.
         """
-        with locked(self.folder):
-            return self.gallery.delete(ids)
+        return self.inventory.remove_items(ids)
 
     def search(
         self,
@@ -370,21 +362,12 @@ class Catalogue:
             CatalogueError: another backfill is running, or there are no probe images to measure the recall.
         """
         result = self._planner.run(limits or Limits(), order, until_recall)
-        self._after_writing_vectors(result.done)
+        after_writing_vectors(self.workspace, result.done)
         return result
 
     def interrupted(self) -> list[Path]:
         """Checkpoints of interrupted learning."""
         return interrupted_sessions(self.folder)
-
-    def _after_writing_vectors(self, changed: int) -> None:
-        """Maintain the store, and calibrate both this and the previous generation, so that a rollback takes no time."""
-        if MAINTAINED * changed >= self.gallery.count():
-            self.gallery.store.maintain()
-        serving = self.serving.read()
-        for generation in self.lineage.generations():
-            if generation.name in (serving.generation, serving.previous):
-                calibrate(self.workspace, generation)
 
     def _parent(self, start: str | None) -> Generation | None:
         if start is not None:

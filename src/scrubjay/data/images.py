@@ -17,6 +17,7 @@ from scrubjay.errors import ImageError
 
 # Formats that need another program to render them (EPS, WMF), or hold no image of their own, are left out.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+_EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}  # where not the format's own name
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -114,6 +115,22 @@ def decode_to_resize(source: Path | bytes, options: ImageOptions, box: Box | Non
         size = f"{image.width} x {image.height}"
         raise ImageError(f"{image_name(source)}: {size} is too elongated to resize; crop it.")
     return image
+
+
+def image_extension(content: bytes) -> str:
+    """The usual extension of a file name, without the dot, for the format of an image; its header tells the format.
+
+    Raises:
+        ImageError: it is not an image of a known format.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=image_formats()) as image:
+                format = str(image.format)
+    except Exception:  # on a damaged header Pillow raises errors of any type
+        raise ImageError(f"{image_name(content)}: not an image; save it again as JPEG or PNG.") from None
+    return _EXTENSIONS.get(format, format.lower())
 
 
 def image_name(source: Path | bytes) -> str:

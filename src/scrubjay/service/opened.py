@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from scrubjay.search.query_log import Query
 from scrubjay.search.request import Answer, QueryRequest
 from scrubjay.search.searcher import Result
 from scrubjay.search.shadow import ShadowWorker
+from scrubjay.search.timing import observed
 from scrubjay.service.background import Background
 from scrubjay.service.batching import BatchQueue, Engine
 from scrubjay.service.decoding import Decoder
@@ -22,6 +22,7 @@ from scrubjay.service.jobs import JobRunner
 from scrubjay.service.keys import KeyFile
 from scrubjay.service.metrics import Facts, Metrics
 from scrubjay.service.options import ServiceOptions
+from scrubjay.service.shadowing import ShadowImages
 from scrubjay.service.thumbnails import Thumbnails
 from scrubjay.service.unknown import UnknownImages
 from scrubjay.service.uploads import Uploads
@@ -77,6 +78,7 @@ class OpenCatalogue:
             options.queue_images,
             functools.partial(self.metrics.observe, "queue"),
         )
+        self._shadow_images = ShadowImages(folder)
         self._shadow = ShadowWorker(self.catalogue.upkeep.searcher.query_log, self._shadow_answer)
 
     async def begin(self) -> None:
@@ -123,14 +125,13 @@ class OpenCatalogue:
 
     def _answer_batch(self, requests: Sequence[QueryRequest]) -> Sequence[Result]:
         self.metrics.batch_images.observe(sum(len(request.images) for request in requests))
-        began = time.perf_counter()
-        results = self.catalogue.answer_requests(requests)
-        self.metrics.observe("answer", time.perf_counter() - began)
-        return results
+        with observed(self.metrics.observe):
+            return self.catalogue.answer_requests(self._shadow_images.kept(requests))
 
     def _shadow_answer(self, query: Query) -> list[Hit]:
         """Shadow answers use the model when no live query does."""
-        return self.engine.submit(self.catalogue.upkeep.searcher.shadow_answer, query, background=True).result()
+        answer = self.catalogue.upkeep.searcher.shadow_answer
+        return self.engine.submit(self._shadow_images.answer, query, answer, background=True).result()
 
     def preload(self, name: str) -> None:
         """Load the network of a generation that is to answer, so that the first query need not; blocks.

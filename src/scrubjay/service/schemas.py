@@ -25,13 +25,13 @@ Box = tuple[
 class Body(BaseModel):
     """Base of all requests: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Record(BaseModel):
     """Base of all answers."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 # Errors
@@ -113,6 +113,9 @@ class HitRecord(Record):
     generation: str
     """Generation whose vector found the item."""
     metadata: Metadata
+    uri: str | None = None
+    """Location of its image when it was added; None for callers who may not see paths of the machine: those with a
+    key that is not an administrator's."""
 
 
 class AnswerRecord(Record):
