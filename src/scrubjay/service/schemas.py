@@ -25,13 +25,13 @@ Box = tuple[
 class Body(BaseModel):
     """Base of all requests: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Record(BaseModel):
     """Base of all answers."""
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config = ConfigDict(frozen=True)
 
 
 # Errors
