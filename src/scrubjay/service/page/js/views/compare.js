@@ -27,9 +27,8 @@ export function show(root, { query: stated, signal }) {
 
 function comparison(generations, serving, stated, signal) {
   const results = h("div");
-  const after = stated.get("after") ?? serving ?? generations.at(-1).name;
-  const parent = generations.find((each) => each.name === after)?.parent;
-  const before = stated.get("before") ?? parent ?? generations.find((each) => each.name !== after).name;
+  const chosen = pair(generations, serving);
+  const [before, after] = [stated.get("before") ?? chosen[0], stated.get("after") ?? chosen[1]];
   const selects = { before: choice(generations, before), after: choice(generations, after) };
   let asked = new AbortController();
   signal.addEventListener("abort", () => asked.abort());
@@ -59,6 +58,13 @@ function comparison(generations, serving, stated, signal) {
   run();
   const aside = h("div", { class: "aside stack", role: "region", "aria-label": t("query.title") }, panel.element, h("div", { class: "pair-fields" }, fields));
   return h("div", { class: "search-layout" }, aside, h("section", { "aria-label": t("search.results") }, results));
+}
+
+/** The serving generation and its parent; where it has none, the serving generation and the newest one. */
+function pair(generations, serving) {
+  const now = generations.find((each) => each.name === serving) ?? generations[0];
+  if (now.parent) return [now.parent, now.name];
+  return [now.name, generations.findLast((each) => each !== now).name];
 }
 
 function choice(generations, chosen) {
