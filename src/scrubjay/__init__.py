@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
-    from scrubjay.errors import ScrubjayError, UserError
+    from scrubjay.client.asynchronous import AsyncClient
+    from scrubjay.client.synchronous import Client
+    from scrubjay.errors import ScrubjayError, ServiceError, ServiceProblem, UserError
     from scrubjay.estimator import ClosedFormEmbedding
     from scrubjay.evaluation.retrieval import evaluate_query_gallery, evaluate_self
     from scrubjay.experiments.options import ExperimentOptions
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
     "Catalogue",
     "CatalogueOptions",
+    "Client",
     "ClosedFormEmbedding",
     "Dataset",
     "ExperimentOptions",
@@ -29,6 +33,8 @@ __all__ = [
     "Method",
     "Sample",
     "ScrubjayError",
+    "ServiceError",
+    "ServiceProblem",
     "Session",
     "UserError",
     "__version__",
@@ -39,8 +45,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncClient": "client.asynchronous",
     "Catalogue": "catalogue",
     "CatalogueOptions": "workspace.options",
+    "Client": "client.synchronous",
     "ClosedFormEmbedding": "estimator",
     "Dataset": "types",
     "ExperimentOptions": "experiments.options",
@@ -48,6 +56,8 @@ _HOMES = {
     "Method": "methods",
     "Sample": "types",
     "ScrubjayError": "errors",
+    "ServiceError": "errors",
+    "ServiceProblem": "errors",
     "Session": "types",
     "UserError": "errors",
     "evaluate_query_gallery": "evaluation.retrieval",

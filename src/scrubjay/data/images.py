@@ -17,6 +17,7 @@ from scrubjay.errors import ImageError
 
 # Formats that need another program to render them (EPS, WMF), or hold no image of their own, are left out.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+_EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}  # where not the format's own name
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -116,6 +117,22 @@ def decode_to_resize(source: Path | bytes, options: ImageOptions, box: Box | Non
     return image
 
 
+def image_extension(content: bytes) -> str:
+    """The usual extension of a file name, without the dot, for the format of an image; its header tells the format.
+
+    Raises:
+        ImageError: it is not an image of a known format.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=image_formats()) as image:
+                format = str(image.format)
+    except Exception:  # on a damaged header Pillow raises errors of any type
+        raise ImageError(f"{image_name(content)}: not an image; save it again as JPEG or PNG.") from None
+    return _EXTENSIONS.get(format, format.lower())
+
+
 def image_name(source: Path | bytes) -> str:
     """How messages name an image: by its path, or as the image where only its content is given."""
     return str(source) if isinstance(source, Path) else "the image"
@@ -124,7 +141,7 @@ def image_name(source: Path | bytes) -> str:
 def _read(source: Path | bytes, max_pixels: int, box: Box | None, short_side: int | None) -> Image.Image:
     name = image_name(source)
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
-    with Image.open(opened, formats=_formats()) as image:
+    with Image.open(opened, formats=image_formats()) as image:
         if image.width * image.height > max_pixels:
             size = f"{image.width} x {image.height} pixels"
             raise ImageError(f"{name}: {size}, the limit is {max_pixels}; shrink it or raise max_pixels.")
@@ -139,7 +156,8 @@ def _read(source: Path | bytes, max_pixels: int, box: Box | None, short_side: in
 
 
 @functools.cache
-def _formats() -> tuple[str, ...]:
+def image_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are decoded."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scrubjay import bridges as maps
 from scrubjay.bridges import Bridge
 from scrubjay.components.accumulation import Accumulation
-from scrubjay.errors import CatalogueError, StorageError
+from scrubjay.errors import CatalogueError, NotFoundError, StorageError
 from scrubjay.generations.generation import Generation, GenerationInfo, SessionRecord, read_generation
 from scrubjay.generations.session_embeddings import SessionEmbeddings
 from scrubjay.generations.session_statistics import TrainingImages
@@ -92,14 +92,14 @@ class Lineage:
         """The generation of this name.
 
         Raises:
-            CatalogueError: there is none; the known ones are listed.
+            NotFoundError: there is none; the known ones are listed.
         """
         generations = self.generations()
         for generation in generations:
             if generation.name == name:
                 return generation
         known = ", ".join(generation.name for generation in generations) or "none yet: learn one first"
-        raise CatalogueError(f"there is no generation {name!r}; there are: {known}.")
+        raise NotFoundError(f"there is no generation {name!r}; there are: {known}.")
 
     def line(self, name: str) -> list[str]:
         """Names of a generation and of all its ancestors, youngest first; ancestors may have been pruned.

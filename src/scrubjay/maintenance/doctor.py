@@ -14,7 +14,7 @@ from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
 from scrubjay.learning.session import interrupted_sessions
 from scrubjay.maintenance.features import differing_features, era_of, invalid_features, unused_eras
-from scrubjay.maintenance.repair import counted, foreign_vectors, invalid_vectors, leftovers
+from scrubjay.maintenance.repair import counted, foreign_vectors, invalid_vectors, leftovers, unused_images
 from scrubjay.models.checkpoint import load_tensors
 from scrubjay.stores import Space
 from scrubjay.workspace.removal_request import RemovalRequest
@@ -54,6 +54,7 @@ def examine(workspace: Workspace) -> list[Finding]:
         _features,
         _coverage,
         _files,
+        _unused_images,
         _interrupted,
     )
     findings: list[Finding] = []
@@ -262,6 +263,14 @@ def _files(workspace: Workspace) -> Iterator[Finding]:
     if changed:
         what = f"{len(changed)} items whose file has changed since it was added ({_some(changed)})"
         yield Finding("note", what, f"scrubjay add {folder} FILES, then: scrubjay remove {folder} --gone")
+
+
+def _unused_images(workspace: Workspace) -> Iterator[Finding]:
+    """Images that were sent to the catalogue and that no item uses."""
+    unused = unused_images(workspace)
+    if unused:
+        what = f"{len(unused)} images in {workspace.images.folder} without an item ({_some([p.name for p in unused])})"
+        yield Finding("note", what, f"scrubjay doctor {workspace.folder} --repair")
 
 
 def _interrupted(workspace: Workspace) -> Iterator[Finding]:

@@ -84,9 +84,10 @@ class Forgetter:
     def _delete(self, request: RemovalRequest) -> None:
         """Delete what is stored of the images."""
         workspace = self.workspace
-        workspace.gallery.delete(
+        workspace.remove_items(
             item.id for item in workspace.gallery.store.items() if request.concerns(item.label, item.id)
         )
+        workspace.images.remove(request.contents)  # those of an interrupted removal, whose items are gone already
         workspace.gallery.store.maintain()
         workspace.probe_set.remove(request.classes, request.images)
         self.query_log.remove(request.contents, request.classes)

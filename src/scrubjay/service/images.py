@@ -8,6 +8,7 @@ import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastapi import UploadFile
 
@@ -20,6 +21,11 @@ from scrubjay.service import schemas
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import ProblemError, image_refused, not_found
 from scrubjay.stores import Item
+
+JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}, "description": "The image."}
+}
+"""`responses` of a route that sends an image; its `response_class` is `Response`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,13 @@ Box = tuple[
 class Body(BaseModel):
     """Base of all requests: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Record(BaseModel):
     """Base of all answers."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 # Errors
@@ -113,6 +113,9 @@ class HitRecord(Record):
     generation: str
     """Generation whose vector found the item."""
     metadata: Metadata
+    uri: str | None = None
+    """Location of its image when it was added; None for callers who may not see paths of the machine: those with a
+    key that is not an administrator's."""
 
 
 class AnswerRecord(Record):
@@ -349,6 +352,9 @@ class GenerationRecord(Record):
     """Retrieval figures of held-out images of the new classes, by this generation and by its parent."""
     coverage: float
     """Share of the items that have a vector of this generation's space."""
+    retained: float | None = None
+    """Share of recall@1 and mAP@R on old classes that was kept when its gate was measured last; None where it was not
+    measured."""
 
 
 class ServingChange(Record):
@@ -492,7 +498,8 @@ class JobRecord(Record):
     total: int | None
     result: dict[str, Any] | None
     """What it made, by kind: learn {generation, classes, images, added}, backfill {done, remaining}, export {path},
-    forget {removed, report}."""
+    forget {removed, generations, report}: entries removed by place, the generations made, by those that they replace,
+    and what was not removed and why."""
     problem: str | None
     """Why it failed: one line."""
 

@@ -94,7 +94,7 @@ def _line(folder: Path, options: ServiceOptions, listening: socket.socket, requi
 
 def _config(folder: Path, options: ServiceOptions) -> uvicorn.Config:
     return uvicorn.Config(
-        functools.partial(_application, folder.absolute(), options),  # type: ignore[arg-type]
+        functools.partial(_application, folder.absolute(), options),
         factory=True,
         workers=options.workers,
         log_config=None,
