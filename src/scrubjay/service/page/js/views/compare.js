@@ -79,7 +79,7 @@ function sides(answer, names, image) {
   const summary = answer.moves.length ? t("compare.summary", counts) : t("compare.unmoved");
   announce(summary);
   const column = (side) => h(
-    "section", { class: "stack", "aria-label": t(side === "before" ? "compare.before" : "compare.after") },
+    "section", { class: "stack", "aria-label": `${names[side]}, ${t(side === "before" ? "compare.then" : "compare.now")}` },
     h("h2", { class: "row" }, names[side], h("span", { class: "note" }, t(side === "before" ? "compare.then" : "compare.now"))), decision(answer[side]),
     h("ol", { class: "hits narrow" }, answer[side].hits.map((hit, index) => hitCard(hit, index + 1, () => openItem(hit, { queryImage: image }), mark(moves.get(hit.id), side)))),
   );
