@@ -16,8 +16,10 @@ from scrubjay import progress
 from scrubjay.types import Batch, Losses, Sample, Session
 
 PUBLIC = {
+    "AsyncClient": "scrubjay.client.asynchronous",
     "Catalogue": "scrubjay.catalogue",
     "CatalogueOptions": "scrubjay.workspace.options",
+    "Client": "scrubjay.client.synchronous",
     "ClosedFormEmbedding": "scrubjay.estimator",
     "Dataset": "scrubjay.types",
     "ExperimentOptions": "scrubjay.experiments.options",
@@ -25,10 +27,13 @@ PUBLIC = {
     "Method": "scrubjay.methods",
     "Sample": "scrubjay.types",
     "ScrubjayError": "scrubjay.errors",
+    "ServiceError": "scrubjay.errors",
+    "ServiceProblem": "scrubjay.errors",
     "Session": "scrubjay.types",
     "UserError": "scrubjay.errors",
     "evaluate_query_gallery": "scrubjay.evaluation.retrieval",
     "evaluate_self": "scrubjay.evaluation.retrieval",
+    "results_frame": "scrubjay.report.frame",
     "run": "scrubjay.experiments.run",
 }
 

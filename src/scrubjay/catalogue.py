@@ -23,7 +23,7 @@ from typing import Any
 from scrubjay.backfill import Backfilled, Limits
 from scrubjay.backfill.plan import BackfillPlanner, Plan
 from scrubjay.data.photos import labelled
-from scrubjay.errors import CatalogueError, ScrubjayError
+from scrubjay.errors import CatalogueError, GateFailedError, ScrubjayError
 from scrubjay.gallery.gallery import Gallery
 from scrubjay.gallery.ingest import Added
 from scrubjay.gate.decision import GateOptions
@@ -43,7 +43,7 @@ from scrubjay.models.explanation import ExplainedHit
 from scrubjay.promotion.calibrate import calibrate
 from scrubjay.promotion.gallery_view import gallery_slices
 from scrubjay.promotion.gate_report import gate_report
-from scrubjay.search.explaining import explain_hits
+from scrubjay.search.explaining import explain_hits, explain_item
 from scrubjay.search.query_image import QueryImage
 from scrubjay.search.request import Answer, QueryRequest
 from scrubjay.search.searcher import Result, Searcher
@@ -273,6 +273,19 @@ class Catalogue:
         """
         return explain_hits(self.workspace, image, answer)
 
+    def explain_item(self, image: QueryImage, name: str) -> ExplainedHit:
+        """Which parts of an image and of one item of the gallery make them similar for the generation that answers.
+
+        Args:
+            image: the query.
+            name: id of the item.
+
+        Raises:
+            DataError: there is no such item.
+            ConfigError: the pooling of the network cannot be explained.
+        """
+        return explain_item(self.workspace, image, name)
+
     def gate(self, name: str, options: GateOptions | None = None) -> GateReport:
         """Measure what would change if a generation answered queries.
 
@@ -287,35 +300,47 @@ class Catalogue:
         slices = gallery_slices(self.workspace, candidate)
         return gate_report(self.workspace, candidate, slices, options or self.options.gate)
 
-    def promote(self, name: str, force: bool = False) -> GateReport:
+    def promote(self, name: str, force: bool = False, expected: int | None = None) -> GateReport:
         """Let a generation answer queries, if its gate passes. Stored vectors stay, and stay searchable.
+
+        Args:
+            name: name of the generation.
+            force: promote it even if its gate fails.
+            expected: revision of the serving file on which the decision was based; None: the one that is read now.
 
         Returns:
             The report of the gate.
 
         Raises:
-            CatalogueError: the gate fails and `force` is not set, or another process changed the serving generation.
+            GateFailedError: the gate fails and `force` is not set.
+            ServingChangedError: another process changed the serving generation.
         """
-        serving = self.serving.read()
+        serving = self.serving.read() if expected is None else self.serving.expect(expected)
         candidate = self.lineage.get(name)
         slices = gallery_slices(self.workspace, candidate)
         report = gate_report(self.workspace, candidate, slices, self.options.gate)
         if not (report.passed or force):
-            raise CatalogueError(
+            message = (
                 f"{name} was not promoted: {'; '.join(report.reasons)}. See `scrubjay gate {self.folder} {name} "
                 "--report gate.html`; --force promotes it all the same."
             )
+            raise GateFailedError(message, report.reasons)
         calibrate(self.workspace, candidate, slices)
         self.serving.change("promote", name, serving.revision, forced=not report.passed, reasons=report.reasons)
         return report
 
-    def rollback(self, name: str | None = None) -> Serving:
+    def rollback(self, name: str | None = None, expected: int | None = None) -> Serving:
         """Let an earlier generation answer again; by default the one that answered before. No vector is changed.
+
+        Args:
+            name: name of the generation.
+            expected: see `promote`.
 
         Raises:
             CatalogueError: there is none, or it answers already.
+            ServingChangedError: another process changed the serving generation.
         """
-        return self.serving.rollback(name)
+        return self.serving.rollback(name, expected)
 
     def plan(self, order: str = "gain") -> Plan:
         """Which items a backfill would re-embed first, and what that costs and gains; nothing is changed.

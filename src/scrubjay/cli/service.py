@@ -91,8 +91,8 @@ def _given(host: str | None, port: int | None, workers: int | None) -> list[tupl
 def _need_extra() -> None:
     try:
         import fastapi  # noqa: F401
-        import multipart  # noqa: F401
         import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"{error.name} is not installed: pip install 'scrubjay[service]'.") from None

@@ -126,7 +126,7 @@ def image_extension(content: bytes) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=_formats()) as image:
+            with Image.open(io.BytesIO(content), formats=image_formats()) as image:
                 format = str(image.format)
     except Exception:  # on a damaged header Pillow raises errors of any type
         raise ImageError(f"{image_name(content)}: not an image; save it again as JPEG or PNG.") from None
@@ -141,7 +141,7 @@ def image_name(source: Path | bytes) -> str:
 def _read(source: Path | bytes, max_pixels: int, box: Box | None, short_side: int | None) -> Image.Image:
     name = image_name(source)
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
-    with Image.open(opened, formats=_formats()) as image:
+    with Image.open(opened, formats=image_formats()) as image:
         if image.width * image.height > max_pixels:
             size = f"{image.width} x {image.height} pixels"
             raise ImageError(f"{name}: {size}, the limit is {max_pixels}; shrink it or raise max_pixels.")
@@ -156,7 +156,8 @@ def _read(source: Path | bytes, max_pixels: int, box: Box | None, short_side: in
 
 
 @functools.cache
-def _formats() -> tuple[str, ...]:
+def image_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are decoded."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 

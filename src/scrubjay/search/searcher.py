@@ -22,6 +22,7 @@ from scrubjay.search.query_image import QueryImage
 from scrubjay.search.query_log import Query, QueryLog, brief
 from scrubjay.search.request import Answer, QueryRequest
 from scrubjay.search.shadow import Compared, answer_pending, compare, selected
+from scrubjay.search.timing import part
 from scrubjay.types import Hit
 from scrubjay.workspace.calibrations import Calibrations
 from scrubjay.workspace.workspace import Workspace
@@ -69,7 +70,8 @@ class Searcher:
         workspace = self.workspace
         generation = workspace.serving_generation(serving) if name is None else workspace.lineage.get(name)
         rule = self.match_rule(generation)
-        embedded = embed_requests(workspace.encoder(generation), requests, rule.model is not None)
+        with part("embed"):
+            embedded = embed_requests(workspace.encoder(generation), requests, rule.model is not None)
         results: dict[int, Result] = {
             row: queries for row, queries in enumerate(embedded) if isinstance(queries, ScrubjayError)
         }
@@ -84,7 +86,8 @@ class Searcher:
             if not queries:
                 continue
             try:
-                answers = iter(self._searched(rule, queries))
+                with part("search"):
+                    answers = iter(self._searched(rule, queries))
             except ScrubjayError as error:
                 results |= dict.fromkeys(group, error)
                 continue

@@ -11,17 +11,20 @@ from PIL import Image
 
 from scrubjay.models.explanation import Contributions, Explanation
 from scrubjay.search.match_decision import meaning
-from scrubjay.search.searcher import Answer
-from scrubjay.service.schemas import AnswerRecord, CompareAnswer, ContributionMap, ExplainAnswer, HitRecord, Move
+from scrubjay.search.request import Answer
+from scrubjay.service.schemas import AnswerRecord, CompareAnswer, ContributionMap, ExplainAnswer, HitRecord, Move, Scope
 
 
-def answer_record(answer: Answer, false_match_rate: float, query: str | None) -> AnswerRecord:
+def answer_record(
+    answer: Answer, false_match_rate: float, query: str | None, scopes: Sequence[Scope] = ()
+) -> AnswerRecord:
     """The body of an answer.
 
     Args:
         answer: what was found.
         false_match_rate: of the catalogue.
         query: content hash of the query image; None for combined queries.
+        scopes: what the caller may do; administrators see where the images are.
     """
     hits = [
         HitRecord(
@@ -31,6 +34,7 @@ def answer_record(answer: Answer, false_match_rate: float, query: str | None) ->
             match=hit.match,
             generation=hit.generation,
             metadata=dict(hit.metadata),
+            uri=hit.uri if "admin" in scopes else None,
         )
         for hit in answer.hits
     ]

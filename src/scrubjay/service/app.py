@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from scrubjay import __version__
-from scrubjay.service import documentation, problems, routes
+from scrubjay.service import VERSION, documentation, problems, routes, web_page
 from scrubjay.service.guard import Guard, Recorder
 from scrubjay.service.keys import KeyFile
 from scrubjay.service.opened import OpenCatalogue
@@ -51,13 +50,14 @@ def create_app(folder: Path, options: ServiceOptions | None = None) -> FastAPI:
     app = FastAPI(
         title="scrubjay",
         summary="A catalogue of images that keeps learning, over HTTP.",
-        version=__version__,
+        version=VERSION,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
     )
     problems.install(app, folder)
-    documentation.install(app)
+    documentation.install(app, KeyFile(folder))
+    web_page.install(app)
     for router in _routers():
         app.include_router(router, responses=problems.problems(*problems.COMMON))
     app.add_middleware(Guard, keys=KeyFile(folder), options=chosen)

@@ -19,6 +19,8 @@ from scrubjay.service.problems import ProblemError, busy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scrubjay.search.request import QueryRequest
+
 T = TypeVar("T")
 Work = Callable[[], None]
 
@@ -65,18 +67,16 @@ class Engine:
 
 @dataclass(eq=False)
 class Question:
-    """Images that are asked for together, with what they are asked for.
+    """A request that waits for its answer.
 
     Attributes:
-        images: one or more query images.
-        settings: what to search for; passed to the function that answers.
+        request: the images and what to search for.
         answer: will hold the answers.
         begun: whether a batch with it has begun.
         queued: time at which it was queued, in seconds of `time.perf_counter`.
     """
 
-    images: Sequence[Any]
-    settings: Any
+    request: QueryRequest
     answer: asyncio.Future[Any]
     begun: bool = False
     queued: float = field(default_factory=time.perf_counter)
@@ -87,7 +87,7 @@ class BatchQueue:
 
     Args:
         engine: runs the batches.
-        answer: answers a batch; returns a result or an error for each question.
+        answer: answers a batch; returns a result or an error for each request.
         batch_images: largest number of images in a batch; a question is never divided.
         window: seconds to wait for questions that are on their way, see `coming`.
         queue_images: largest number of images that wait.
@@ -97,7 +97,7 @@ class BatchQueue:
     def __init__(
         self,
         engine: Engine,
-        answer: Callable[[Sequence[Question]], Sequence[Any]],
+        answer: Callable[[Sequence[QueryRequest]], Sequence[Any]],
         batch_images: int,
         window: float,
         queue_images: int,
@@ -113,7 +113,7 @@ class BatchQueue:
     @property
     def depth(self) -> int:
         """Number of images that wait."""
-        return sum(len(question.images) for question in self._questions)
+        return sum(len(question.request.images) for question in self._questions)
 
     @contextmanager
     def coming(self) -> Iterator[None]:
@@ -129,14 +129,14 @@ class BatchQueue:
         finally:
             self._coming -= 1
 
-    async def ask(self, images: Sequence[Any], settings: Any, seconds: float) -> Any:
-        """The result of a question.
+    async def ask(self, request: QueryRequest, seconds: float) -> Any:
+        """The result of a request.
 
         Raises:
             ProblemError: too many images wait (429), or there was no answer in so many seconds (503, 504).
         """
-        self._refuse_if_full(len(images))
-        question = Question(images, settings, asyncio.get_running_loop().create_future())
+        self._refuse_if_full(len(request.images))
+        question = Question(request, asyncio.get_running_loop().create_future())
         self._questions.append(question)
         self._arrived.set()
         try:
@@ -173,7 +173,7 @@ class BatchQueue:
             if not batch:
                 continue
             try:
-                results = await self._engine.run(self._answer, batch)
+                results = await self._engine.run(self._answer, [question.request for question in batch])
             except Exception as error:
                 results = [error] * len(batch)
             for question, result in zip(batch, results, strict=True):
@@ -183,12 +183,12 @@ class BatchQueue:
         """The questions of the next batch, oldest first."""
         batch: list[Question] = []
         size, now = 0, time.perf_counter()
-        while self._questions and (not batch or size + len(self._questions[0].images) <= self._batch_images):
+        while self._questions and (not batch or size + len(self._questions[0].request.images) <= self._batch_images):
             question = self._questions.popleft()
             question.begun = True
             self._waited(now - question.queued)
             batch.append(question)
-            size += len(question.images)
+            size += len(question.request.images)
         if not self._questions:
             self._arrived.clear()
         return batch

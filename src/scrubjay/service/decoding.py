@@ -81,8 +81,7 @@ class Decoder:
         self._free: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         self._processes = [_Process(options) for _ in range(options.decode_processes)]
         for process in self._processes:
-            self._free.put(process)
-            self._pool.submit(process.start)
+            self._pool.submit(self._start, process)
 
     async def decode(self, data: bytes, crop: Box | None = None, declared: str | None = None) -> QueryImage:
         """An image to search with.
@@ -120,9 +119,14 @@ class Decoder:
 
     async def close(self) -> None:
         """End the processes."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
         for process in self._processes:
             process.kill()
-        await asyncio.to_thread(self._pool.shutdown)
+        self._pool.shutdown(cancel_futures=True)
+        for process in self._processes:
+            process.close()  # one may have been started in the meantime
 
     async def _ask(self, kind: str, data: bytes, **values: Any) -> tuple[dict[str, Any], bytes]:
         if not data:
@@ -132,6 +136,12 @@ class Decoder:
             raise ImageError(f"{len(data)} bytes, the limit of an image is {limit} MiB; shrink it.")
         task = json.dumps({**self._common, "kind": kind, **values}).encode()
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._perform, task, data)
+
+    def _start(self, process: _Process) -> None:
+        try:
+            process.start()
+        finally:  # where it could not start now, the next task tries again
+            self._free.put(process)
 
     def _perform(self, task: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
         process = self._free.get()
@@ -154,9 +164,7 @@ class _Process:
         """Start the process if it does not run; returns the connection to it."""
         if self._connection is not None and self._process is not None and self._process.poll() is None:
             return self._connection
-        self.kill()
-        if self._connection is not None:
-            self._connection.close()
+        self.close()
         here, there = Pipe()
         command = [sys.executable, "-m", "scrubjay.service.decode_worker", str(there.fileno()), str(self._megabytes)]
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -185,7 +193,7 @@ class _Process:
         late = threading.Event()
         try:
             connection = self.start()
-            timer = threading.Timer(self._seconds, lambda: (late.set(), self.kill()))
+            timer = threading.Timer(self._seconds, self._end_late, [late])
             timer.start()
             try:
                 connection.send_bytes(task)
@@ -202,6 +210,16 @@ class _Process:
         if "refused" in result:
             raise ImageError(str(result["refused"]))
         return result, content
+
+    def _end_late(self, late: threading.Event) -> None:
+        late.set()
+        self.kill()
+
+    def close(self) -> None:
+        """End the process and close the connection to it."""
+        self.kill()
+        if self._connection is not None:
+            self._connection.close()
 
     def kill(self) -> None:
         """End the process; the next task starts another one."""

@@ -8,6 +8,7 @@ import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastapi import UploadFile
 
@@ -20,6 +21,11 @@ from scrubjay.service import schemas
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import ProblemError, image_refused, not_found
 from scrubjay.stores import Item
+
+JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}, "description": "The image."}
+}
+"""`responses` of a route that sends an image; its `response_class` is `Response`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +56,6 @@ async def named_images(opened: OpenCatalogue, images: Sequence[schemas.QueryImag
 
 async def named_image(opened: OpenCatalogue, image: schemas.QueryImage, field: str) -> SentImage:
     """The image that one entry of a JSON body names; `field` is its place in the body."""
-    if (image.base64 is None) == (image.item is None):
-        raise _invalid(field, "give either base64 or item")
-    if image.crop is not None and not (image.crop[0] < image.crop[2] and image.crop[1] < image.crop[3]):
-        raise _invalid(f"{field}.crop", "give left, top, right, bottom with left < right and top < bottom")
     if image.item is not None:
         item = await find_item(opened, image.item)
         data, box = await item_file(opened, item)

@@ -120,7 +120,7 @@ class KeyFile:
             if any(key.name == name and key.revoked is None for key in keys):
                 raise ConfigError(f"there is a key named {name!r} already: revoke it first, or choose another name.")
             digest = hashlib.sha256(secret.encode()).hexdigest()
-            key = Key(secrets.token_hex(4), name, scope, digest, _now(), secret[-4:])  # type: ignore[arg-type]
+            key = Key(secrets.token_hex(4), name, scope, digest, _now(), secret[-4:])
             self._write((*keys, key))
         return secret, key
 

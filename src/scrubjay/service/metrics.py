@@ -79,7 +79,7 @@ class Metrics:
         """All figures, in the text format of Prometheus."""
         registry = CollectorRegistry()
         if SHARED_FOLDER in os.environ:
-            MultiProcessCollector(registry)
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
             registry.register(self._facts)
             return generate_latest(registry)
         registry.register(self._facts)

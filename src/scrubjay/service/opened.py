@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from scrubjay.catalogue import Catalogue
-from scrubjay.search.query_image import QueryImage
 from scrubjay.search.query_log import Query
-from scrubjay.search.searcher import Answer
+from scrubjay.search.request import Answer, QueryRequest
+from scrubjay.search.searcher import Result
 from scrubjay.search.shadow import ShadowWorker
-from scrubjay.service.batching import BatchQueue, Engine, Question
+from scrubjay.search.timing import observed
+from scrubjay.service.background import Background
+from scrubjay.service.batching import BatchQueue, Engine
 from scrubjay.service.decoding import Decoder
+from scrubjay.service.jobs import JobRunner
 from scrubjay.service.keys import KeyFile
 from scrubjay.service.metrics import Facts, Metrics
 from scrubjay.service.options import ServiceOptions
-from scrubjay.service.schemas import SearchSettings
+from scrubjay.service.shadowing import ShadowImages
 from scrubjay.service.thumbnails import Thumbnails
+from scrubjay.service.unknown import UnknownImages
+from scrubjay.service.uploads import Uploads
 from scrubjay.types import Hit
 
 T = TypeVar("T")
@@ -43,6 +47,10 @@ class OpenCatalogue:
         keys: the API keys.
         metrics: figures for Prometheus.
         thumbnails: images of items, re-encoded.
+        background: the thread for slow work, with models of its own.
+        jobs: runs jobs as processes of their own.
+        uploads: images that were sent to be learned.
+        unknown: images of queries that matched nothing.
         stopping: set when the service is ending: streams of events end then.
     """
 
@@ -56,6 +64,10 @@ class OpenCatalogue:
             self.catalogue.options.images, options, functools.partial(self.metrics.observe, "decode")
         )
         self.thumbnails = Thumbnails(options.thumbnails_mb * 2**20)
+        self.background = Background(folder)
+        self.jobs = JobRunner(folder)
+        self.uploads = Uploads(folder)
+        self.unknown = UnknownImages(folder, options.keep_unknown)
         self.stopping = asyncio.Event()
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="core")
         self._queue = BatchQueue(
@@ -66,19 +78,23 @@ class OpenCatalogue:
             options.queue_images,
             functools.partial(self.metrics.observe, "queue"),
         )
+        self._shadow_images = ShadowImages(folder)
         self._shadow = ShadowWorker(self.catalogue.upkeep.searcher.query_log, self._shadow_answer)
 
     async def begin(self) -> None:
-        """Load the network of the generation that answers, so that the first query need not, and start shadow answers.
+        """Open the store and load the network that answers, so that no query has to, and start shadow answers.
 
         A catalogue that has learned nothing yet begins without a network.
         """
         await self.engine.run(self._load)
         self._shadow.start()
+        self.jobs.start()
 
     async def close(self) -> None:
         """End all threads and processes; requests must have been answered before."""
         await asyncio.to_thread(self._shadow.stop)
+        await asyncio.to_thread(self.jobs.stop)
+        await self.background.close()
         await self._queue.stop()
         await self.decoder.close()
         await asyncio.to_thread(self.engine.stop)
@@ -89,16 +105,16 @@ class OpenCatalogue:
         call = functools.partial(function, *args, **keywords)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    async def search(self, images: Sequence[QueryImage], settings: SearchSettings) -> list[Answer]:
+    async def search(self, request: QueryRequest) -> list[Answer]:
         """Answers to decoded images, together with those that others are asking for.
 
         Raises:
             ProblemError: too many images wait, or the answer takes too long.
-            UserError: the settings do not fit the catalogue.
+            UserError: the request does not fit the catalogue.
         """
-        self.metrics.queue_depth.set(self._queue.depth + len(images))
+        self.metrics.queue_depth.set(self._queue.depth + len(request.images))
         try:
-            answers: list[Answer] = await self._queue.ask(images, settings, self.options.request_seconds)
+            answers: list[Answer] = await self._queue.ask(request, self.options.request_seconds)
             return answers
         finally:
             self.metrics.queue_depth.set(self._queue.depth)
@@ -107,42 +123,27 @@ class OpenCatalogue:
         """A context inside which a query is being decoded; see `BatchQueue.coming`."""
         return self._queue.coming()
 
-    def _answer_batch(self, questions: Sequence[Question]) -> list[Any]:
-        """Answers to each question, or its error. Questions that are asked alike share a search."""
-        self.metrics.batch_images.observe(sum(len(question.images) for question in questions))
-        began = time.perf_counter()
-        results: dict[int, Any] = {}
-        groups: dict[str, list[int]] = {}
-        for number, question in enumerate(questions):
-            alike = question.settings.model_dump_json()
-            groups.setdefault(f"{number} {alike}" if question.settings.combine else alike, []).append(number)
-        for numbers in groups.values():
-            try:
-                answers = iter(self._ask([questions[number] for number in numbers]))
-                for number in numbers:
-                    count = 1 if questions[number].settings.combine else len(questions[number].images)
-                    results[number] = [next(answers) for _ in range(count)]
-            except Exception as error:
-                results.update(dict.fromkeys(numbers, error))
-        self.metrics.observe("answer", time.perf_counter() - began)
-        return [results[number] for number in range(len(questions))]
-
-    def _ask(self, questions: Sequence[Question]) -> list[Answer]:
-        settings: SearchSettings = questions[0].settings
-        return self.catalogue.answer_many(
-            [image for question in questions for image in question.images],
-            k=settings.k,
-            labels=settings.labels or None,
-            where=settings.where or None,
-            combine=settings.combine,
-            generation=settings.generation,
-        )
+    def _answer_batch(self, requests: Sequence[QueryRequest]) -> Sequence[Result]:
+        self.metrics.batch_images.observe(sum(len(request.images) for request in requests))
+        with observed(self.metrics.observe):
+            return self.catalogue.answer_requests(self._shadow_images.kept(requests))
 
     def _shadow_answer(self, query: Query) -> list[Hit]:
         """Shadow answers use the model when no live query does."""
-        return self.engine.submit(self.catalogue.upkeep.searcher.shadow_answer, query, background=True).result()
+        answer = self.catalogue.upkeep.searcher.shadow_answer
+        return self.engine.submit(self._shadow_images.answer, query, answer, background=True).result()
+
+    def preload(self, name: str) -> None:
+        """Load the network of a generation that is to answer, so that the first query need not; blocks.
+
+        Raises:
+            CatalogueError: there is no such generation.
+        """
+        workspace = self.catalogue.workspace
+        workspace.encoder(workspace.lineage.get(name))
 
     def _load(self) -> None:
+        self.catalogue.gallery.count()
         if self.catalogue.serving.read().generation is not None:
             workspace = self.catalogue.workspace
             workspace.encoder(workspace.serving_generation())

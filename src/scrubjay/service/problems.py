@@ -16,11 +16,13 @@ from starlette.types import Scope
 from scrubjay.errors import (
     CatalogueError,
     CheckpointError,
-    DataError,
+    GateFailedError,
     ImageError,
+    InUseError,
     NotFoundError,
     ScrubjayError,
     SpaceError,
+    UserError,
 )
 from scrubjay.service.schemas import FieldError, Problem
 
@@ -76,21 +78,27 @@ def busy(detail: str, seconds: int = 1) -> ProblemError:
     return ProblemError(429, "busy", "The service is busy", detail, {"Retry-After": str(seconds)})
 
 
+_OF_ERRORS: Sequence[tuple[type[ScrubjayError], int, str, str, Mapping[str, str] | None]] = (
+    (ImageError, 422, "image-refused", "The image cannot be used", None),
+    (GateFailedError, 409, "gate-failed", "The gate of the generation failed", None),
+    (InUseError, 409, "in-use", "Somebody else writes to the catalogue", {"Retry-After": "5"}),
+    (NotFoundError, 404, "not-found", "There is no such thing", None),
+    (CatalogueError, 409, "conflict", "The state of the catalogue does not allow this", None),
+    (SpaceError, 409, "conflict", "The state of the catalogue does not allow this", None),
+    (CheckpointError, 500, "damaged", "Stored data is damaged", None),
+    (UserError, 422, "invalid-request", "The request is not as required", None),
+)
+"""Errors of the library, the most special first, and the problems that they are."""
+
+
 def of_error(error: ScrubjayError, folder: Path) -> ProblemError:
     """The problem that an error of the library is; paths of the catalogue's folder are left out."""
     detail = str(error)
     for path in (str(folder.absolute()), str(folder)):
         detail = detail.replace(f"{path}/", "").replace(path, folder.name)
-    if isinstance(error, ImageError):
-        return image_refused(detail)
-    if isinstance(error, NotFoundError):
-        return not_found(detail)
-    if isinstance(error, CatalogueError | SpaceError):
-        return conflict(detail)
-    if isinstance(error, CheckpointError):
-        return ProblemError(500, "damaged", "Stored data is damaged", detail)
-    if isinstance(error, DataError) or error.exit_code == 2:
-        return ProblemError(422, "invalid-request", "The request is not as required", detail)
+    for kinds, status, type, title, headers in _OF_ERRORS:
+        if isinstance(error, kinds):
+            return ProblemError(status, type, title, detail, headers)
     return ProblemError(503, "storage-failed", "The storage failed", detail, {"Retry-After": "5"})
 
 

@@ -65,6 +65,7 @@ def bound(options: ServiceOptions) -> socket.socket:
     Raises:
         ConfigError: the port is in use, or this machine does not have the address.
     """
+    listening = None
     try:
         family, _, _, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
@@ -72,6 +73,8 @@ def bound(options: ServiceOptions) -> socket.socket:
         listening.bind(address)
         listening.listen(_BACKLOG)
     except OSError as error:
+        if listening is not None:
+            listening.close()
         cure = "stop what uses it, or choose another one: --port" if error.errno == errno.EADDRINUSE else "check them"
         reason = error.strerror or error
         raise ConfigError(f"host {options.host}, port {options.port}: {reason}; {cure}.") from None
@@ -94,7 +97,7 @@ def _line(folder: Path, options: ServiceOptions, listening: socket.socket, requi
 
 def _config(folder: Path, options: ServiceOptions) -> uvicorn.Config:
     return uvicorn.Config(
-        functools.partial(_application, folder.absolute(), options),  # type: ignore[arg-type]
+        functools.partial(_application, folder.absolute(), options),
         factory=True,
         workers=options.workers,
         log_config=None,

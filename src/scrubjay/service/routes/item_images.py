@@ -8,13 +8,11 @@ from fastapi import APIRouter, Header, Path, Query, Response
 
 from scrubjay.errors import ImageError
 from scrubjay.service.dependencies import Opened, Reader
-from scrubjay.service.images import find_item, item_file
+from scrubjay.service.images import JPEG, find_item, item_file
 from scrubjay.service.problems import image_refused, problems
 
 router = APIRouter(prefix="/v1", tags=["items"], dependencies=Reader)
 
-JPEG = {200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}}
-"""`responses` of a route that sends an image."""
 _HEADERS = {"Cache-Control": "private, max-age=3600"}
 
 

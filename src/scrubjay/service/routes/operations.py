@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from scrubjay import __version__
-from scrubjay.components.accumulation import Accumulation
 from scrubjay.errors import ScrubjayError
-from scrubjay.methods import method
+from scrubjay.service import VERSION
 from scrubjay.service.dependencies import CallerScopes, Opened, Reader
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import problems
 from scrubjay.service.schemas import CatalogueRecord, Ready
+from scrubjay.service.teaching import teaches
 
 router = APIRouter(tags=["operations"])
 
@@ -62,14 +61,13 @@ def _ready(opened: OpenCatalogue) -> Ready:
 def _status(opened: OpenCatalogue, scopes: CallerScopes, keys_required: bool) -> CatalogueRecord:
     catalogue, workspace = opened.catalogue, opened.catalogue.workspace
     serving = catalogue.serving.read()
-    classes, unembedded, teaches, explains = 0, catalogue.gallery.count(), False, False
+    classes, unembedded, can_teach, explains = 0, catalogue.gallery.count(), False, False
     if serving.generation is not None:
         generation = workspace.serving_generation(serving)
-        kind = method(generation.info.method["name"])
         classes = len(generation.classes)
-        teaches = issubclass(kind, Accumulation) and kind.keeps_statistics
+        can_teach = teaches(generation)
         network = generation.info.network
-        explains = network.pooling == "avg" and teaches
+        explains = network.pooling == "avg" and can_teach
         unembedded = catalogue.gallery.unembedded(workspace.searched_spaces(generation))
     return CatalogueRecord(
         name=opened.folder.absolute().name,
@@ -80,8 +78,8 @@ def _status(opened: OpenCatalogue, scopes: CallerScopes, keys_required: bool) ->
         revision=serving.revision,
         scopes=list(scopes),
         keys_required=keys_required,
-        teaches=teaches,
+        teaches=can_teach,
         explains=explains,
         false_match_rate=catalogue.options.false_match_rate,
-        version=__version__,
+        version=VERSION,
     )
