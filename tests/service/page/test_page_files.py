@@ -60,7 +60,9 @@ def test_every_text_is_used_and_none_is_missing() -> None:
     assert asked <= LOCALES["en"].keys()
 
 
-@pytest.mark.parametrize("call", ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("])
+@pytest.mark.parametrize(
+    "call", ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("]
+)
 def test_no_text_becomes_markup_or_code(call: str) -> None:
     assert call not in scripts()
 
@@ -99,6 +101,8 @@ def test_files_are_served_with_type_tag_and_policy(client: TestClient, path: str
     assert client.get(path, headers={"Accept-Encoding": "identity"}).headers.get("content-encoding") is None
 
 
-@pytest.mark.parametrize("path", ["/page/", "/page/js", "/page/nothing.js", "/page/..%2f__init__.py", "/page/../schemas.py"])
+@pytest.mark.parametrize(
+    "path", ["/page/", "/page/js", "/page/nothing.js", "/page/..%2f__init__.py", "/page/../schemas.py"]
+)
 def test_other_names_are_not_found(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404

@@ -98,7 +98,9 @@ def test_a_crop_is_drawn_by_dragging_and_moved_by_keys(page: Page, query: Path) 
 def test_a_crop_can_be_typed_as_numbers(page: Page, query: Path) -> None:
     choose(page, query)
     page.get_by_role("button", name="Crop", exact=True).click()
-    with page.expect_request(lambda request: request.url.endswith("/search") and '"crop":[7,' in (request.post_data or "")):
+    with page.expect_request(
+        lambda request: request.url.endswith("/search") and '"crop":[7,' in (request.post_data or "")
+    ):
         page.get_by_label("Left").fill("7")
         page.get_by_label("Left").press("Tab")
 
@@ -146,7 +148,9 @@ def test_a_hit_shows_details_why_it_was_found_and_starts_another_search(page: Pa
     assert item in dialog.inner_text()
     dialog.get_by_role("button", name="Why was it found?").click()
     page.wait_for_selector(".explanation canvas >> nth=1")
-    painted = "each => each.getContext('2d').getImageData(0, 0, each.width, each.height).data.some((value) => value > 0)"
+    painted = (
+        "each => each.getContext('2d').getImageData(0, 0, each.width, each.height).data.some((value) => value > 0)"
+    )
     assert all(canvas.evaluate(painted) for canvas in page.locator(".explanation canvas").all())
     with page.expect_request("**/v1/search") as sent:
         dialog.get_by_role("button", name="Search from this").click()
