@@ -12,8 +12,9 @@ from playwright.sync_api import expect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import OpenPage
     from playwright.sync_api import Page
+
+    from conftest import OpenPage
 
 RULES = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],

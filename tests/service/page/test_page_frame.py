@@ -16,8 +16,9 @@ from scrubjay.service.keys import KeyFile
 from shops import metric_shop
 
 if TYPE_CHECKING:
-    from conftest import OpenPage
     from playwright.sync_api import Page
+
+    from conftest import OpenPage
 
 VIEWS = (
     "/search",

@@ -14,8 +14,9 @@ from running import Running
 from tiny import paint
 
 if TYPE_CHECKING:
-    from conftest import OpenPage
     from playwright.sync_api import Page
+
+    from conftest import OpenPage
 
 FILES = "input[type=file]:not([capture])"
 LEARNING = 120_000

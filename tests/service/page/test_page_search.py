@@ -13,8 +13,9 @@ from running import Running
 from tiny import paint
 
 if TYPE_CHECKING:
-    from conftest import OpenPage
     from playwright.sync_api import Page, Request
+
+    from conftest import OpenPage
 
 FILES = "input[type=file]:not([capture])"
 
