@@ -159,6 +159,7 @@ class Catalogue:
                 no such generation.
         """
         with locked(self.folder):
+            self.inventory.finish_class_change()
             generation = SessionLearner(self.workspace, self._parent(start), Workers(processes, ray)).learn(
                 photos, method_name, settings or {}
             )
@@ -178,6 +179,7 @@ class Catalogue:
             UserError: a path is missing or not as needed.
         """
         with locked(self.folder):
+            self.inventory.finish_class_change()
             adding = ingest(self.workspace)
             added = adding.add([entry for path in photos for entry in labelled(path)])
             after_writing_vectors(self.workspace, added.items)

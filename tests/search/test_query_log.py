@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from scrubjay.errors import StorageError
+from scrubjay.search import query_database
 from scrubjay.search import query_log as queries
 from scrubjay.search.query_log import Query, QueryLog, brief
 from scrubjay.types import Hit
@@ -198,8 +199,11 @@ def test_damaged_row_is_reported(log):
 
 def test_older_tables_are_migrated(log, monkeypatch):
     log.append([query(0)])
-    later = (*queries._MIGRATIONS, ("ALTER TABLE queries ADD COLUMN place TEXT", "UPDATE queries SET place = 'shop'"))
-    monkeypatch.setattr(queries, "_MIGRATIONS", later)
+    later = (
+        *query_database.MIGRATIONS,
+        ("ALTER TABLE queries ADD COLUMN place TEXT", "UPDATE queries SET place = 'shop'"),
+    )
+    monkeypatch.setattr(query_database, "MIGRATIONS", later)
     log.append([query(1)])
     with sqlite3.connect(log.path) as connection:
         rows = connection.execute("SELECT place FROM queries ORDER BY id").fetchall()
@@ -211,11 +215,13 @@ def test_older_tables_are_migrated(log, monkeypatch):
 
 def test_migration_that_fails_leaves_the_tables_as_they_were(log, monkeypatch):
     log.append([query(0)])
-    good = queries._MIGRATIONS
-    monkeypatch.setattr(queries, "_MIGRATIONS", (*good, ("ALTER TABLE queries ADD COLUMN place TEXT", "NONSENSE")))
+    good = query_database.MIGRATIONS
+    monkeypatch.setattr(
+        query_database, "MIGRATIONS", (*good, ("ALTER TABLE queries ADD COLUMN place TEXT", "NONSENSE"))
+    )
     with pytest.raises(StorageError):
         log.recent()
-    monkeypatch.setattr(queries, "_MIGRATIONS", good)
+    monkeypatch.setattr(query_database, "MIGRATIONS", good)
     assert len(log.recent()) == 1
 
 

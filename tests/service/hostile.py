@@ -18,7 +18,7 @@ def picture(side: int = 40, mode: str = "RGB") -> Image.Image:
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     file = io.BytesIO()
-    image.save(file, kind, **options)  # type: ignore[arg-type]
+    image.save(file, kind, **options)
     return file.getvalue()
 
 

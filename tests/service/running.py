@@ -46,11 +46,13 @@ class Running:
         url: where it listens, without a slash at the end.
         process: the process; with several workers their parent.
         log: file with its log.
+        line: what it printed when it started.
     """
 
     url: str
     process: subprocess.Popen[str]
     log: Path
+    line: str
 
     def client(self, key: str | None = None) -> httpx.Client:
         """A client with the key of a caller."""
@@ -89,7 +91,7 @@ def served(folder: Path, *arguments: str, settings: Sequence[str] = ()) -> Itera
         line = process.stdout.readline()
         found = re.search(r"http://\S+(?=/ )", line)
         assert found, f"no address in {line!r}; the log: {log.read_text()}"
-        running = Running(found.group(), process, log)
+        running = Running(found.group(), process, log, line)
         until(lambda: answers(running), process)
         yield running
     finally:

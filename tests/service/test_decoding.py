@@ -61,10 +61,7 @@ def test_hostile_files_are_refused_and_the_process_goes_on() -> None:
 
 def test_unusual_images_are_taken() -> None:
     async def work(decoder: Decoder) -> dict[str, tuple[int, int]]:
-        return {
-            name: (await decoder.decode(data)).pixels.shape[1::-1]  # type: ignore[misc]
-            for name, (data, _) in TAKEN.items()
-        }
+        return {name: (await decoder.decode(data)).pixels.shape[1::-1] for name, (data, _) in TAKEN.items()}
 
     assert decoding(work) == {name: size for name, (_, size) in TAKEN.items()}
 

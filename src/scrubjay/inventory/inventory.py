@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scrubjay.errors import ConfigError, NotFoundError
+from scrubjay.inventory.class_changes import ClassEditor
+from scrubjay.inventory.classes import ClassSummary, class_summaries
+from scrubjay.inventory.confusions import Confusions, class_confusions
 from scrubjay.inventory.sent_images import AddedImages, SentImage, add_sent_images
 from scrubjay.io.locking import locked
 from scrubjay.search.query_log import QueryLog
@@ -118,6 +121,55 @@ class Inventory:
         """
         with locked(self.workspace.folder):
             return add_sent_images(self.workspace, images, label, metadata or {})
+
+    def classes(self) -> list[ClassSummary]:
+        """All classes by name: the labels of items, and what the generation that answers has learned."""
+        return class_summaries(self.workspace)
+
+    def rename_class(self, old: str, new: str) -> int:
+        """Rename a class: its items, its probe images, the query log, and under which name generations are read.
+
+        More images that are learned under the new name belong to the class; the old name is free for another one. When
+        interrupted, the same call finishes it, as does the next change of a class.
+
+        Returns:
+            Number of items of the class.
+
+        Raises:
+            NotFoundError: there is no such class.
+            CatalogueError: there is a class of the new name, or another process is writing.
+            ConfigError: the new name is empty, or is the old one.
+        """
+        with locked(self.workspace.folder):
+            return ClassEditor(self.workspace, self.query_log).rename(old, new)
+
+    def merge_classes(self, old: str, into: str) -> int:
+        """Merge a class into another one, because both are the same; see `scrubjay.inventory.class_changes`.
+
+        This cannot be undone: afterwards nothing tells the images of the two classes apart.
+
+        Returns:
+            Number of items of the class that is left.
+
+        Raises:
+            NotFoundError: one of the classes does not exist.
+            CatalogueError: another process is writing.
+            ConfigError: both names are the same.
+        """
+        with locked(self.workspace.folder):
+            return ClassEditor(self.workspace, self.query_log).merge(old, into)
+
+    def finish_class_change(self) -> None:
+        """Finish a renaming or merging that was interrupted. The caller holds the lock of the catalogue."""
+        ClassEditor(self.workspace, self.query_log).finish()
+
+    def confusions(self, limit: int = 20) -> Confusions:
+        """The pairs of classes that are most often found for each other, by vectors of the generation that answers.
+
+        Raises:
+            CatalogueError: nothing was learned yet.
+        """
+        return class_confusions(self.workspace, limit)
 
     def remove_items(self, ids: Sequence[str]) -> int:
         """Remove items, and the files of those that were sent; returns how many items there were."""

@@ -284,6 +284,12 @@ def _interrupted(workspace: Workspace) -> Iterator[Finding]:
         yield Finding(
             "error", "a removal was interrupted: a part of the images is still there", removal.command(folder)
         )
+    change = workspace.lineage.class_names.unfinished
+    if change is not None:
+        what = (
+            f"giving class {change.old!r} the name {change.new!r} was interrupted: a part of the items has the old name"
+        )
+        yield Finding("error", what, f"repeat it, or: scrubjay add {folder} PHOTOS")
     for path in sorted(folder.glob("backfill/*.jsonl")):
         progress = read_journal(path)
         if progress.state == "interrupted" and progress.generation == workspace.serving.read().generation:

@@ -38,6 +38,7 @@ class Forgetter:
 
     def forget(self, classes: Sequence[str], images: Sequence[str], photos: Path | None = None) -> Forgotten:
         """Forget classes and single images; see `Upkeep.forget`."""
+        self.workspace.lineage.class_names.refuse_unfinished()
         planner = RemovalPlanner(self.workspace, self.query_log)
         request = RemovalRequest.pending(self.workspace.folder)
         if request is None:

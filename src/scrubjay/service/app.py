@@ -56,7 +56,7 @@ def create_app(folder: Path, options: ServiceOptions | None = None) -> FastAPI:
         redoc_url=None,
     )
     problems.install(app, folder)
-    documentation.install(app)
+    documentation.install(app, KeyFile(folder))
     web_page.install(app)
     for router in _routers():
         app.include_router(router, responses=problems.problems(*problems.COMMON))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import functools
+import inspect
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from jinja2 import Environment
 
+from scrubjay.service import schemas as schema_module
+from scrubjay.service.examples import EXAMPLES
+from scrubjay.service.keys import KeyFile
 from scrubjay.service.schemas import FieldError, Problem
 
 _DESCRIPTION = """Search a catalogue by images, add to it, teach it classes, and choose which generation answers.
@@ -18,13 +24,17 @@ All errors have one shape (RFC 9457). Where the service requires API keys, send 
 _TAGS = ("search", "items", "classes", "teaching", "generations", "jobs", "unknown", "operations")
 
 
-def install(app: FastAPI) -> None:
-    """Serve the OpenAPI document at `/openapi.json` and the page at `/docs`."""
+def install(app: FastAPI, keys: KeyFile) -> None:
+    """Serve the OpenAPI document at `/openapi.json` and the page at `/docs`.
+
+    Args:
+        app: the application.
+        keys: where there are no keys, the document asks for none.
+    """
+    complete = functools.cache(lambda: document(app))
 
     def openapi() -> dict[str, Any]:
-        if not app.openapi_schema:
-            app.openapi_schema = document(app)
-        return app.openapi_schema
+        return complete() if keys.required else without_keys(complete())
 
     app.openapi = openapi  # type: ignore[method-assign]
 
@@ -54,10 +64,53 @@ def document(app: FastAPI) -> dict[str, Any]:
         schemas[model.__name__] = schema
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    for name, described in descriptions().items():
+        for field, text in described.items():
+            schemas.get(name, {}).get("properties", {}).get(field, {}).setdefault("description", text)
+    for name, example in EXAMPLES.items():
+        if name in schemas:
+            schemas[name]["examples"] = [example]
     return built
 
 
+def without_keys(built: dict[str, Any]) -> dict[str, Any]:
+    """The document of a service that requires no keys."""
+    paths = {
+        path: {method: {name: part for name, part in each.items() if name != "security"} for method, each in of.items()}
+        for path, of in built["paths"].items()
+    }
+    components = {name: part for name, part in built["components"].items() if name != "securitySchemes"}
+    return {**built, "paths": paths, "components": components}
+
+
 @functools.cache
+def descriptions() -> dict[str, dict[str, str]]:
+    """The texts below the fields of all bodies, by class and field.
+
+    pydantic could read them as well, but would do so whenever the bodies are imported.
+
+    >>> descriptions()["SearchSettings"]["k"]
+    'Number of hits for each answer.'
+    """
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(inspect.getsource(schema_module)).body:
+        if isinstance(node, ast.ClassDef):
+            own = found[node.name] = {}
+            for base in node.bases:
+                own |= found.get(base.id, {}) if isinstance(base, ast.Name) else {}
+            for field, text in pairwise(node.body):
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                    own |= _text(field.target.id, text)
+    return found
+
+
+def _text(name: str, node: ast.stmt) -> dict[str, str]:
+    """The text of a statement that is a string, by the name that it describes."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        return {name: " ".join(node.value.value.split())}
+    return {}
+
+
 def page(app: FastAPI) -> str:
     """The OpenAPI document as a page, in HTML."""
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_file("reference.html"))

@@ -73,6 +73,9 @@ class Recorder:
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        metrics = self._metrics()
+        if metrics is not None:
+            metrics.in_flight.inc()
         try:
             await self._app(scope, receive, recorded)
         except Exception:
@@ -84,8 +87,8 @@ class Recorder:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "none")
             logs.request(request_id, scope["method"], route, status, 1000 * seconds, state.get("key"))
-            metrics = self._metrics()
             if metrics is not None:
+                metrics.in_flight.dec()
                 metrics.requests.labels(_method(scope), route, str(status)).inc()
                 metrics.request_seconds.labels(route).observe(seconds)
 

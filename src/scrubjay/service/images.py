@@ -56,10 +56,6 @@ async def named_images(opened: OpenCatalogue, images: Sequence[schemas.QueryImag
 
 async def named_image(opened: OpenCatalogue, image: schemas.QueryImage, field: str) -> SentImage:
     """The image that one entry of a JSON body names; `field` is its place in the body."""
-    if (image.base64 is None) == (image.item is None):
-        raise _invalid(field, "give either base64 or item")
-    if image.crop is not None and not (image.crop[0] < image.crop[2] and image.crop[1] < image.crop[3]):
-        raise _invalid(f"{field}.crop", "give left, top, right, bottom with left < right and top < bottom")
     if image.item is not None:
         item = await find_item(opened, image.item)
         data, box = await item_file(opened, item)

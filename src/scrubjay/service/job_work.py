@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scrubjay.errors import DataError
+from scrubjay.errors import DataError, UserError
 from scrubjay.service.job_process import Reporter, Work
-from scrubjay.service.uploads import Uploads
+from scrubjay.service.uploads import Upload, Uploads
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
@@ -17,23 +17,14 @@ if TYPE_CHECKING:
 
 def learn(folder: Path, reporter: Reporter) -> dict[str, Any]:
     """Learn an upload, and add its images to the gallery; the upload is deleted afterwards."""
-    from scrubjay.service.learned_upload import add_upload, generation_of
-
-    request, catalogue = reporter.job.request, _opened(folder, reporter)
-    upload = Uploads(folder).get(request.upload or "")
-    if upload is None:
-        raise DataError(f"there is no upload {request.upload!r} any more: send the images again.")
-    upload.select(request.leave_out)
-    generation = generation_of(catalogue, upload)
-    if generation is None:
-        reporter.step("reading the images")
-        generation = catalogue.learn(upload.images, request.method)
-    if request.add and "added" not in reporter.job.notes:
-        reporter.step("adding the images to the gallery")
-        reporter.note(added=add_upload(catalogue, generation, upload))
-    result = _learned(generation, reporter)
-    upload.remove()
-    return result
+    upload = Uploads(folder).get(reporter.job.request.upload or "")
+    if "result" not in reporter.job.notes:
+        if upload is None:
+            raise DataError(f"there is no upload {reporter.job.request.upload!r} any more: send the images again.")
+        reporter.note(result=_learned(_opened(folder, reporter), upload, reporter))
+    if upload is not None:
+        upload.remove()
+    return dict(reporter.job.notes["result"])
 
 
 def backfill(folder: Path, reporter: Reporter) -> dict[str, Any]:
@@ -84,15 +75,52 @@ def _opened(folder: Path, reporter: Reporter) -> Catalogue:
     return Catalogue(folder)
 
 
-def _learned(generation: Generation, reporter: Reporter) -> dict[str, Any]:
+def _learned(catalogue: Catalogue, upload: Upload, reporter: Reporter) -> dict[str, Any]:
+    """Learn an upload, and add its images where that is asked for; returns the result of the job."""
+    from scrubjay.data.photos import read_photos
+    from scrubjay.learning.session import HELD_OUT
+    from scrubjay.service.staged_images import StagedImage, learned_from, stage
+
+    request = reporter.job.request
+    if "before" not in reporter.job.notes:
+        reporter.note(before=[generation.name for generation in catalogue.lineage.generations()])
+    upload.select(request.leave_out)
+    if not request.add:
+        paths = {str(path) for path in upload.files().values()}
+        generation = learned_from(catalogue, paths, reporter.job.notes["before"])
+        return _result(generation or catalogue.learn(upload.images, request.method), 0, ())
+    reporter.step("storing the images")
+    dataset = read_photos(upload.images, HELD_OUT)
+    staged = stage(
+        catalogue,
+        upload.id,
+        (
+            StagedImage(sample.path.name, sample.path.read_bytes(), dataset.classes[sample.label], sample.split)
+            for sample in dataset.samples
+        ),
+    )
+    try:
+        paths = {str(path) for path in staged.paths.values()}
+        generation = learned_from(catalogue, paths, reporter.job.notes["before"])
+        generation = generation or catalogue.learn(staged.table, request.method)
+        reporter.step("adding the images to the gallery")
+        added = catalogue.add([staged.table]).items
+    except UserError:
+        staged.discard(catalogue)
+        raise
+    staged.discard(catalogue)
+    return _result(generation, added, staged.refused)
+
+
+def _result(generation: Generation, added: int, refused: Iterable[tuple[str, str]]) -> dict[str, Any]:
     info = generation.info
     return {
         "generation": generation.name,
         "classes": list(info.new_classes),
         "extended_classes": list(info.extended_classes),
         "images": info.image_count,
-        "added": reporter.job.notes.get("added", 0),
-        "refused": [[Path(path).name, reason] for path, reason in info.broken],
+        "added": added,
+        "refused": [[Path(path).name, reason] for path, reason in (*refused, *info.broken)],
     }
 
 

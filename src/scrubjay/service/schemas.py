@@ -6,15 +6,15 @@ are in pixels.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Scope = Literal["read", "write", "admin"]
 """What a key may do: read searches and looks; write adds, changes and removes items and teaches; admin promotes, rolls
 back, forgets, learns and cancels jobs. Each holds those before it."""
 
-MetadataValue = str | int | float | bool | None
+MetadataValue = str | int | Annotated[float, Field(allow_inf_nan=False)] | bool | None
 Metadata = dict[str, MetadataValue]
 Box = tuple[
     Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
@@ -25,13 +25,13 @@ Box = tuple[
 class Body(BaseModel):
     """Base of all requests: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Record(BaseModel):
     """Base of all answers."""
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config = ConfigDict(frozen=True)
 
 
 # Errors
@@ -77,6 +77,23 @@ class QueryImage(Body):
     """Id of an item, whose image is searched with; its own item leads the result."""
     crop: Box | None = None
     """Search with this part only."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [one], "properties": {one: {"type": "string"}, other: {"type": "null"}}}
+                for one, other in (("base64", "item"), ("item", "base64"))
+            ]
+        }
+    )
+
+    @model_validator(mode="after")
+    def _one_image(self) -> Self:
+        if (self.base64 is None) == (self.item is None):
+            raise ValueError("give either base64 or item")
+        if self.crop is not None and not (self.crop[0] < self.crop[2] and self.crop[1] < self.crop[3]):
+            raise ValueError("crop: give left, top, right, bottom with left < right and top < bottom")
+        return self
 
 
 class SearchSettings(Body):

@@ -65,6 +65,7 @@ def bound(options: ServiceOptions) -> socket.socket:
     Raises:
         ConfigError: the port is in use, or this machine does not have the address.
     """
+    listening = None
     try:
         family, _, _, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
@@ -72,6 +73,8 @@ def bound(options: ServiceOptions) -> socket.socket:
         listening.bind(address)
         listening.listen(_BACKLOG)
     except OSError as error:
+        if listening is not None:
+            listening.close()
         cure = "stop what uses it, or choose another one: --port" if error.errno == errno.EADDRINUSE else "check them"
         reason = error.strerror or error
         raise ConfigError(f"host {options.host}, port {options.port}: {reason}; {cure}.") from None

@@ -6,11 +6,7 @@ taught at a time, in all processes of the service, so that each is learned on to
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,12 +17,12 @@ from scrubjay.components.accumulation import Accumulation
 from scrubjay.data.photos import bytes_hash
 from scrubjay.errors import CatalogueError, GateFailedError, ServingChangedError
 from scrubjay.generations.generation import Generation
-from scrubjay.io.atomic import write_file
 from scrubjay.io.locking import locked
 from scrubjay.learning.session import HELD_OUT
 from scrubjay.methods import method
 from scrubjay.service.gates import keep_gate
 from scrubjay.service.schemas import Refused, Taught
+from scrubjay.service.staged_images import Split, StagedImage, stage
 
 FEW = 7
 """Of fewer images none is held out: each counts more for learning than for judging."""
@@ -40,16 +36,14 @@ class Lesson:
 
     Attributes:
         data: content of the image file, which was found to be readable.
-        extension: of the file's name, without the dot.
     """
 
     data: bytes
-    extension: str
 
     @property
     def content(self) -> str:
         """Its content hash, which is the id of its item."""
-        return bytes_hash(self.data, None)
+        return bytes_hash(self.data)
 
 
 def teaches(generation: Generation) -> bool:
@@ -81,15 +75,14 @@ def teach(
         DataError: all images were learned or held out before.
     """
     began = time.perf_counter()
-    folder = catalogue.folder / "uploads" / f".{secrets.token_hex(8)}"
     with locked(catalogue.folder, "teaching.lock"):
         _refuse_unless_taught(catalogue)
+        staged = stage(catalogue, "taught", _labelled(name, lessons))
         try:
-            table = _written(folder, name, lessons)
-            generation, reasons = _learned(catalogue, table, preload)
-            catalogue.add([table])
+            generation, reasons = _learned(catalogue, staged.table, preload)
+            catalogue.add([staged.table])
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            staged.discard(catalogue)
     return Taught(
         name=name,
         generation=generation.name,
@@ -135,22 +128,17 @@ def _learned(catalogue: Catalogue, table: Path, preload: Callable[[str], None]) 
     raise AssertionError("unreachable")
 
 
-def _written(folder: Path, name: str, lessons: Sequence[Lesson]) -> Path:
-    """Write images and a table of them; returns the path of the table."""
-    rows = io.StringIO(newline="")
-    writer = csv.writer(rows)
-    writer.writerow(("path", "label", "split"))
+def _labelled(name: str, lessons: Sequence[Lesson]) -> list[StagedImage]:
+    """The images of a class, each content once, divided into those that are learned and those that are held out."""
     unique = {lesson.content: lesson for lesson in lessons}
-    for content, lesson in unique.items():
-        path = f"{content}.{lesson.extension}"
-        write_file(folder / path, lesson.data)
-        writer.writerow((path, name, _split(content, len(unique), content == min(unique))))
-    table = folder / "taught.csv"
-    write_file(table, rows.getvalue().encode())
-    return table
+    first = min(unique)
+    return [
+        StagedImage(content, lesson.data, name, _split(content, len(unique), content == first))
+        for content, lesson in unique.items()
+    ]
 
 
-def _split(content: str, number: int, first: bool) -> str:
+def _split(content: str, number: int, first: bool) -> Split:
     """Which of `number` images are held out to judge later generations, by a hash; never the first one."""
     rank = int.from_bytes(hashlib.blake2b(content.encode(), digest_size=7).digest()) / 2**56
     return "test" if number >= FEW and rank < HELD_OUT and not first else "train"

@@ -14,9 +14,14 @@ def unknown() -> Call[UnknownAnswer]:
     return Call("GET", "/v1/unknown", answer_of(UnknownAnswer), slow=True)
 
 
-def unknown_image(query: str) -> Call[bytes]:
-    """The kept image of an unknown query as the content of a JPEG file."""
-    return Call("GET", "/v1/unknown/{query}/image", raw, {"query": query})
+def unknown_image(query: str, *, side: int | None = None) -> Call[bytes]:
+    """The kept image of an unknown query as the content of a JPEG file.
+
+    Args:
+        query: content hash of the query.
+        side: length of its longer side in pixels, up to 2048; None for that of the service.
+    """
+    return Call("GET", "/v1/unknown/{query}/image", raw, {"query": query}, {"side": side})
 
 
 def remove_unknown(query: str) -> Call[None]:

@@ -71,10 +71,10 @@ async def _lessons(opened: OpenCatalogue, sent: Sequence[SentImage]) -> tuple[li
 
     async def one(image: SentImage) -> Lesson | Refused:
         try:
-            facts = await opened.decoder.inspect(image.data, image.declared)
+            await opened.decoder.inspect(image.data, image.declared)
         except ImageError as error:
             return Refused(name=image.name, reason=str(error))
-        return Lesson(image.data, facts.extension)
+        return Lesson(image.data)
 
     found = await asyncio.gather(*(one(image) for image in sent))
     lessons = [each for each in found if isinstance(each, Lesson)]
