@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from scrubjay.service import VERSION, documentation, problems, routes
+from scrubjay.service import VERSION, documentation, problems, routes, web_page
 from scrubjay.service.guard import Guard, Recorder
 from scrubjay.service.keys import KeyFile
 from scrubjay.service.opened import OpenCatalogue
@@ -57,6 +57,7 @@ def create_app(folder: Path, options: ServiceOptions | None = None) -> FastAPI:
     )
     problems.install(app, folder)
     documentation.install(app, KeyFile(folder))
+    web_page.install(app)
     for router in _routers():
         app.include_router(router, responses=problems.problems(*problems.COMMON))
     app.add_middleware(Guard, keys=KeyFile(folder), options=chosen)

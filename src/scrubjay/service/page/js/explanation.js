@@ -9,6 +9,7 @@ const RAISES = [255, 122, 0];
 const LOWERS = [0, 98, 214];
 const OPACITY = 0.78; // of the strongest positions
 const STRONGEST = 0.99; // quantile of a pair's values that gets the full colour
+const SMOOTHING = 1 / 30; // standard deviation of the blur that hides the edges of coarse maps, as a share of the side
 const SIDE = 448; // pixels of the canvas
 
 /** What each position speaks for: the similarity if all positions were like it; their mean is the score. */
@@ -30,6 +31,21 @@ export function halfOfGain(values) {
   return all.length ? count / all.length : 0;
 }
 
+/** Blur values (H, W) with a Gaussian, rows first, then columns; beyond the edges they are reflected. */
+export function smoothed(values) {
+  const deviation = SMOOTHING * Math.max(values.length, values[0].length);
+  const reach = Math.ceil(4 * deviation);
+  const weights = Array.from({ length: 2 * reach + 1 }, (_, index) => Math.exp(-((index - reach) ** 2) / (2 * deviation ** 2)));
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const inside = (index, size) => {
+    const at = ((index % (2 * size)) + 2 * size) % (2 * size);
+    return at < size ? at : 2 * size - 1 - at;
+  };
+  const blur = (row) => row.map((_, x) => weights.reduce((sum, weight, index) => sum + weight * row[inside(x + index - reach, row.length)], 0) / total);
+  const transposed = (rows) => rows[0].map((_, x) => rows.map((row) => row[x]));
+  return transposed(transposed(values.map(blur)).map(blur));
+}
+
 /** Ask for an explanation and draw it; an error is drawn in its place. */
 export async function explanationView(queryImage, item) {
   try {
@@ -42,7 +58,7 @@ export async function explanationView(queryImage, item) {
 }
 
 function draw(answer) {
-  const sides = [["explain.query", answer.query], ["explain.item", answer.item]].map(([key, map]) => ({ key, map, values: localSimilarity(map, answer.score) }));
+  const sides = [["explain.query", answer.query], ["explain.item", answer.item]].map(([key, map]) => ({ key, map, values: smoothed(localSimilarity(map, answer.score)) }));
   const magnitudes = sides.flatMap(({ values }) => values.flat().map(Math.abs)).sort((one, other) => one - other);
   const strongest = magnitudes[Math.floor(STRONGEST * (magnitudes.length - 1))] || 1;
   const half = sides.map(({ values }) => halfOfGain(values));

@@ -27,9 +27,8 @@ export function show(root, { query: stated, signal }) {
 
 function comparison(generations, serving, stated, signal) {
   const results = h("div");
-  const after = stated.get("after") ?? serving ?? generations.at(-1).name;
-  const parent = generations.find((each) => each.name === after)?.parent;
-  const before = stated.get("before") ?? parent ?? generations.find((each) => each.name !== after).name;
+  const chosen = pair(generations, serving);
+  const [before, after] = [stated.get("before") ?? chosen[0], stated.get("after") ?? chosen[1]];
   const selects = { before: choice(generations, before), after: choice(generations, after) };
   let asked = new AbortController();
   signal.addEventListener("abort", () => asked.abort());
@@ -61,6 +60,13 @@ function comparison(generations, serving, stated, signal) {
   return h("div", { class: "search-layout" }, aside, h("section", { "aria-label": t("search.results") }, results));
 }
 
+/** The serving generation and its parent; where it has none, the serving generation and the newest one. */
+function pair(generations, serving) {
+  const now = generations.find((each) => each.name === serving) ?? generations[0];
+  if (now.parent) return [now.parent, now.name];
+  return [now.name, generations.findLast((each) => each !== now).name];
+}
+
 function choice(generations, chosen) {
   const text = (each) => (each.serving ? t("compare.serving", { name: each.name }) : each.name);
   return h("select", { class: "input" }, generations.map((each) => h("option", { value: each.name, selected: each.name === chosen }, text(each))));
@@ -73,7 +79,7 @@ function sides(answer, names, image) {
   const summary = answer.moves.length ? t("compare.summary", counts) : t("compare.unmoved");
   announce(summary);
   const column = (side) => h(
-    "section", { class: "stack", "aria-label": t(side === "before" ? "compare.before" : "compare.after") },
+    "section", { class: "stack", "aria-label": `${names[side]}, ${t(side === "before" ? "compare.then" : "compare.now")}` },
     h("h2", { class: "row" }, names[side], h("span", { class: "note" }, t(side === "before" ? "compare.then" : "compare.now"))), decision(answer[side]),
     h("ol", { class: "hits narrow" }, answer[side].hits.map((hit, index) => hitCard(hit, index + 1, () => openItem(hit, { queryImage: image }), mark(moves.get(hit.id), side)))),
   );

@@ -34,10 +34,17 @@ function report(gate, revision, again) {
 
 function check(each) {
   const value = each.measured === null ? "–" : signed(each);
-  const state = each.passed === null ? ["", "gate.unknown"] : each.passed ? ["good", "gate.kept"] : ["bad", "gate.missed"];
+  const state = outcome(each);
   const limit = each.kind === "minimum" ? t("gate.least", { limit: percent(each.limit, 1) }) : t("gate.most", { limit: percent(each.limit, 1) });
   return h("div", { class: "stack" }, h("div", { class: "row spread" }, h("h3", {}, NAMES[each.name] ? t(NAMES[each.name]) : each.name), h("span", { class: `chip ${state[0]}` }, t(state[1]))),
     h("p", { class: "big" }, value), h("p", { class: "note" }, `${limit} · ${t("gate.images", { n: each.images })}`), EXPLANATIONS[each.name] ? h("p", { class: "note" }, t(EXPLANATIONS[each.name])) : null);
+}
+
+/** A limit that is missed by no more than chance explains does not fail the gate, but is not kept either. */
+function outcome({ passed, measured, limit, kind }) {
+  if (passed === null || measured === null) return ["", "gate.unknown"];
+  if (!passed) return ["bad", "gate.missed"];
+  return (kind === "minimum" ? measured >= limit : measured <= limit) ? ["good", "gate.kept"] : ["warn", "gate.chance"];
 }
 
 function signed(each) {

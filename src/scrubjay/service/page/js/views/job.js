@@ -4,7 +4,7 @@ import { at, call } from "../api.js";
 import { announce } from "../announce.js";
 import { add, h, put } from "../dom.js";
 import { followJob } from "../events.js";
-import { dateTime, t } from "../i18n.js";
+import { dateTime, number, t } from "../i18n.js";
 import { icon } from "../icons.js";
 import { jobProgress, KINDS, STATES } from "../job_progress.js";
 import { link } from "../router.js";
@@ -58,10 +58,17 @@ function made({ kind, result }) {
   }
   if (kind === "backfill") return h("p", {}, t("result.backfill", { n: result?.done ?? 0, remaining: result?.remaining ?? 0 }));
   if (kind === "export") return h("p", {}, t("result.export", { path: result?.path ?? "–" }));
-  if (kind === "forget") return [h("p", {}, t("result.forget", { n: count(result?.removed) })), h("a", { class: "button", href: "#/browse" }, t("nav.browse"))];
+  if (kind === "forget") return forgotten(result ?? {});
   return null;
 }
 
-function count(removed) {
-  return Array.isArray(removed) ? removed.length : (removed ?? 0);
+/** What a forget job removed from where, and what it could not remove. */
+function forgotten({ removed = {}, generations = {}, report = [] }) {
+  const rows = Object.entries(removed).map(([place, each]) => h("tr", {}, h("td", { lang: "en" }, place), h("td", {}, number(each))));
+  const made = Object.entries(generations).map(([old, fresh]) => h("li", {}, t("result.replaced", { old, fresh })));
+  return [
+    h("p", {}, t("result.forget")), rows.length ? h("div", { class: "scroll" }, h("table", { class: "table" }, h("tbody", {}, rows))) : null,
+    h("ul", {}, made, report.map((line) => h("li", { lang: "en" }, line))),
+    h("div", { class: "row" }, h("a", { class: "button", href: "#/browse" }, t("nav.browse"))),
+  ];
 }

@@ -24,6 +24,7 @@ export function show(root, { query: stated, signal }) {
   if (item && !(query.images.length === 1 && query.images[0].item === item)) takeItem(item, null);
   const results = h("div", { class: "results", "aria-live": "off" });
   const settings = h("div", { class: "stack" });
+  const options = h("details", { class: "options", open: matchMedia("(min-width: 861px)").matches || query.labels.length > 0 }, h("summary", {}, t("query.options")), settings);
   let asked = new AbortController();
   let timer = null;
   signal.addEventListener("abort", () => {
@@ -86,7 +87,7 @@ export function show(root, { query: stated, signal }) {
   }
 
   const panel = queryPanel({ signal, changed });
-  const aside = h("div", { class: "aside stack", role: "region", "aria-label": t("query.title") }, panel.element, settings);
+  const aside = h("div", { class: "aside stack", role: "region", "aria-label": t("query.title") }, panel.element, options);
   add(root, h("div", { class: "head" }, h("div", {}, h("h1", {}, t("search.title")), h("p", { class: "lead" }, t("search.lead")))), h("div", { class: "search-layout" }, aside, h("section", { "aria-label": t("search.results") }, results)));
   paintSettings();
   run();

@@ -1,4 +1,7 @@
-"""The web page: its files, compressed. They hold nothing of the catalogue and are sent without a key."""
+"""Serves the files of the web page, compressed: `/` is the page, `/page/` holds what it loads.
+
+They hold nothing of the catalogue and are sent without a key.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, FastAPI, Header, Response
 
 from scrubjay.service.problems import ProblemError
 
@@ -40,6 +43,11 @@ class PageFile:
     compressed: bytes
     media_type: str
     tag: str
+
+
+def install(app: FastAPI) -> None:
+    """Add the page to an application."""
+    app.include_router(router)
 
 
 @router.get("/")
