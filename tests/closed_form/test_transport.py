@@ -86,7 +86,7 @@ def test_what_the_map_misses_is_added_to_the_scatter() -> None:
 def test_a_linear_change_is_found() -> None:
     features, labels = gaussian(5)
     exact = exact_map(6)
-    scales = (Statistics.of(OLD, features, labels).scatter.diagonal() / len(features)).sqrt()
+    scales = Statistics.of(OLD, features, labels).deviations
     found = fit(features, exact(features), labels, scales)
     assert found.changed.tolist() == [2, 3, 4, 5]
     others, _ = gaussian(5, classes=7)
@@ -137,7 +137,7 @@ def test_few_classes_and_trunks_that_agree(classes: int) -> None:
     found = fit(features, features, labels, torch.ones(6))
     assert len(found.changed) == 0
     equal(found.transported(Statistics.of(OLD, features, labels), NEW), Statistics.of(NEW, features, labels))
-    moved = fit(features, features + 1, labels, torch.zeros(6))
+    moved = fit(features, features + 1, labels, torch.ones(6))
     torch.testing.assert_close(moved(features), features + 1)
 
 

@@ -29,8 +29,6 @@ PENALTIES = tuple(10.0**power for power in (-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 
 """Candidates for λ, as multiples of the mean squared norm of the standardised and centred features."""
 FOLDS = 4
 """Number of parts of the classes that are left out in turn."""
-SMALLEST = 1e-6
-"""A standard deviation below the square root of this share of the mean variance is raised to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +85,10 @@ def fit(old: Tensor, new: Tensor, labels: Tensor, scales: Tensor) -> FeatureMap:
         old: (N, p) features of images by the old trunk, N ≥ 1.
         new: (N, p) features of the same images by the new trunk.
         labels: int64 (N,), classes of the images.
-        scales: σ, (p,) standard deviations of the old features.
+        scales: σ, (p,) standard deviations of the old features, above 0; see `Statistics.deviations`.
     """
     changed = (old != new).any(0).nonzero().flatten()
-    pairs = _Pairs(old.double(), (new.double() - old.double())[:, changed], _raised(scales.double()), changed)
+    pairs = _Pairs(old.double(), (new.double() - old.double())[:, changed], scales.double(), changed)
     classes = torch.unique(labels, return_inverse=True)[1]
     errors = torch.zeros(len(PENALTIES), dtype=torch.float64)
     for fitted, left_out in _folds(classes):
@@ -160,9 +158,3 @@ def _folds(classes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     parts = classes % FOLDS
     for part in torch.unique(parts) if bool((parts > 0).any()) else ():
         yield parts != part, parts == part
-
-
-def _raised(scales: Tensor) -> Tensor:
-    """Standard deviations, those that are nearly 0 raised so that they can be divided by."""
-    smallest = float(scales.square().mean() * SMALLEST) ** 0.5
-    return scales.clamp_min(smallest if smallest > 0 else 1.0)
