@@ -125,15 +125,17 @@ class CarriedSLDA(TrainedTrunk, Method):
 
     def _carried_and_new(self, images: Pass) -> Statistics:
         """The statistics of earlier sessions, carried to the trunk as it is now, and those of the session's images."""
-        collected, pairs = self.accumulator(images), EvenSample(PAIRS)
+        session, pairs = self.accumulator(images), EvenSample(PAIRS)
         for batch in images(self.options.views):
             activations = self.network.embedder.prepare(batch.images)
             new, old = (each.embedder.features(activations).half().cpu() for each in (self.network, self.teacher))
-            collected.add(new, batch.labels.cpu())
+            session.add(new, batch.labels.cpu())
             pairs.add(old, new, batch.labels.cpu())
-        before = self.carried.get("")
-        self._carrying = before, fit(*pairs.columns(), before.deviations)
-        return self._carrying[1].transported(before, images.era) + collected.statistics()
+        old, new, labels = pairs.columns()
+        carried = self.carried.get("")
+        mapping = fit(old, new, labels, carried.deviations)
+        self._carrying = carried, mapping
+        return mapping.transported(carried, images.era) + session.statistics()
 
     def _choose_settings(self, images: Pass) -> None:
         """Choose the settings of the metric on the features of the untouched trunk, which the teacher still has."""
