@@ -15,7 +15,8 @@ of new classes, and old ones move otherwise, so w keeps the trunk close to the o
 its own. So stored features of a gallery are of no use to the next generation, an older gallery is searched over bridges
 until it is embedded again, and nothing can be removed from what was learned.
 
-Ridge maps of statistics from trunk to trunk: dual projection (DPCR, ICML 2025); the rest this project's own.
+This project's own method. Related: dual projection, which maps statistics in closed form by ridge regression from trunk
+to trunk (DPCR, ICML 2025).
 Keeps p·(p + 1)/2·8 bytes for the scatter, C·(p + 2)·8 bytes for the classes, and the projection and head that
 gradients go through.
 """
