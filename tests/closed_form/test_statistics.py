@@ -173,3 +173,15 @@ def test_refuses_a_damaged_file(damage: str, tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(CheckpointError, match="restore it from a copy"):
         Statistics.load(path)
+
+
+def test_deviations_are_within_classes_and_can_be_divided_by() -> None:
+    features, labels = rows(3, 60, 4)
+    features[:, 1] *= 1000
+    features[:, 2] = labels.double()
+    _, _, scatter = by_loops(features, labels)
+    found = Statistics.of(ERA, features, labels).deviations
+    torch.testing.assert_close(found[[0, 1]], (scatter.diagonal()[[0, 1]] / 60).sqrt())
+    assert (found > 0).all()
+    assert found[2] < 2 * found[0]
+    assert (Statistics.of(ERA, torch.ones(2, 3), torch.tensor([0, 1])).deviations == 1).all()
