@@ -1,0 +1,81 @@
+"""Thousands of requests that nobody would send by accident: each is answered, and the service is as it was."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fuzzing import Sent, requests
+from hypothesis import HealthCheck, Phase, given, settings
+
+import shops
+from service.running import Running, served
+
+GROWTH = 48.0
+"""MiB that the memory of the service may grow by after the first fifth of all requests: caches fill up to their
+limits, and allocators keep what they were once given."""
+HANG = 120.0
+"""Seconds after which a request is taken to hang; the service gives up on an image after ten."""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    root = tmp_path_factory.mktemp("fuzzed")
+    shops.metric_shop(root)
+    with served(root / "shop", settings=["log='json'", "thumbnails_mb=1"]) as running:
+        yield running
+
+
+def memory(pid: int) -> float:
+    """Resident memory of a process and of the processes that it started, in MiB."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    own = int(found[1]) / 1024 if found else 0.0
+    return own + sum(memory(int(child)) for path in children for child in path.read_text().split())
+
+
+def answer(client: httpx.Client, sent: Sent) -> int:
+    """The status of the answer, which is as every answer must be."""
+    response = client.request(sent.method, sent.path, **sent.arguments)
+    assert response.status_code < 500, (sent, response.text)
+    if response.status_code >= 400:
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert response.json()["status"] == response.status_code
+        assert str(Path("/tmp")) not in response.text, "no path of the machine"
+    return response.status_code
+
+
+@pytest.mark.parametrize("inputs", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_whatever_is_sent_is_answered(running: Running, inputs: int) -> None:
+    statuses: Counter[int] = Counter()
+    sizes: list[float] = []
+
+    @settings(
+        max_examples=inputs,
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(sent=requests())
+    def ask(sent: Sent) -> None:
+        statuses[answer(client, sent)] += 1
+        if statuses.total() % (inputs // 10) == 0:
+            sizes.append(memory(running.process.pid))
+
+    with httpx.Client(base_url=running.url, timeout=HANG) as client:
+        ask()
+        assert client.get("/readyz").status_code == 200
+    print(statuses, [round(size) for size in sizes])
+    assert statuses.total() >= inputs
+    assert statuses[200] + statuses[201] > inputs // 50, "sound images are among them"
+    log = running.log.read_text()
+    assert "Traceback" not in log
+    assert '"status": 5' not in log
+    assert running.process.poll() is None
+    if inputs >= 10_000:
+        assert sizes[-1] - sizes[1] < GROWTH, sizes
