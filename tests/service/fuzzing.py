@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import string
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from hypothesis import strategies as st
@@ -133,7 +136,10 @@ def archives(draw: st.DrawFn) -> bytes:
             entry = zipfile.ZipInfo()
             entry.filename = draw(names()).encode("utf-8", "replace").decode()
             entry.external_attr = draw(st.sampled_from([0, 0o120777 << 16, 0o100644 << 16, 0o040755 << 16]))
-            archive.writestr(entry, draw(images()))
+            content = draw(images())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # two entries may have one name
+                archive.writestr(entry, content)
     content = made.getvalue()
     return draw(mutated(content)) if draw(st.booleans()) else content
 
@@ -181,7 +187,8 @@ def texts() -> st.SearchStrategy[str]:
 
 def files(field: str, limit: int = 3) -> st.SearchStrategy[list[tuple[str, tuple[str, bytes, str]]]]:
     """Files of a form, under a field."""
-    named = st.tuples(names(), images(), st.sampled_from(MEDIA_TYPES))
+    types = st.one_of(st.just("application/octet-stream"), st.sampled_from(MEDIA_TYPES))
+    named = st.tuples(names(), images(), types)
     return st.lists(named.map(lambda file: (field, file)), max_size=limit)
 
 
@@ -202,8 +209,6 @@ def documents(method: str, path: str, shape: Callable[[Any], Any] = lambda value
 
 
 def _query(image: bytes, crop: Any) -> dict[str, Any]:
-    import base64
-
     return {"base64": base64.b64encode(image).decode(), "crop": crop}
 
 
@@ -221,8 +226,6 @@ def parameters() -> st.SearchStrategy[Sent]:
     )
 
     def sent(template: str, one: str, other: str, query: dict[str, str]) -> Sent:
-        from urllib.parse import quote
-
         path = template.format(*(quote(part, safe="%") for part in (one, other)))
         return Sent("GET", f"/v1/{path}", {"params": query})
 

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from fuzzing import Sent, requests
 from hypothesis import HealthCheck, Phase, given, settings
-
-import shops
-from service.running import Running, served
+from running import Fuzzed
 
 GROWTH = 48.0
 """MiB that the memory of the service may grow by after the first fifth of all requests: caches fill up to their
 limits, and allocators keep what they were once given."""
 HANG = 120.0
 """Seconds after which a request is taken to hang; the service gives up on an image after ten."""
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    root = tmp_path_factory.mktemp("fuzzed")
-    shops.metric_shop(root)
-    with served(root / "shop", settings=["log='json'", "thumbnails_mb=1"]) as running:
-        yield running
 
 
 def memory(pid: int) -> float:
@@ -50,7 +39,8 @@ def answer(client: httpx.Client, sent: Sent) -> int:
 
 
 @pytest.mark.parametrize("inputs", [200, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_whatever_is_sent_is_answered(running: Running, inputs: int) -> None:
+def test_whatever_is_sent_is_answered(fuzzed: Fuzzed, inputs: int) -> None:
+    running = fuzzed.running
     statuses: Counter[int] = Counter()
     sizes: list[float] = []
 
@@ -67,10 +57,9 @@ def test_whatever_is_sent_is_answered(running: Running, inputs: int) -> None:
         if statuses.total() % (inputs // 10) == 0:
             sizes.append(memory(running.process.pid))
 
-    with httpx.Client(base_url=running.url, timeout=HANG) as client:
+    with httpx.Client(base_url=running.url, headers=fuzzed.headers, timeout=HANG) as client:
         ask()
         assert client.get("/readyz").status_code == 200
-    print(statuses, [round(size) for size in sizes])
     assert statuses.total() >= inputs
     assert statuses[200] + statuses[201] > inputs // 50, "sound images are among them"
     log = running.log.read_text()
