@@ -98,7 +98,7 @@ def served(folder: Path, *arguments: str, settings: Sequence[str] = ()) -> Itera
     options = [part for setting in chosen for part in ("--set", setting)]
     command = [sys.executable, "-c", "from scrubjay.cli import main; main()", "serve", str(folder), "--port", "0"]
     log = folder.parent / "service.log"
-    with log.open("w") as errors:
+    with log.open("a") as errors:  # two services of one folder share it
         process = subprocess.Popen(
             [*command, *arguments, *options],
             stdout=subprocess.PIPE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -20,11 +21,16 @@ HANG = 120.0
 
 
 def memory(pid: int) -> float:
-    """Resident memory of a process and of the processes that it started, in MiB."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    children = Path(f"/proc/{pid}/task").glob("*/children")
-    own = int(found[1]) / 1024 if found else 0.0
-    return own + sum(memory(int(child)) for path in children for child in path.read_text().split())
+    """Resident memory of the service and of the processes that decode for it, in MiB; jobs come and go."""
+    children = [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    total = 0.0
+    for each in (str(pid), *children):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a process may end in the meantime
+            process = Path("/proc") / each
+            if each == str(pid) or b"decode_worker" in (process / "cmdline").read_bytes():
+                found = re.search(r"VmRSS:\s+(\d+) kB", (process / "status").read_text())
+                total += int(found[1]) / 1024 if found else 0.0
+    return total
 
 
 def answer(client: httpx.Client, sent: Sent) -> int:
