@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "timm", "lancedb", "matplotlib")
+HEAVY = ("torch", "torchvision", "timm", "lancedb", "matplotlib", "fastapi", "starlette")
 LOOK = f"""
 import sys
 {{action}}
@@ -31,6 +31,7 @@ def look(action: str) -> tuple[str, str]:
     [
         "scrubjay",
         "scrubjay.cli",
+        "scrubjay.client",
         "scrubjay.types",
         "scrubjay.config",
         "scrubjay.plugins",

@@ -17,22 +17,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scrubjay.backfill import Backfilled, Limits
 from scrubjay.backfill.plan import BackfillPlanner, Plan
 from scrubjay.data.photos import labelled
-from scrubjay.errors import CatalogueError
+from scrubjay.errors import CatalogueError, GateFailedError, ScrubjayError
 from scrubjay.gallery.gallery import Gallery
-from scrubjay.gallery.ingest import Added, Ingest
+from scrubjay.gallery.ingest import Added
 from scrubjay.gate.decision import GateOptions
 from scrubjay.gate.report import GateReport
-from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
 from scrubjay.generations.lineage import Lineage
 from scrubjay.generations.serving import Serving, ServingFile
+from scrubjay.inventory.ingesting import after_writing_vectors, ingest
+from scrubjay.inventory.inventory import Inventory
 from scrubjay.io.atomic import write_json
 from scrubjay.io.locking import locked
 from scrubjay.learning.import_run import import_run
@@ -43,17 +43,16 @@ from scrubjay.models.explanation import ExplainedHit
 from scrubjay.promotion.calibrate import calibrate
 from scrubjay.promotion.gallery_view import gallery_slices
 from scrubjay.promotion.gate_report import gate_report
-from scrubjay.search.explaining import explain_hits
-from scrubjay.search.searcher import Answer, Searcher
+from scrubjay.search.explaining import explain_hits, explain_item
+from scrubjay.search.query_image import QueryImage
+from scrubjay.search.request import Answer, QueryRequest
+from scrubjay.search.searcher import Result, Searcher
 from scrubjay.stores import open_store
 from scrubjay.types import Hit
 from scrubjay.workers import Workers
 from scrubjay.workspace.migrations import FORMAT
 from scrubjay.workspace.options import CatalogueOptions
 from scrubjay.workspace.workspace import Workspace
-
-MAINTAINED = 100
-"""The store is maintained after a change of one in so many of its items."""
 
 
 class Catalogue:
@@ -63,6 +62,7 @@ class Catalogue:
         folder: folder of the catalogue.
         workspace: everything in the folder, opened once.
         upkeep: doctor, repair, pruning, export, shadow answers, and news of unknown classes.
+        inventory: items and classes: look at them, change them, add images that were sent.
 
     Raises:
         CatalogueError: the folder is not a catalogue.
@@ -74,6 +74,7 @@ class Catalogue:
         self._searcher = Searcher(self.workspace)
         self._planner = BackfillPlanner(self.workspace, self._searcher.query_log)
         self.upkeep = Upkeep(self.workspace, self._searcher)
+        self.inventory = Inventory(self.workspace, self._searcher.query_log)
 
     @property
     def options(self) -> CatalogueOptions:
@@ -158,6 +159,7 @@ class Catalogue:
                 no such generation.
         """
         with locked(self.folder):
+            self.inventory.finish_class_change()
             generation = SessionLearner(self.workspace, self._parent(start), Workers(processes, ray)).learn(
                 photos, method_name, settings or {}
             )
@@ -176,26 +178,20 @@ class Catalogue:
             CatalogueError: nothing was learned yet.
             UserError: a path is missing or not as needed.
         """
-        workspace = self.workspace
         with locked(self.folder):
-            generation = workspace.serving_generation()
-            samples = [entry for path in photos for entry in labelled(path)]
-            encoder = workspace.encoder(generation)
-            strict = self.options.images.on_error == "raise"
-            features = workspace.feature_writer(generation)
-            learned = partial(workspace.learned_features, generation, encoder.era)
-            added = Ingest(self.gallery, space_of(generation), encoder, strict, features, learned).add(samples)
-            self._after_writing_vectors(added.items)
+            self.inventory.finish_class_change()
+            adding = ingest(self.workspace)
+            added = adding.add([entry for path in photos for entry in labelled(path)])
+            after_writing_vectors(self.workspace, added.items)
             return added
 
     def remove(self, ids: Sequence[str]) -> int:
-        """Remove items from the gallery.
+        """Remove items from the gallery; see `Inventory.remove_items`.
 
         Returns:
             How many of them there were.
         """
-        with locked(self.folder):
-            return self.gallery.delete(ids)
+        return self.inventory.remove_items(ids)
 
     def search(
         self,
@@ -227,7 +223,39 @@ class Catalogue:
             CatalogueError: nothing was learned or added yet.
             SpaceError: the options were changed so that its vectors would belong to another space.
         """
-        return self._searcher.answer(image, k, labels, where)
+        query = QueryImage.read(image, self.options.images)
+        (answer,) = self.answer_many([query], k, labels, where)
+        return answer
+
+    def answer_many(
+        self,
+        images: Sequence[QueryImage],
+        k: int = 10,
+        labels: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        combine: bool = False,
+        generation: str | None = None,
+        log: bool = True,
+    ) -> list[Answer]:
+        """Answer several queries with one forward pass and one search of the store; see `answer` and `QueryRequest`.
+
+        Returns:
+            One answer for each image, or with `combine` a single one.
+
+        Raises:
+            CatalogueError: nothing was learned or added yet, or there is no such generation.
+            ConfigError: there is no image, or k is less than 1.
+            SpaceError: the options were changed so that its vectors would belong to another space.
+        """
+        request = QueryRequest(tuple(images), k, tuple(labels or ()), where or {}, combine, generation, log)
+        (result,) = self.answer_requests([request])
+        if isinstance(result, ScrubjayError):
+            raise result
+        return result
+
+    def answer_requests(self, requests: Sequence[QueryRequest]) -> list[Result]:
+        """Answer requests with different settings together; see `Searcher.answer`. Errors are returned, not raised."""
+        return self._searcher.answer(requests)
 
     def explain(self, image: Path, answer: Answer) -> list[ExplainedHit]:
         """Which parts of an image and of each of its hits make them similar.
@@ -245,6 +273,19 @@ class Catalogue:
         """
         return explain_hits(self.workspace, image, answer)
 
+    def explain_item(self, image: QueryImage, name: str) -> ExplainedHit:
+        """Which parts of an image and of one item of the gallery make them similar for the generation that answers.
+
+        Args:
+            image: the query.
+            name: id of the item.
+
+        Raises:
+            DataError: there is no such item.
+            ConfigError: the pooling of the network cannot be explained.
+        """
+        return explain_item(self.workspace, image, name)
+
     def gate(self, name: str, options: GateOptions | None = None) -> GateReport:
         """Measure what would change if a generation answered queries.
 
@@ -259,35 +300,47 @@ class Catalogue:
         slices = gallery_slices(self.workspace, candidate)
         return gate_report(self.workspace, candidate, slices, options or self.options.gate)
 
-    def promote(self, name: str, force: bool = False) -> GateReport:
+    def promote(self, name: str, force: bool = False, expected: int | None = None) -> GateReport:
         """Let a generation answer queries, if its gate passes. Stored vectors stay, and stay searchable.
+
+        Args:
+            name: name of the generation.
+            force: promote it even if its gate fails.
+            expected: revision of the serving file on which the decision was based; None: the one that is read now.
 
         Returns:
             The report of the gate.
 
         Raises:
-            CatalogueError: the gate fails and `force` is not set, or another process changed the serving generation.
+            GateFailedError: the gate fails and `force` is not set.
+            ServingChangedError: another process changed the serving generation.
         """
-        serving = self.serving.read()
+        serving = self.serving.read() if expected is None else self.serving.expect(expected)
         candidate = self.lineage.get(name)
         slices = gallery_slices(self.workspace, candidate)
         report = gate_report(self.workspace, candidate, slices, self.options.gate)
         if not (report.passed or force):
-            raise CatalogueError(
+            message = (
                 f"{name} was not promoted: {'; '.join(report.reasons)}. See `scrubjay gate {self.folder} {name} "
                 "--report gate.html`; --force promotes it all the same."
             )
+            raise GateFailedError(message, report.reasons)
         calibrate(self.workspace, candidate, slices)
         self.serving.change("promote", name, serving.revision, forced=not report.passed, reasons=report.reasons)
         return report
 
-    def rollback(self, name: str | None = None) -> Serving:
+    def rollback(self, name: str | None = None, expected: int | None = None) -> Serving:
         """Let an earlier generation answer again; by default the one that answered before. No vector is changed.
+
+        Args:
+            name: name of the generation.
+            expected: see `promote`.
 
         Raises:
             CatalogueError: there is none, or it answers already.
+            ServingChangedError: another process changed the serving generation.
         """
-        return self.serving.rollback(name)
+        return self.serving.rollback(name, expected)
 
     def plan(self, order: str = "gain") -> Plan:
         """Which items a backfill would re-embed first, and what that costs and gains; nothing is changed.
@@ -311,21 +364,12 @@ class Catalogue:
             CatalogueError: another backfill is running, or there are no probe images to measure the recall.
         """
         result = self._planner.run(limits or Limits(), order, until_recall)
-        self._after_writing_vectors(result.done)
+        after_writing_vectors(self.workspace, result.done)
         return result
 
     def interrupted(self) -> list[Path]:
         """Checkpoints of interrupted learning."""
         return interrupted_sessions(self.folder)
-
-    def _after_writing_vectors(self, changed: int) -> None:
-        """Maintain the store, and calibrate both this and the previous generation, so that a rollback takes no time."""
-        if MAINTAINED * changed >= self.gallery.count():
-            self.gallery.store.maintain()
-        serving = self.serving.read()
-        for generation in self.lineage.generations():
-            if generation.name in (serving.generation, serving.previous):
-                calibrate(self.workspace, generation)
 
     def _parent(self, start: str | None) -> Generation | None:
         if start is not None:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+Split = Literal["train", "test"]
+"""What an image is for; see `Sample.split`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -31,7 +34,7 @@ class Sample:
 
     path: Path
     label: int
-    split: Literal["train", "test"] = "train"
+    split: Split = "train"
     box: tuple[int, int, int, int] | None = None
     query: bool = True
     gallery: bool = True

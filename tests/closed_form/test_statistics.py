@@ -175,6 +175,18 @@ def test_refuses_a_damaged_file(damage: str, tmp_path: Path) -> None:
         Statistics.load(path)
 
 
+def test_merged_classes_are_one_class() -> None:
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(60, 5, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 4, (60,), generator=generator)
+    merged = Statistics.of("era", features, labels).merged({0: 7, 1: 2, 2: 7, 3: 5})
+    expected = Statistics.of("era", features, torch.tensor([7, 2, 7, 5])[labels])
+    for name in ("labels", "counts", "means", "scatter"):
+        torch.testing.assert_close(getattr(merged, name), getattr(expected, name))
+    split = Statistics.of("era", features, labels)
+    assert split.merged({0: 3, 1: 2, 2: 1, 3: 0}).labels.tolist() == [0, 1, 2, 3], "nothing is merged"
+
+
 def test_deviations_are_within_classes_and_can_be_divided_by() -> None:
     features, labels = rows(3, 60, 4)
     features[:, 1] *= 1000

@@ -85,13 +85,16 @@ def test_annotation_that_cannot_be_read(tree: Path, text: str | None) -> None:
 def test_list_that_is_damaged(tree: Path, content: bytes) -> None:
     (tree / "lists" / "test_list.mat").write_bytes(content)
     with pytest.raises(
-        DataError, match=r"test_list\.mat: not a list of files and labels .*; restore it from the published lists\.tar"
+        DataError, match=r"test_list\.mat: file_list and labels cannot be read .*; restore the file from the published"
     ):
         StanfordDogs(root=tree).load()
 
 
 def test_list_without_labels(tree: Path) -> None:
     savemat(tree / "lists" / "test_list.mat", {"file_list": np.zeros((1, 1))})
+    with pytest.raises(DataError, match=r"test_list\.mat: file_list and labels cannot be read"):
+        StanfordDogs(root=tree).load()
+    savemat(tree / "lists" / "test_list.mat", {"file_list": np.zeros((1, 1)), "labels": np.zeros((2, 1))})
     with pytest.raises(DataError, match=r"test_list\.mat: not a list of files and labels"):
         StanfordDogs(root=tree).load()
 

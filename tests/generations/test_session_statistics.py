@@ -98,7 +98,7 @@ def test_statistics_that_follow_from_kept_features_are_not_stored(tmp_path: Path
 def test_nothing_is_left_where_all_is_removed(tmp_path: Path) -> None:
     empty = images(2, 3, 5).without(("class0", "class1"), (), {})
     empty.save(tmp_path / "empty")
-    found = SessionStatistics.load(tmp_path / "empty")
+    found, _ = SessionStatistics.load(tmp_path / "empty")
     assert (found.classes, found.statistics.total) == ((), 0)
 
 

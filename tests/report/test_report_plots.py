@@ -16,8 +16,8 @@ from scrubjay.report.plot_labels import Mark, apart, label_points
 from scrubjay.report.table import rows
 
 
-def texts(svg):
-    tree = ElementTree.fromstring(svg)
+def texts(figure):
+    tree = ElementTree.fromstring(plots.svg(figure))
     return [element.text for element in tree.iter("{http://www.w3.org/2000/svg}text")]
 
 
@@ -60,7 +60,7 @@ def test_loss_terms_are_named(runs):
 
 def test_long_curves_are_thinned():
     long = {"0": {"ce": [1.0 + step % 7 for step in range(20_000)]}}
-    assert len(plots.loss_curves(result(curves=long))) < 30_000
+    assert len(plots.svg(plots.loss_curves(result(curves=long)))) < 30_000
 
 
 @pytest.mark.parametrize("curves", [{}, {"0": {}}, {"0": {"ce": [None, None]}}, None])
@@ -90,10 +90,15 @@ def test_what_was_not_measured_is_left_out(runs):
 
 def test_svgs_are_repeatable_and_leave_global_settings_alone(runs):
     before = dict(mpl.rcParams)
-    first = plots.over_sessions(runs, "seen", "map_at_r")
-    assert first == plots.over_sessions(runs, "seen", "map_at_r")
+    first, again = (plots.svg(plots.over_sessions(runs, "seen", "map_at_r")) for _ in range(2))
+    assert first == again
     assert dict(mpl.rcParams) == before
     assert "pyplot" not in Path(plots.__file__).read_text(encoding="utf-8")
+
+
+def test_a_figure_is_saved_in_other_formats_too(runs, tmp_path):
+    plots.trade_off(rows(runs)).savefig(tmp_path / "plot.pdf")
+    assert (tmp_path / "plot.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_twelve_methods_all_look_different():

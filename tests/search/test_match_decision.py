@@ -17,7 +17,8 @@ from scrubjay.closed_form.selection import DEFAULTS
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.errors import CheckpointError
 from scrubjay.search.match_decision import MatchRule, meaning
-from scrubjay.types import Hit, Sample
+from scrubjay.search.query_image import QueryImage
+from scrubjay.types import Hit
 from scrubjay.workspace.calibrations import Calibrations
 from shops import OPTIONS, images
 from tiny import IMAGES, NETWORK
@@ -163,7 +164,8 @@ def test_all_classes_count_where_items_have_no_label(root: Path) -> None:
     shop = Catalogue(root / "shop")
     rule = shop._searcher.match_rule(shop.lineage.get("g0"))
     assert rule.model is not None
-    features = shop.workspace.encoder(rule.generation).query_features(Sample(root / "spring/test/pear/100.png", 0))
+    query = QueryImage.read(root / "spring/test/pear/100.png", shop.options.images)
+    features = shop.workspace.encoder(rule.generation).pixel_features([query.pixels])
     best = rule.model.classes.scores(torch.from_numpy(features)).max()
     for hits in ([hit(None)], [hit("apple"), hit("pear"), hit("quince")]):
         assert rule.decide(features, hits, identical=False).score == pytest.approx(float(best))

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scrubjay.errors import StorageError
+from scrubjay.search import query_database
 from scrubjay.search import query_log as queries
 from scrubjay.search.query_log import Query, QueryLog, brief
 from scrubjay.types import Hit
@@ -31,7 +33,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 for number in range(int(sys.argv[3])):
     hits = ((f"item-{name}", "uri", "label", 0.5),)
-    log.append(Query(f"{name}/{number}", f"{number:032x}", "g1", np.full(64, number, np.float32), hits, True, 1.0))
+    log.append([Query(f"{name}/{number}", f"{number:032x}", "g1", np.full(64, number, np.float32), hits, True, 1.0)])
     print(number, flush=True)
 """
 
@@ -68,7 +70,7 @@ def log(tmp_path):
 @pytest.mark.parametrize("image", ["/a b/ü.jpg", None, os.fsdecode(b"/caf\xe9.jpg")])
 def test_what_is_written_is_read(log, matched, image):
     written = query(3, matched=matched, image=image, shadow="g2")
-    log.append(written)
+    log.append([written])
     (found,) = log.recent()
     assert (found.id, found.image, found.matched, found.shadow) == (1, image, matched, "g2")
     assert found.hits == written.hits
@@ -96,20 +98,20 @@ def test_brief_converts_numbers_to_plain_floats():
 def test_newest_are_kept_and_read_oldest_first(log, monkeypatch):
     monkeypatch.setattr(queries, "KEPT", 5)
     for number in range(12):
-        log.append(query(number))
+        log.append([query(number)])
     assert [each.image for each in log.recent()] == [f"/images/{number}.jpg" for number in range(7, 12)]
     assert [each.image for each in log.recent(2)] == ["/images/10.jpg", "/images/11.jpg"]
 
 
 def test_counts_are_of_all_places_of_all_queries(log):
     for number in range(7):
-        log.append(query(number))
+        log.append([query(number)])
     assert log.counts() == Counter({"x": 7, "i0": 3, "i1": 2, "i2": 2})
 
 
 def test_shadow_answers(log):
     for number in range(4):
-        log.append(query(number, shadow=[None, "g2", "g3", "g2"][number]))
+        log.append([query(number, shadow=[None, "g2", "g3", "g2"][number])])
     assert [each.id for each in log.pending()] == [2, 3, 4]
     assert [each.id for each in log.pending(2)] == [2, 3]
     log.add_shadow_hits(log.pending()[0], [Hit("n", "u", "owl", 0.5, "g2", match=0.25)])
@@ -128,7 +130,7 @@ def nowhere(log):
 
 
 def newer(log):
-    log.append(query())
+    log.append([query()])
     with sqlite3.connect(log.path) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
@@ -137,14 +139,14 @@ def newer(log):
 @pytest.mark.parametrize("spoil", [broken, nowhere, newer])
 def test_log_that_cannot_be_written_is_a_warning(log, spoil, caplog):
     spoil(log)
-    log.append(query())
+    log.append([query()])
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert str(log.path) in record.getMessage()
 
 
 def test_full_disk_loses_the_row_only(log, caplog, monkeypatch):
-    log.append(query(0))
+    log.append([query(0)])
     connect = sqlite3.connect
 
     def connected(*arguments, **options):
@@ -154,22 +156,23 @@ def test_full_disk_loses_the_row_only(log, caplog, monkeypatch):
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", connected)
-    log.append(query(1, vector=np.zeros(100_000, np.float32)))
+    log = QueryLog(log.path)
+    log.append([query(1, vector=np.zeros(100_000, np.float32))])
     assert "full" in caplog.text
     assert [each.image for each in log.recent()] == ["/images/0.jpg"]
 
 
 def test_locked_log_loses_the_row_only(log, caplog, monkeypatch):
     monkeypatch.setattr(queries, "_SEARCH_TIMEOUT", 0.01)
-    log.append(query(0))
+    log.append([query(0)])
     other = sqlite3.connect(log.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    log.append(query(1))
+    log.append([query(1)])
     assert "locked" in caplog.text
     assert len(log.recent()) == 1, "readers do not wait for a writer"
     other.execute("ROLLBACK")
     other.close()
-    log.append(query(2))
+    log.append([query(2)])
     assert [each.image for each in log.recent()] == ["/images/0.jpg", "/images/2.jpg"]
 
 
@@ -184,7 +187,7 @@ def test_reader_gets_an_error_with_a_cure(log, spoil, cure):
 
 
 def test_damaged_row_is_reported(log):
-    log.append(query())
+    log.append([query()])
     with sqlite3.connect(log.path) as connection:
         connection.execute("UPDATE queries SET hits = '[not JSON'")
     connection.close()
@@ -195,10 +198,13 @@ def test_damaged_row_is_reported(log):
 
 
 def test_older_tables_are_migrated(log, monkeypatch):
-    log.append(query(0))
-    later = (*queries._MIGRATIONS, ("ALTER TABLE queries ADD COLUMN place TEXT", "UPDATE queries SET place = 'shop'"))
-    monkeypatch.setattr(queries, "_MIGRATIONS", later)
-    log.append(query(1))
+    log.append([query(0)])
+    later = (
+        *query_database.MIGRATIONS,
+        ("ALTER TABLE queries ADD COLUMN place TEXT", "UPDATE queries SET place = 'shop'"),
+    )
+    monkeypatch.setattr(query_database, "MIGRATIONS", later)
+    log.append([query(1)])
     with sqlite3.connect(log.path) as connection:
         rows = connection.execute("SELECT place FROM queries ORDER BY id").fetchall()
         assert rows == [("shop",), (None,)]
@@ -208,12 +214,14 @@ def test_older_tables_are_migrated(log, monkeypatch):
 
 
 def test_migration_that_fails_leaves_the_tables_as_they_were(log, monkeypatch):
-    log.append(query(0))
-    good = queries._MIGRATIONS
-    monkeypatch.setattr(queries, "_MIGRATIONS", (*good, ("ALTER TABLE queries ADD COLUMN place TEXT", "NONSENSE")))
+    log.append([query(0)])
+    good = query_database.MIGRATIONS
+    monkeypatch.setattr(
+        query_database, "MIGRATIONS", (*good, ("ALTER TABLE queries ADD COLUMN place TEXT", "NONSENSE"))
+    )
     with pytest.raises(StorageError):
         log.recent()
-    monkeypatch.setattr(queries, "_MIGRATIONS", good)
+    monkeypatch.setattr(query_database, "MIGRATIONS", good)
     assert len(log.recent()) == 1
 
 
@@ -248,11 +256,12 @@ def test_killed_writer_loses_the_row_in_flight_at_most(log, after):
         told = int(process.stdout.readline())
     time.sleep(0.003 * (after % 4))
     os.kill(process.pid, signal.SIGKILL)
-    rest, _ = process.communicate(timeout=GUARD)
+    rest = process.stdout.read()  # with what readline has buffered, which communicate loses
+    process.communicate(timeout=GUARD)
     told = max([told, *(int(line) for line in rest.split("\n")[:-1])])
     found = [row.image for row in log.recent()]
     assert found in ([f"a/{i}" for i in range(told + n)] for n in (1, 2))
-    log.append(query(1))
+    log.append([query(1)])
     assert len(log.recent()) == len(found) + 1
     with sqlite3.connect(log.path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -265,7 +274,7 @@ def test_removed_images_are_in_no_query_and_nowhere_in_the_file(tmp_path: Path) 
     removed = f"{7:032x}"
     hits = (("i0", "file:///secret-uri", "jay", 0.75), (removed, "file:///b", None, None), ("kept", "uri", "crow", 0.5))
     for number in (6, 7, 8):
-        log.append(query(number, image=f"/secret/{number}.jpg" if number == 7 else None, hits=hits))
+        log.append([query(number, image=f"/secret/{number}.jpg" if number == 7 else None, hits=hits)])
     log.add_shadow_hits(log.recent()[0], [Hit("i0", "file:///secret-uri", "jay", 0.5, "g1")])
     for _ in range(2):
         log.remove([removed], ["jay"])
@@ -276,3 +285,24 @@ def test_removed_images_are_in_no_query_and_nowhere_in_the_file(tmp_path: Path) 
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"secret" not in content
     assert b"crow" in content
+
+
+def test_a_log_that_was_deleted_is_begun_again(log):
+    log.append([query(0)])
+    for path in log.path.parent.iterdir():
+        path.unlink()
+    log.append([query(1)])
+    assert [each.image for each in log.recent()] == ["/images/1.jpg"]
+
+
+def test_threads_have_connections_of_their_own(log):
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda number: log.append([query(number)]), range(40)))
+    assert sorted(each.content for each in log.recent()) == [f"{number:032x}" for number in range(40)]
+
+
+def test_a_batch_is_written_completely_or_not_at_all(log, caplog):
+    log.append([query(0), query(1)])
+    log.append([query(2), query(3, content=object())])
+    assert "2 queries were not logged" in caplog.text
+    assert [each.id for each in log.recent()] == [1, 2]

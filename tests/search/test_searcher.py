@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from scrubjay.catalogue import Catalogue
-from scrubjay.data import loading
 from scrubjay.generations import lineage
 from scrubjay.generations.serving import ServingFile
 from scrubjay.models import embedding
 from scrubjay.promotion import gate_report
+from scrubjay.search import query_image
 from scrubjay.workspace.calibrations import Calibrations
 from shops import copied
 
@@ -42,7 +42,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(owner, name, staticmethod(call) if bound else call)
 
-    counted(loading, "decode", "decoded")
+    counted(query_image, "decode_to_resize", "decoded")
     counted(embedding, "fingerprint", "hashed")
     counted(lineage, "read_generation", "parsed")
     counted(Calibrations, "load", "calibrations", bound=True)

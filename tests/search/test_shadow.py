@@ -29,7 +29,7 @@ def query(number: int, hits=(("a", "u", "jay", 0.75),), shadow="g2", **changes) 
 def log(tmp_path):
     log = QueryLog(tmp_path / "queries.sqlite")
     for number in range(5):
-        log.append(query(number))
+        log.append([query(number)])
     return log
 
 
@@ -98,7 +98,7 @@ def test_thread_answers_pending_and_later_queries(log):
     worker = ShadowWorker(log, answer, pause=0.01)
     worker.start()
     assert all(seen.acquire(timeout=GUARD) for _ in range(5))
-    log.append(query(9))
+    log.append([query(9)])
     assert more.acquire(timeout=GUARD)
     worker.stop()
     assert len(log.answered("g2")) == 6

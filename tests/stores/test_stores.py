@@ -409,3 +409,43 @@ def test_addresses(tmp_path: Path) -> None:
         open_store(str(tmp_path))
     with pytest.raises(ConfigError, match=r"'mongodb'.*Known: .*lancedb"):
         open_store("mongodb://here")
+
+
+def test_pages_are_all_items_in_id_order(store: Store) -> None:
+    assert store.page(3) == []
+    items = [item(name, "abc"[number % 3]) for number, name in enumerate(["é", "a", "Z", "10", "9", "a'b", "ab", "ä"])]
+    items[3] = Item("10", "u", "h", "a", {"price": 2, "sold": False, "name": "b'c"})
+    store.put_items(items)
+    expected = sorted(items, key=lambda one: one.id.encode())
+    for limit in (1, 3, 8, 100):
+        found: list[Item] = []
+        while page := store.page(limit, found[-1].id if found else None):
+            assert len(page) == min(limit, len(items) - len(found))
+            found += page
+        assert found == expected
+    assert store.labels() == ([one.id for one in expected], [one.label for one in expected])
+    store.delete(["a"])
+    assert [one.id for one in store.page(2, "a")] == ["a'b", "ab"], "the id of a page's end may be gone by then"
+
+
+@pytest.mark.parametrize("limit", [1, 2, 50])
+def test_pages_with_filters(store: Store, limit: int) -> None:
+    filled(store)
+    store.put_items(
+        [Item("x", "u", "h", None, {"price": 2, "name": "b'c"}), Item("y", "u", "h", "a", {"price": "1.5"})]
+    )
+
+    def pages(**filters: object) -> list[str]:
+        found: list[str] = []
+        while page := store.page(limit, found[-1] if found else None, **filters):  # type: ignore[arg-type]
+            assert len(page) <= limit
+            found += [one.id for one in page]
+        return found
+
+    assert pages(labels=["c"]) == [f"{number:02d}" for number in range(2, 20, 3)]
+    assert pages(labels=["a", "c"], where={"price": 1.5}) == [f"{n:02d}" for n in range(20) if n % 3 != 1]
+    assert pages(where={"price": 2.0, "name": "b'c"}) == ["x"]
+    assert pages(where={"price": "1.5"}) == ["y"]
+    assert pages(labels=["nobody"]) == pages(labels=[]) == []
+    with pytest.raises(DataError, match="where 'size'"):
+        store.page(limit, where={"size": [1]})

@@ -1,22 +1,19 @@
-"""Commands that create a catalogue, let it learn, fill it and search it."""
+"""Commands that create a catalogue, let it learn, and fill it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scrubjay.cli.app import Folder, Settings, app
-from scrubjay.cli.terminal import report_failures, say, warn, working
+from scrubjay.cli.search import warn_of_new_classes
+from scrubjay.cli.terminal import report_failures, say, working
 from scrubjay.errors import ConfigError
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
-    from scrubjay.search.searcher import Answer
-    from scrubjay.types import Hit
 
 
 @app.command()
@@ -101,7 +98,8 @@ def learn(
         say(f"more images of {len(generation.info.extended_classes)} known classes were learned.")
     if generation.info.known_images:
         say(f"{generation.info.known_images} images were left out, because they were learned or held out before.")
-    report_failures(generation.info.broken)
+    if not add:  # adding reads the same images, and lists those that cannot be decoded
+        report_failures(generation.info.broken)
     serving = catalogue.serving.read().generation
     if serving != generation.name:
         say(f"{serving} still answers queries. Next: scrubjay gate {folder} {generation.name}")
@@ -141,66 +139,6 @@ def remove(
 
 
 @app.command()
-def search(
-    folder: Folder,
-    image: Annotated[Path, typer.Argument(help="Image to search for.")],
-    k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 5,
-    label: Annotated[list[str] | None, typer.Option(help="Find only items of this class. Repeatable.")] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Find only items with this value in their metadata. Repeatable."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    explain: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write an HTML file that shows which parts of the images make them similar."),
-    ] = None,
-) -> None:
-    """Find the images in the gallery that are most similar to an image."""
-    from dataclasses import asdict
-
-    from scrubjay.catalogue import Catalogue
-    from scrubjay.config import override
-
-    catalogue = Catalogue(folder)
-    answer = catalogue.answer(image, k, label, override({}, where or []) or None)
-    if explain is not None and answer.hits:
-        from scrubjay.report.explanation_page import write_explanation_page
-
-        write_explanation_page(explain, image, catalogue.explain(image, answer), answer.generation)
-    if as_json:
-        print(json.dumps(asdict(answer), indent=1))
-        return
-    _print_hits(answer.hits, [*(f"class {name}" for name in label or ()), *(where or ())])
-    if explain is not None and answer.hits:
-        say(str(explain))
-    _print_match(answer, catalogue.options.false_match_rate)
-    if answer.unembedded:
-        warn(f"{answer.unembedded} items have no vector and were not searched: scrubjay backfill {folder}")
-    if answer.matched is False:
-        _warn_of_new_classes(catalogue)
-
-
-def _print_hits(hits: Sequence[Hit], filters: Sequence[str]) -> None:
-    """One line for each hit; where there is none, what the search was restricted to."""
-    width = max((len(hit.label or "–") for hit in hits), default=0)
-    for rank, hit in enumerate(hits, 1):
-        match = "" if hit.match is None else f"  {hit.match:4.0%}"
-        say(f"{rank:>3}  {hit.score:6.3f}{match}  {hit.label or '–':<{width}}  {hit.uri}")
-    if not hits:
-        say(f"no item of {' or '.join(filters)} in the gallery.")
-
-
-def _print_match(answer: Answer, false_match_rate: float) -> None:
-    """Print whether anything matches, and what the rate means."""
-    from scrubjay.search.match_decision import meaning
-
-    if answer.matched is not None:
-        result = "probably a match" if answer.matched else "probably not in the catalogue"
-        say(f"{result}. {meaning(answer.match_basis, false_match_rate).capitalize()}.")
-
-
-@app.command()
 def status(folder: Folder) -> None:
     """Show the lineage of generations, which of them answers queries, and their items and figures."""
     from scrubjay.catalogue import Catalogue
@@ -221,21 +159,12 @@ def status(folder: Folder) -> None:
     elif newest.name != serving.generation and newest.name not in serving.rolled_back:
         say(f"{newest.name} does not answer queries yet: scrubjay gate {folder} {newest.name}")
     if serving.generation:
-        _warn_of_new_classes(catalogue)
+        warn_of_new_classes(catalogue)
 
 
 def _duration(seconds: float) -> str:
     """A duration for a person, in seconds or minutes."""
     return f"{max(1, round(seconds))} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-
-
-def _warn_of_new_classes(catalogue: Catalogue) -> None:
-    """Warn where live queries look like classes that were never learned."""
-    from scrubjay.search.novelty import message
-
-    novelty = catalogue.upkeep.novel()
-    if novelty is not None and novelty.alarm:
-        warn(f"{message(novelty)} See their images: scrubjay novel {catalogue.folder}")
 
 
 def _add(catalogue: Catalogue, photos: list[Path], resume_with: str = "the same command") -> None:

@@ -92,6 +92,6 @@ def _catalogue(out: Path, run: Path) -> Catalogue:
 
 
 def _show(catalogue: Catalogue, query: Path, name: str, console: Console) -> None:
-    console.print(f"\nA image of a {name} that is not in the gallery; the nearest items:")
+    console.print(f"\nAn image of a {name} that is not in the gallery; the nearest items:")
     for hit in catalogue.search(query, k=4):
         console.print(f"  {hit.score:.3f}  {hit.label}", highlight=False)

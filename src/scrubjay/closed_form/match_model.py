@@ -42,21 +42,17 @@ class MatchModel:
         threshold = left_out_threshold(self.left_out_scores, self.left_out_labels, false_match_rate)
         return threshold if math.isfinite(threshold) else None
 
-    def score(self, features: Tensor, label: int | None) -> float | None:
-        """The score of one image for a class.
+    def class_scores(self, features: Tensor) -> list[float | None]:
+        """The scores of one image for the classes, by label; None for a label that is not in the model.
 
         Args:
             features: trunk features (1, p).
-            label: the class; None: the one with the best score.
-
-        Returns:
-            None where the class is not in the model.
         """
-        scores = self.classes.scores(features)[0]
-        if label is None:
-            return float(scores.max())
-        position = (self.classes.labels == label).nonzero()
-        return float(scores[position[0, 0]]) if len(position) else None
+        labels = self.classes.labels.tolist()
+        scores: list[float | None] = [None] * (max(labels) + 1)
+        for label, score in zip(labels, self.classes.scores(features)[0].tolist(), strict=True):
+            scores[label] = score
+        return scores
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, which appears complete or not at all.

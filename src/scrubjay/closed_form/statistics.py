@@ -156,6 +156,24 @@ class Statistics:
         order = torch.argsort(new)
         return replace(self, labels=new[order], counts=self.counts[order], means=self.means[order])
 
+    def merged(self, labels: Mapping[int, int]) -> Statistics:
+        """The same vectors under other labels; classes that get the same label become one class.
+
+        Its mean is m = Σ N_c m_c / Σ N_c, and S gains Σ_c N_c (m_c − m)(m_c − m)ᵀ over the classes that are merged.
+
+        Args:
+            labels: from the label of every class to its new label.
+        """
+        new = torch.tensor([labels[label] for label in self.labels.tolist()], dtype=torch.int64)
+        classes, rows = torch.unique(new, return_inverse=True)
+        if len(classes) == len(new):
+            return self.relabelled(labels)
+        counts = torch.zeros(len(classes), dtype=torch.int64).index_add_(0, rows, self.counts)
+        weighted = self.counts[:, None] * self.means
+        means = self.means.new_zeros(len(classes), self.dim).index_add_(0, rows, weighted) / counts[:, None]
+        moved = _gram(self.counts.double().sqrt()[:, None] * (self.means - means[rows]))
+        return Statistics(self.era, classes, counts, means, self.scatter + moved)
+
     def to_tensors(self) -> dict[str, Tensor]:
         """Tensors by name, for a safetensors file.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from scrubjay.errors import ImageError
 
 # Formats that need another program to render them (EPS, WMF), or hold no image of their own, are left out.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+_EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}  # where not the format's own name
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -65,15 +67,15 @@ class ImageOptions(Config):
 
 
 def decode(
-    path: Path, *, max_pixels: int = _MAX_PIXELS, box: Box | None = None, short_side: int | None = None
+    source: Path | bytes, *, max_pixels: int = _MAX_PIXELS, box: Box | None = None, short_side: int | None = None
 ) -> Image.Image:
-    """Decode an image file to mode RGB, upright; the first frame of an animation.
+    """Decode an image to mode RGB, upright; the first frame of an animation.
 
     EXIF orientation is applied; palette, CMYK and grey images become RGB; 16-bit grey is scaled, not clipped;
     transparent pixels are composited onto white.
 
     Args:
-        path: the file.
+        source: path of the image file, or its content.
         max_pixels: largest width x height that the file's header may state.
         box: crop in pixels of the upright image (left, top, right, bottom); it is clipped to the image.
         short_side: length to which the caller will shrink the short side. A JPEG several times larger may be decoded
@@ -82,29 +84,67 @@ def decode(
     Raises:
         ImageError: the file is missing, not an image, damaged, truncated or too large, or the box lies outside it.
     """
-    if not os.path.isfile(path):  # unlike Path.is_file, False where the system denies access
-        raise ImageError(f"{path}: no such file; restore it or take it off the list.")
+    name = image_name(source)
+    if isinstance(source, Path) and not os.path.isfile(source):  # unlike Path.is_file, False where access is denied
+        raise ImageError(f"{name}: no such file; restore it or take it off the list.")
     # Pillow warns of damaged metadata, which does not affect the pixels, and of large images, which are refused below.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return _read(path, max_pixels, box, short_side)
+            return _read(source, max_pixels, box, short_side)
         except ImageError:
             raise
         except UnidentifiedImageError:
-            raise ImageError(f"{path}: not an image; save it again as JPEG or PNG.") from None
+            raise ImageError(f"{name}: not an image; save it again as JPEG or PNG.") from None
         except Image.DecompressionBombError:
-            raise ImageError(f"{path}: more than {_PILLOW_REFUSES} pixels; shrink it.") from None
+            raise ImageError(f"{name}: more than {_PILLOW_REFUSES} pixels; shrink it.") from None
         except Exception as error:  # on a damaged file Pillow's decoders raise errors of any type
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise ImageError(f"{path}: cannot be decoded ({reason}); save it again as JPEG or PNG.") from None
+            raise ImageError(f"{name}: cannot be decoded ({reason}); save it again as JPEG or PNG.") from None
 
 
-def _read(path: Path, max_pixels: int, box: Box | None, short_side: int | None) -> Image.Image:
-    with Image.open(path, formats=_formats()) as image:
+def decode_to_resize(source: Path | bytes, options: ImageOptions, box: Box | None = None) -> Image.Image:
+    """Decode an image that is resized next; see `decode`.
+
+    Raises:
+        ImageError: it cannot be decoded, or would have too many pixels after it is resized.
+    """
+    image = decode(source, max_pixels=options.max_pixels, box=box, short_side=options.resize)
+    short, long = sorted(image.size)
+    if options.resize**2 * long > options.max_pixels * short:
+        size = f"{image.width} x {image.height}"
+        raise ImageError(f"{image_name(source)}: {size} is too elongated to resize; crop it.")
+    return image
+
+
+def image_extension(content: bytes) -> str:
+    """The usual extension of a file name, without the dot, for the format of an image; its header tells the format.
+
+    Raises:
+        ImageError: it is not an image of a known format.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=image_formats()) as image:
+                format = str(image.format)
+    except Exception:  # on a damaged header Pillow raises errors of any type
+        raise ImageError(f"{image_name(content)}: not an image; save it again as JPEG or PNG.") from None
+    return _EXTENSIONS.get(format, format.lower())
+
+
+def image_name(source: Path | bytes) -> str:
+    """How messages name an image: by its path, or as the image where only its content is given."""
+    return str(source) if isinstance(source, Path) else "the image"
+
+
+def _read(source: Path | bytes, max_pixels: int, box: Box | None, short_side: int | None) -> Image.Image:
+    name = image_name(source)
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source
+    with Image.open(opened, formats=image_formats()) as image:
         if image.width * image.height > max_pixels:
             size = f"{image.width} x {image.height} pixels"
-            raise ImageError(f"{path}: {size}, the limit is {max_pixels}; shrink it or raise max_pixels.")
+            raise ImageError(f"{name}: {size}, the limit is {max_pixels}; shrink it or raise max_pixels.")
         if short_side is not None and box is None:
             image.draft(None, (2 * short_side, 2 * short_side))
         image.load()
@@ -112,11 +152,12 @@ def _read(path: Path, max_pixels: int, box: Box | None, short_side: int | None) 
         decoded = _rgb(image)
     if transposition is not None:
         decoded = decoded.transpose(transposition)
-    return decoded if box is None else _cropped(decoded, box, path)
+    return decoded if box is None else _cropped(decoded, box, name)
 
 
 @functools.cache
-def _formats() -> tuple[str, ...]:
+def image_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are decoded."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
@@ -146,10 +187,10 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray((values.clip(0) / white * 255).round().astype(np.uint8))
 
 
-def _cropped(decoded: Image.Image, box: Box, path: Path) -> Image.Image:
+def _cropped(decoded: Image.Image, box: Box, name: str) -> Image.Image:
     left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], decoded.width), min(box[3], decoded.height)
     if left >= right or top >= bottom:
         raise ImageError(
-            f"{path}: box {box} lies outside the {decoded.width} x {decoded.height} image; correct or remove it."
+            f"{name}: box {box} lies outside the {decoded.width} x {decoded.height} image; correct or remove it."
         )
     return decoded.crop((left, top, right, bottom))

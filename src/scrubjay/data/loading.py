@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from scrubjay.data.images import Box, ImageOptions, decode
+from scrubjay.data.images import Box, ImageOptions, decode_to_resize
 from scrubjay.data.transforms import augmented, centre_crop, resized
 from scrubjay.errors import ImageError
 from scrubjay.progress import track
@@ -53,7 +53,7 @@ class Cache:
         key = (str(sample.path), sample.box, options.resize)
         pixels = self._cached.get(key, self._last.get(key))
         if pixels is None:
-            pixels = _resized(sample, options)
+            pixels = resized(decode_to_resize(sample.path, options, sample.box), options.resize)
             self._last = {key: pixels}
             if pixels.nbytes <= self.room:
                 self.room -= pixels.nbytes
@@ -63,14 +63,6 @@ class Cache:
     def __getstate__(self) -> dict[str, object]:
         """An empty cache of the same size: decoding an image is cheaper than sending it to a spawned worker."""
         return {"room": self.room + sum(pixels.nbytes for pixels in self._cached.values()), "_cached": {}, "_last": {}}
-
-
-def _resized(sample: Sample, options: ImageOptions) -> Tensor:
-    image = decode(sample.path, max_pixels=options.max_pixels, box=sample.box, short_side=options.resize)
-    short, long = sorted(image.size)
-    if options.resize**2 * long > options.max_pixels * short:
-        raise ImageError(f"{sample.path}: {image.width} x {image.height} is too elongated to resize; crop it.")
-    return resized(image, options.resize)
 
 
 class ImageLoader(Dataset[Tensor]):

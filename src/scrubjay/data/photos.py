@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scrubjay.data.sources.folder import Folder
 from scrubjay.data.sources.table import Table
 from scrubjay.errors import DataError, ImageError
 from scrubjay.types import Dataset, Sample
 
+if TYPE_CHECKING:
+    from scrubjay.data.images import Box
+
 TABLES = frozenset({".csv", ".parquet"})
+_HASH_BYTES = 16
 
 
 def read_photos(path: Path, test_share: float = 0.0) -> Dataset:
@@ -53,11 +58,25 @@ def content_hash(sample: Sample) -> str:
     """
     if not os.path.isfile(sample.path):
         raise ImageError(f"{sample.path}: no such file; restore it or take it off the list.")
+    digest = hashlib.blake2b(digest_size=_HASH_BYTES)
     try:
         with sample.path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+            hashlib.file_digest(file, lambda: digest)
     except OSError as error:
         raise ImageError(f"{sample.path}: cannot be read ({error.strerror}); check its permissions.") from None
-    if sample.box is not None:
-        digest.update(repr(sample.box).encode())
+    return _with_box(digest, sample.box)
+
+
+def bytes_hash(content: bytes, box: Box | None = None) -> str:
+    """The `content_hash` of a file with this content and of the box it is cropped to.
+
+    >>> bytes_hash(b"")
+    'cae66941d9efbd404e4d88758ea67670'
+    """
+    return _with_box(hashlib.blake2b(content, digest_size=_HASH_BYTES), box)
+
+
+def _with_box(digest: hashlib.blake2b, box: Box | None) -> str:
+    if box is not None:
+        digest.update(repr(box).encode())
     return digest.hexdigest()

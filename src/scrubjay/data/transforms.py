@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -21,8 +22,8 @@ _v2 = load("torchvision.transforms.v2")
 _functional = load("torchvision.transforms.v2.functional")
 
 
-def resized(image: Image.Image, short_side: int) -> Tensor:
-    """The image with its short side resized to `short_side` pixels: uint8 (3, H, W), RGB."""
+def resized(image: Image.Image | NDArray[np.uint8], short_side: int) -> Tensor:
+    """The image, uint8 (H, W, 3), with its short side resized to `short_side` pixels: uint8 (3, H, W), RGB."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # a view in Pillow's memory order: faster
     resize: Callable[..., Tensor] = _functional.resize
     return resize(pixels, [short_side], interpolation=_v2.InterpolationMode.BICUBIC, antialias=True)

@@ -227,6 +227,14 @@ class ProbeSet:
                     stale.unlink()
             _delete_unlisted(path.parent, kept)
 
+    def rename(self, old: str, new: str) -> None:
+        """Give the images of a class another label; errors as in `remove`."""
+        for path in sorted(self.folder.glob("g*/index.json")):
+            if any(probe.label == old for probe in self._index(path.parent.name)):
+                index = json.loads(path.read_text(encoding="utf-8"))
+                rows = [{**row, "label": new if row["label"] == old else row["label"]} for row in index["images"]]
+                write_json(path, {**index, "images": rows})
+
     def _embedded(
         self,
         name: str,

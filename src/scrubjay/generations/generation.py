@@ -40,7 +40,8 @@ class SessionRecord(Config):
     fingerprint: str
     """Fingerprint of the embedding space."""
     classes: tuple[str, ...]
-    """Names of all classes learned so far, in the order of the rows of the head."""
+    """Names of all classes learned so far, in the order of the rows of the head. Classes that were merged since have
+    the same name; see `ClassNames`."""
     new_classes: tuple[str, ...] = ()
     """Names of the classes that this session added."""
     extended_classes: tuple[str, ...] = ()
@@ -137,7 +138,7 @@ class Generation:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of all classes learned so far, in the order of the rows of the head."""
+        """Names of all classes learned so far, in the order of the rows of the head; merged ones have the same name."""
         return self.info.classes
 
     @property

@@ -6,6 +6,7 @@
     g1/bridges.safetensors   the maps to the parent's embedding space and back
     g1/session.safetensors   embeddings of the session's images by this generation and by its parent
     trunks/                  the backbones, each stored once for all generations that share its weights; see `Trunks`
+    class_names.json         classes that were renamed or merged afterwards; see `ClassNames`
     statistics/              of learning in closed form, what each session added; see `SessionStatistics`
 
 A generation appears completely or not at all: it is written to a temporary folder beside its place, then renamed. Its
@@ -17,8 +18,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +29,8 @@ from numpy.typing import NDArray
 from scrubjay import bridges as maps
 from scrubjay.bridges import Bridge
 from scrubjay.components.accumulation import Accumulation
-from scrubjay.errors import CatalogueError, StorageError
+from scrubjay.errors import CatalogueError, NotFoundError, StorageError
+from scrubjay.generations.class_names import ClassNames
 from scrubjay.generations.generation import Generation, GenerationInfo, SessionRecord, read_generation
 from scrubjay.generations.session_embeddings import SessionEmbeddings
 from scrubjay.generations.session_statistics import TrainingImages
@@ -50,13 +54,15 @@ class Lineage:
     Attributes:
         trunks: the backbones of the generations.
         statistics: what each session learned in closed form has added to the statistics.
+        class_names: classes that were renamed or merged since generations learned them.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.trunks = Trunks(folder / "trunks")
-        self.statistics = StatisticsFolder(folder / "statistics")
-        self._parsed: dict[Path, tuple[tuple[int, int], Generation]] = {}
+        self.class_names = ClassNames(folder / "class_names.json")
+        self.statistics = StatisticsFolder(folder / "statistics", self.class_names)
+        self._parsed: dict[Path, tuple[tuple[Any, ...], Generation]] = {}
 
     def generations(self) -> list[Generation]:
         """All complete generations, oldest first.
@@ -72,16 +78,26 @@ class Lineage:
         return {generation.name: generation for generation in self.generations()}
 
     def _read(self, folder: Path) -> Generation:
-        """A generation, parsed again only if another process has replaced its folder by one of the same name."""
+        """A generation under today's names of classes, parsed again only if its folder or these names have changed."""
         try:
             status = os.stat(folder / "generation.json")
         except OSError:
             return read_generation(folder)  # which reports what is wrong with it
-        state = (status.st_ino, status.st_mtime_ns)
+        state = (status.st_ino, status.st_mtime_ns, self.class_names.changes)
         known = self._parsed.get(folder)
         if known is None or known[0] != state:
-            known = self._parsed[folder] = (state, read_generation(folder))
+            known = self._parsed[folder] = (state, self._named(read_generation(folder)))
         return known[1]
+
+    def _named(self, generation: Generation) -> Generation:
+        """The generation with today's names of its classes."""
+        info, number = generation.info, generation.number
+        names = {
+            "classes": self.class_names.current(info.classes, number),
+            "new_classes": tuple(dict.fromkeys(self.class_names.current(info.new_classes, number))),
+            "extended_classes": tuple(dict.fromkeys(self.class_names.current(info.extended_classes, number))),
+        }
+        return replace(generation, info=info.model_copy(update=names))
 
     @property
     def newest(self) -> Generation | None:
@@ -92,14 +108,14 @@ class Lineage:
         """The generation of this name.
 
         Raises:
-            CatalogueError: there is none; the known ones are listed.
+            NotFoundError: there is none; the known ones are listed.
         """
         generations = self.generations()
         for generation in generations:
             if generation.name == name:
                 return generation
         known = ", ".join(generation.name for generation in generations) or "none yet: learn one first"
-        raise CatalogueError(f"there is no generation {name!r}; there are: {known}.")
+        raise NotFoundError(f"there is no generation {name!r}; there are: {known}.")
 
     def line(self, name: str) -> list[str]:
         """Names of a generation and of all its ancestors, youngest first; ancestors may have been pruned.

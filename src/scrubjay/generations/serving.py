@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from scrubjay.errors import CatalogueError, StorageError
+from scrubjay.errors import CatalogueError, ServingChangedError, StorageError
 from scrubjay.io.atomic import write_json
 from scrubjay.io.locking import locked
 
@@ -145,11 +145,12 @@ class ServingFile:
             reasons: why the gate failed.
 
         Raises:
-            CatalogueError: another process changed the file in the meantime.
+            ServingChangedError: another process changed the file in the meantime.
+            InUseError: another process is changing it.
             StorageError: the file could not be written; the serving generation is unchanged.
         """
         with locked(self.folder, "serving.lock"):
-            current = self._read_expected(expected)
+            current = self.expect(expected)
             change = ServingChange(action, current.generation, generation, _time(), forced, reasons)
             shadow = current.shadow
             if shadow is not None and shadow.generation == generation:
@@ -158,17 +159,18 @@ class ServingFile:
             write_json(self.path, asdict(changed))
             return changed
 
-    def rollback(self, generation: str | None = None) -> Serving:
+    def rollback(self, generation: str | None = None, expected: int | None = None) -> Serving:
         """Let an earlier generation answer queries again.
 
         Args:
             generation: name of the generation; by default `Serving.previous`.
+            expected: revision on which the decision was based; None: the one that is read now.
 
         Raises:
-            CatalogueError: there is no such generation, it answers already, or another process changed the file in the
-                meantime.
+            CatalogueError: there is no such generation, or it answers already.
+            ServingChangedError: another process changed the file in the meantime.
         """
-        current = self.read()
+        current = self.read() if expected is None else self.expect(expected)
         target = generation or current.previous
         if target is None:
             if current.generation is None:
@@ -186,18 +188,23 @@ class ServingFile:
     def shadow(self, shadow: Shadow | None, expected: int) -> Serving:
         """Set the shadow generation, or end shadow answers with None; arguments and errors as in `change`."""
         with locked(self.folder, "serving.lock"):
-            current = self._read_expected(expected)
+            current = self.expect(expected)
             changed = replace(current, revision=current.revision + 1, shadow=shadow)
             write_json(self.path, asdict(changed))
             return changed
 
-    def _read_expected(self, revision: int) -> Serving:
-        """The content of the file, if it still is of this revision."""
+    def expect(self, revision: int) -> Serving:
+        """The content of the file, if it still is of this revision.
+
+        Raises:
+            ServingChangedError: it is of another one.
+        """
         current = self.read()
         if current.revision != revision:
-            raise CatalogueError(
+            raise ServingChangedError(
                 f"{self.folder}: another process changed the serving generation to {current.generation} in the "
-                f"meantime: see `scrubjay status {self.folder}` and decide again."
+                f"meantime (revision {current.revision}, not {revision}): see `scrubjay status {self.folder}` and "
+                "decide again."
             )
         return current
 

@@ -101,6 +101,18 @@ class SessionStatistics:
             )
         return self.statistics.relabelled({label: position[name] for label, name in enumerate(self.classes)})
 
+    def renamed(self, names: Sequence[str]) -> SessionStatistics:
+        """The statistics under other names of the classes, in the same order. Classes of the same name become one."""
+        if tuple(names) == self.classes:
+            return self
+        classes = tuple(dict.fromkeys(names))
+        label = {old: classes.index(name) for old, name in enumerate(names)}
+        images = self.images
+        if images is not None:
+            images = replace(images, labels=torch.tensor([*label.values()], dtype=torch.int64)[images.labels])
+        stored = None if self.stored is None else self.stored.merged(label)
+        return SessionStatistics(classes, self.era, stored, images)
+
     def having(self, classes: Collection[str], hashes: Collection[str]) -> TrainingImages:
         """The images of these classes, and those with these content hashes; empty where none are known."""
         if self.images is None:
@@ -178,8 +190,12 @@ class SessionStatistics:
         classes = tuple(self.classes[label] for label in position)
         return SessionStatistics(classes, self.era, None if stored is None else stored.relabelled(position), images)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, changes: int = 0) -> None:
         """Write to a safetensors file, which appears complete or not at all.
+
+        Args:
+            path: the file.
+            changes: number of changes of class names that the names follow already; see `ClassNames.current`.
 
         Where features are kept and the statistics have fewer degrees of freedom than half the number of features, the
         statistics are not stored: they follow from the features as fast as from a factor of the scatter.
@@ -196,11 +212,11 @@ class SessionStatistics:
             tensors["images.labels"] = self.images.labels
             if self.images.features is not None:
                 tensors["images.features"] = self.images.features
-        save_tensors(path, tensors, {"era": self.era, "classes": self.classes})
+        save_tensors(path, tensors, {"era": self.era, "classes": self.classes, "name_changes": changes})
 
     @classmethod
-    def load(cls, path: Path) -> SessionStatistics:
-        """Read what `save` wrote.
+    def load(cls, path: Path) -> tuple[SessionStatistics, int]:
+        """Read what `save` wrote: the statistics, and the number of changes of class names that their names follow.
 
         Raises:
             CheckpointError: the file is missing or damaged.
@@ -216,7 +232,7 @@ class SessionStatistics:
             labels = images.labels if images is not None else cast(Statistics, stored).labels
             if torch.unique(labels).tolist() != list(range(len(classes))):
                 raise ValueError(f"labels of {len(labels)} images do not fit {len(classes)} classes")
-            return cls(classes, era, stored, images)
+            return cls(classes, era, stored, images), int(info.get("name_changes", 0))
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
             raise CheckpointError(f"{path}: holds no statistics ({error}): {RESTORE}.") from None
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.components.accumulation import Accumulation
 from scrubjay.errors import CheckpointError
+from scrubjay.generations.class_names import ClassNames
 from scrubjay.generations.generation import Generation
 from scrubjay.generations.session_statistics import RESTORE, SessionStatistics, TrainingImages, names_of
 from scrubjay.methods import Method
@@ -25,8 +26,9 @@ class StatisticsFolder:
         folder: folder of the files; it is created when the first one is stored.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, class_names: ClassNames | None = None) -> None:
         self.folder = folder
+        self._class_names = class_names or ClassNames(folder.with_name("class_names.json"))
 
     def path(self, name: str) -> Path:
         """Path of the file of a session."""
@@ -37,12 +39,13 @@ class StatisticsFolder:
         return sorted(self.folder.glob("*.safetensors"))
 
     def get(self, name: str) -> SessionStatistics:
-        """The statistics of a session.
+        """The statistics of a session, under today's names of its classes; merged classes are one.
 
         Raises:
             CheckpointError: the file is missing or damaged.
         """
-        return SessionStatistics.load(self.path(name))
+        session, applied = SessionStatistics.load(self.path(name))
+        return session.renamed(self._class_names.current(session.classes, int(name.removeprefix("g")), applied))
 
     def hashes(self, name: str) -> set[str]:
         """Content hashes of the images of a session, without reading the rest of its file; errors as in `get`."""
@@ -86,7 +89,7 @@ class StatisticsFolder:
         Raises:
             StorageError: the disk is full or the folder cannot be written.
         """
-        session.save(self.path(name))
+        session.save(self.path(name), len(self._class_names.changes))
 
     def add(
         self,

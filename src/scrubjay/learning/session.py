@@ -25,6 +25,7 @@ from scrubjay.generations.session_embeddings import SessionEmbeddings, SplitEmbe
 from scrubjay.generations.session_statistics import TrainingImages
 from scrubjay.learning.aligned import identity_bridges
 from scrubjay.learning.bridge_pairs import gallery_pairs
+from scrubjay.learning.relabelled import relabel
 from scrubjay.learning.training_images import training_images, without_known
 from scrubjay.methods import Method, method
 from scrubjay.models.embedder import Network, NetworkOptions
@@ -102,22 +103,25 @@ class SessionLearner:
         settings_of_method = kind.Options.parse(settings, f"method {name}")
         dataset = read_photos(photos, HELD_OUT)
         number = int(self.name.removeprefix("g"))
-        session = extend(self._known, dataset, number, more_of_known=accumulates)
+        known = tuple(dict.fromkeys(self._known)) if accumulates else self._known
+        session = extend(known, dataset, number, more_of_known=accumulates)
         left_out = 0
         if accumulates:
-            session, left_out = without_known(session, (*self._known, *session.classes), self._known_images())
+            session, left_out = without_known(session, (*known, *session.classes), self._known_images())
         with seeded(options.seed):
             fresh = {} if self.parent is None else {"pretrained": False}
             network = Network(options.network.model_copy(update=fresh))
         learner = kind(network, settings_of_method)
         if self.parent is not None:
             self.workspace.lineage.restore(self.parent, learner)
+        if known != self._known and isinstance(learner, Accumulation):  # classes were merged: they are one from now on
+            relabel(learner, self._known, known)
         chosen = {"name": name, **settings_of_method.model_dump(mode="json")}
-        return self._train(learner, session, dataset, chosen, left_out)
+        return self._train(learner, session, dataset, chosen, known, left_out)
 
     @property
     def _known(self) -> tuple[str, ...]:
-        """Names of the classes that the parent has learned."""
+        """Names of the classes that the parent has learned, in the order of the rows of its head."""
         return self.parent.classes if self.parent else ()
 
     def _known_images(self) -> set[str]:
@@ -130,7 +134,13 @@ class SessionLearner:
         return {probe.id for probe in probes}.union(*learned_from)
 
     def _train(
-        self, learner: Method, session: Session, dataset: Dataset, chosen: dict[str, Any], left_out: int
+        self,
+        learner: Method,
+        session: Session,
+        dataset: Dataset,
+        chosen: dict[str, Any],
+        known: tuple[str, ...],
+        left_out: int,
     ) -> Generation:
         options, checkpoint = self.workspace.options, self.checkpoint
         for stale in interrupted_sessions(self.workspace.folder):  # left by a kill just after a generation
@@ -147,7 +157,7 @@ class SessionLearner:
         result = learn(learner, session, loader, options.training, options.seed, checkpoint, key, self.workers)
         seconds = time.perf_counter() - began
         encoder = Encoder(learner.network.embedder, options.images)
-        classes = (*self._known, *session.classes)
+        classes = (*known, *session.classes)
         extended = {sample.label for sample in session.train} - set(session.labels)
         record = SessionRecord(
             fingerprint=encoder.fingerprint,

@@ -14,8 +14,9 @@ from scrubjay.errors import CatalogueError
 from scrubjay.generations.generation import Generation, SessionRecord
 from scrubjay.generations.session_statistics import SessionStatistics
 from scrubjay.learning.aligned import identity_bridges
+from scrubjay.learning.relabelled import relabel
 from scrubjay.methods import Method, method
-from scrubjay.models.embedder import GrowingHead, Network
+from scrubjay.models.embedder import Network
 from scrubjay.models.embedding import Encoder
 from scrubjay.workspace.workspace import Workspace
 
@@ -39,7 +40,7 @@ def add_successor(workspace: Workspace, parent: Generation, added: SessionStatis
     sessions = [workspace.lineage.statistics.get(name) for name in parent.info.statistics]
     held = {name for session in sessions for name in session.classes}
     new = tuple(name for name in (added.classes if added else ()) if name not in held)
-    classes = (*(name for name in parent.classes if name in held), *new)
+    classes = (*dict.fromkeys(name for name in parent.classes if name in held), *new)
     learner = _restored(workspace, parent, classes)
     assert isinstance(learner, Accumulation)
     if added is not None:
@@ -82,11 +83,7 @@ def _restored(workspace: Workspace, parent: Generation, classes: Sequence[str]) 
             f"{parent.name} was learned with {parent.info.method['name']!r}, not in closed form, so nothing can be "
             "added to or removed from what it has learned: learn all of it in a new catalogue with the method slda."
         )
-    position = {name: label for label, name in enumerate(classes)}
-    labels = learner.statistics.labels.tolist()
-    learner.statistics = learner.statistics.relabelled({label: position[parent.classes[label]] for label in labels})
-    learner.network.head = GrowingHead(network.options.dim, network.options.logit_scale)
-    learner.network.head.grow(len(classes))
+    relabel(learner, parent.classes, classes)
     return learner
 
 

@@ -14,7 +14,7 @@ from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
 from scrubjay.learning.session import interrupted_sessions
 from scrubjay.maintenance.features import differing_features, era_of, invalid_features, unused_eras
-from scrubjay.maintenance.repair import counted, foreign_vectors, invalid_vectors, leftovers
+from scrubjay.maintenance.repair import counted, foreign_vectors, invalid_vectors, leftovers, unused_images
 from scrubjay.models.checkpoint import load_tensors
 from scrubjay.stores import Space
 from scrubjay.workspace.removal_request import RemovalRequest
@@ -54,6 +54,7 @@ def examine(workspace: Workspace) -> list[Finding]:
         _features,
         _coverage,
         _files,
+        _unused_images,
         _interrupted,
     )
     findings: list[Finding] = []
@@ -264,6 +265,14 @@ def _files(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("note", what, f"scrubjay add {folder} FILES, then: scrubjay remove {folder} --gone")
 
 
+def _unused_images(workspace: Workspace) -> Iterator[Finding]:
+    """Images that were sent to the catalogue and that no item uses."""
+    unused = unused_images(workspace)
+    if unused:
+        what = f"{len(unused)} images in {workspace.images.folder} without an item ({_some([p.name for p in unused])})"
+        yield Finding("note", what, f"scrubjay doctor {workspace.folder} --repair")
+
+
 def _interrupted(workspace: Workspace) -> Iterator[Finding]:
     """Interrupted work, and the temporary files that it left behind."""
     folder = workspace.folder
@@ -275,6 +284,12 @@ def _interrupted(workspace: Workspace) -> Iterator[Finding]:
         yield Finding(
             "error", "a removal was interrupted: a part of the images is still there", removal.command(folder)
         )
+    change = workspace.lineage.class_names.unfinished
+    if change is not None:
+        what = (
+            f"giving class {change.old!r} the name {change.new!r} was interrupted: a part of the items has the old name"
+        )
+        yield Finding("error", what, f"repeat it, or: scrubjay add {folder} PHOTOS")
     for path in sorted(folder.glob("backfill/*.jsonl")):
         progress = read_journal(path)
         if progress.state == "interrupted" and progress.generation == workspace.serving.read().generation:

@@ -18,6 +18,7 @@ from scrubjay.learning.given_features import given_features
 from scrubjay.learning.successor import add_successor
 from scrubjay.maintenance.forgotten import Forgotten
 from scrubjay.maintenance.removal_plan import RemovalPlanner
+from scrubjay.maintenance.sent_files import sent_files
 from scrubjay.promotion.calibrate import calibrate
 from scrubjay.search.query_log import QueryLog
 from scrubjay.workspace.removal_request import RemovalRequest
@@ -38,6 +39,7 @@ class Forgetter:
 
     def forget(self, classes: Sequence[str], images: Sequence[str], photos: Path | None = None) -> Forgotten:
         """Forget classes and single images; see `Upkeep.forget`."""
+        self.workspace.lineage.class_names.refuse_unfinished()
         planner = RemovalPlanner(self.workspace, self.query_log)
         request = RemovalRequest.pending(self.workspace.folder)
         if request is None:
@@ -84,12 +86,16 @@ class Forgetter:
     def _delete(self, request: RemovalRequest) -> None:
         """Delete what is stored of the images."""
         workspace = self.workspace
-        workspace.gallery.delete(
+        workspace.remove_items(
             item.id for item in workspace.gallery.store.items() if request.concerns(item.label, item.id)
         )
+        workspace.images.remove(request.contents)  # those of an interrupted removal, whose items are gone already
         workspace.gallery.store.maintain()
         workspace.probe_set.remove(request.classes, request.images)
         self.query_log.remove(request.contents, request.classes)
+        for files in sent_files(workspace.folder, request.classes, request.contents).values():
+            for path in files:
+                path.unlink(missing_ok=True)
         for generation in workspace.lineage.generations():
             workspace.match_model_path(generation).unlink(missing_ok=True)  # it holds the means of all classes
             stored = workspace.lineage.embeddings(generation)

@@ -45,6 +45,9 @@ def repair(workspace: Workspace, thorough: bool = False) -> list[str]:
             removed = store.drop_embeddings(space.id, ids)
             actions.append(f"removed {removed} vectors of {space.generation}: {counted(invalid)}")
     actions += _repair_features(workspace, thorough)
+    for path in unused_images(workspace):
+        path.unlink()
+        actions.append(f"removed {path}, an image without an item")
     for path in leftovers(workspace.folder):
         if path.is_dir():
             shutil.rmtree(path)
@@ -127,10 +130,15 @@ def foreign_vectors(
     return compared, differing
 
 
+def unused_images(workspace: Workspace) -> list[Path]:
+    """Images that were sent to the catalogue and whose item does not exist."""
+    return workspace.images.unused(set(workspace.gallery.store.labels()[0]))
+
+
 def leftovers(folder: Path) -> list[Path]:
     """Temporary files of processes that were killed; their names end in the number of the process."""
     names = ("generations", "generations/trunks", "generations/statistics", "probe", "calibration")
-    places = (folder, *(folder / name for name in names), *folder.glob("probe/g*"))
+    places = (folder, *(folder / name for name in names), *folder.glob("probe/g*"), *folder.glob("images/*"))
     return sorted(path for place in places for path in place.glob(".*.[0-9]*"))
 
 

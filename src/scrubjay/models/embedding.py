@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import Cache, ImageLoader, batches, in_order
+from scrubjay.data.transforms import centre_crop, resized
 from scrubjay.errors import ImageError
 from scrubjay.models.activations import Activations
 from scrubjay.models.backbones import channels
@@ -114,26 +115,31 @@ class Encoder:
         vectors: NDArray[np.float32] = self.embedder.project(torch.from_numpy(features).to(device)).cpu().numpy()
         return vectors
 
-    def embed_query(self, sample: Sample) -> Embeddings:
-        """Embed the centre crop of one image.
+    def embed_pixels(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Embed the centre crops of decoded images, in their order.
 
-        Raises:
-            ImageError: the image cannot be decoded.
+        Args:
+            images: uint8 (H, W, 3) each, RGB, upright.
+
+        Returns:
+            Unit vectors float32 (N, d): those of `embed` for the same images, up to rounding.
         """
-        return self._collect(self.embedder, self._query(sample), self.fingerprint, self.dim)
+        return self._forward(self.embedder, images, self.dim)
 
-    def query_features(self, sample: Sample) -> NDArray[np.float32]:
-        """Trunk features float32 (1, p) of the centre crop of one image.
+    def pixel_features(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Trunk features float32 (N, p) of the centre crops of decoded images; see `embed_pixels`."""
+        return self._forward(self.embedder.features, images, self.embedder.projection.in_features)
 
-        Raises:
-            ImageError: the image cannot be decoded.
-        """
-        width = self.embedder.projection.in_features
-        return self._collect(self.embedder.features, self._query(sample), self.era, width).vectors
-
-    def _query(self, sample: Sample) -> ImageLoader:
-        strict = self.images.model_copy(update={"on_error": "raise"})
-        return ImageLoader([sample], strict, train=False, cache=Cache(0))
+    def _forward(
+        self, forward: Callable[[Tensor], Tensor], images: Sequence[NDArray[np.uint8]], width: int
+    ) -> NDArray[np.float32]:
+        options, size = self.images, batch_size(self.embedder, self.images)
+        crops = [centre_crop(resized(pixels, options.resize), options.size) for pixels in images]
+        loaded = (
+            Batch(torch.stack(part), torch.zeros(len(part), dtype=torch.int64), torch.arange(len(part)))
+            for part in (crops[start : start + size] for start in range(0, len(crops), size))
+        )
+        return _collected(self.embedder, forward, loaded, "", width).vectors
 
     def embed_crops(self, samples: Sequence[Sample], crops: int) -> NDArray[np.float32]:
         """Embed the centre crop of each image and random crops of it, which are the same ones at every call.

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scrubjay.data.loading import Cache, ImageLoader
+from scrubjay.data.transforms import centre_crop, resized
 from scrubjay.errors import ConfigError
 from scrubjay.models import backbones
 from scrubjay.models.embedder import Embedder
@@ -90,12 +91,17 @@ class ExplainedHit:
     reason: str = ""
 
 
-def explain(encoder: Encoder, query: Sample, hit: Sample, hit_encoder: Encoder | None = None) -> Explanation:
+def explain(
+    encoder: Encoder,
+    query: Sample | NDArray[np.uint8],
+    hit: Sample,
+    hit_encoder: Encoder | None = None,
+) -> Explanation:
     """Decompose the similarity of two images over the positions of each.
 
     Args:
         encoder: the network that embeds the query.
-        query: one image.
+        query: one image: a sample, or its pixels, uint8 (H, W, 3), RGB, upright.
         hit: the other image.
         hit_encoder: the network that embeds the hit, where it is another one of a compatible space.
 
@@ -136,7 +142,7 @@ class _Observed:
 
 
 @torch.inference_mode()
-def _observe(encoder: Encoder, sample: Sample) -> _Observed:
+def _observe(encoder: Encoder, image: Sample | NDArray[np.uint8]) -> _Observed:
     embedder = encoder.embedder
     if embedder.pooling.kind != "avg":
         raise ConfigError(
@@ -148,7 +154,10 @@ def _observe(encoder: Encoder, sample: Sample) -> _Observed:
             f"network.transform = {embedder.transform.kind!r}: the similarity is no sum over positions after this "
             "transform, so it cannot be explained: learn with a method that is linear in the features, such as slda."
         )
-    pixels = ImageLoader([sample], encoder.images, train=False, cache=Cache(0))[0]
+    if isinstance(image, Sample):
+        pixels = ImageLoader([image], encoder.images, train=False, cache=Cache(0))[0]
+    else:
+        pixels = centre_crop(resized(image, encoder.images.resize), encoder.images.size)
     names = [OUTPUT] if embedder.trunk is None else list(embedder.trunk.widths)
     training = embedder.training
     embedder.eval()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 from PIL import Image
 
 from scrubjay.data.images import decode
@@ -148,7 +149,7 @@ def _maps(results: Sequence[Result]) -> list[tuple[str, list[Plot]]]:
         "bridged": "The same with queries carried over bridges into the space of the gallery, %",
     }
     return [
-        (title, [plot for label, svg in maps.items() if (plot := drawn(svg, f"{label}: {title}.", label))])
+        (title, [plot for label, figure in maps.items() if (plot := drawn(figure, f"{label}: {title}.", label))])
         for kind, title in kinds.items()
         if (maps := plots.heat_maps(results, kind, "map_at_r"))
     ]
@@ -168,11 +169,11 @@ def _one_of_many_orders(results: Sequence[Result]) -> int | None:
     return int(results[0]["seed"]) if len(orders) > 1 else None
 
 
-def drawn(svg: str | None, alt: str, title: str) -> Plot | None:
-    """A plot of the page from SVG text; None where there is no text."""
-    if svg is None:
+def drawn(figure: Figure | None, alt: str, title: str) -> Plot | None:
+    """A plot of the page from a figure; None where there is none."""
+    if figure is None:
         return None
-    return Plot(f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}", alt, title)
+    return Plot(f"data:image/svg+xml;base64,{base64.b64encode(plots.svg(figure).encode()).decode()}", alt, title)
 
 
 def thumbnail(path: Path) -> str | None:

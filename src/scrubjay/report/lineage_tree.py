@@ -58,4 +58,4 @@ def described(generation: Generation) -> str:
     if new is not None and new["queries"]:
         figures = f"; new classes: recall@1 {new['recall']['1']:.1%}, mAP@R {new['map_at_r']:.1%}"
     method = generation.info.method["name"]
-    return f"{generation.name}{parent} ({method}): {len(generation.classes)} classes{figures}"
+    return f"{generation.name}{parent} ({method}): {len(set(generation.classes))} classes{figures}"

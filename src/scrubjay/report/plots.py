@@ -1,4 +1,4 @@
-"""Plots of runs as SVG text: no global state, colours safe for colour-blind readers, names beside the lines."""
+"""Plots of runs as figures, and these as SVG text: no global state, colours safe for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ FEW = 8
 
 
 @rc_context(_STYLE)
-def over_sessions(results: Sequence[Result], group: str, metric: str) -> str | None:
+def over_sessions(results: Sequence[Result], group: str, metric: str) -> Figure | None:
     """One line for each method: a figure of a group of classes after every session, with a band over seeds.
 
     Args:
@@ -61,7 +61,7 @@ def over_sessions(results: Sequence[Result], group: str, metric: str) -> str | N
         metric: a key of `METRICS`.
 
     Returns:
-        SVG text, or None when nothing was measured.
+        The figure, or None when nothing was measured.
     """
     figure, axes = _canvas()
     methods = by_method(results)
@@ -80,7 +80,7 @@ def over_sessions(results: Sequence[Result], group: str, metric: str) -> str | N
     axes.xaxis.set_major_formatter("g{x:.0f}")
     axes.set(xlabel="after learning generation", ylabel=f"{METRICS[metric]} of {group} classes, %")
     label_ends(axes, marks)
-    return _svg(figure)
+    return figure
 
 
 def _backbone(axes: Axes, results: Sequence[Result], group: str, metric: str) -> list[Mark]:
@@ -103,7 +103,7 @@ def _line(runs: Sequence[Result], group: str, metric: str) -> list[tuple[int, fl
 
 
 @rc_context(_STYLE)
-def trade_off(table: Sequence[Row], goal: tuple[float, float] | None = None, wide: bool = False) -> str | None:
+def trade_off(table: Sequence[Row], goal: tuple[float, float] | None = None, wide: bool = False) -> Figure | None:
     """Learning against compatibility with the old index: one point for each method; the upper right is best.
 
     x: mAP@R of all classes seen. y: mAP@R of the last generation's queries on the gallery that g0 embedded. Two
@@ -116,7 +116,7 @@ def trade_off(table: Sequence[Row], goal: tuple[float, float] | None = None, wid
             would overlap.
 
     Returns:
-        SVG text, or None when no method has both figures.
+        The figure, or None when no method has both figures.
     """
     shown = [row for row in table if row.label != BACKBONE]
     before = estimate(row.cells["own", "map_at_r"].mean for row in shown).mean
@@ -133,7 +133,7 @@ def trade_off(table: Sequence[Row], goal: tuple[float, float] | None = None, wid
     axes.annotate("before: g0 on its own gallery", (0, 100 * before), (3, 4), xycoords=edge, **_NOTE)
     axes.set(xlabel="mAP@R of all classes seen, %", ylabel="new queries, old gallery:\nmAP@R, %")
     label_points(figure, axes, marks)
-    return _svg(figure)
+    return figure
 
 
 def _points(axes: Axes, shown: Sequence[Row]) -> list[Mark]:
@@ -160,7 +160,7 @@ def _cross(axes: Axes, x: Estimate, y: Estimate, colour: str) -> None:
 
 
 @rc_context(_STYLE)
-def heat_maps(results: Sequence[Result], matrix: str, metric: str) -> dict[str, str]:
+def heat_maps(results: Sequence[Result], matrix: str, metric: str) -> dict[str, Figure]:
     """One heat map for each method of a matrix of results, all on one colour scale, as means over seeds.
 
     Numbers without a colour are of classes that were not learned yet.
@@ -171,7 +171,7 @@ def heat_maps(results: Sequence[Result], matrix: str, metric: str) -> dict[str, 
         metric: a key of `METRICS`.
 
     Returns:
-        SVG text by the label of the method; methods without that matrix are left out.
+        Figures by the label of the method; methods without that matrix are left out.
     """
     means = {}
     for label, runs in by_method(results).items():
@@ -190,7 +190,7 @@ def _mean_matrix(matrices: Sequence[Sequence[Sequence[float | None]]]) -> NDArra
     return np.array(means, dtype=np.float64)
 
 
-def _heat_map(mean: NDArray[np.float64], matrix: str, low: float, high: float) -> str:
+def _heat_map(mean: NDArray[np.float64], matrix: str, low: float, high: float) -> Figure:
     size = len(mean)
     figure = Figure(figsize=(3, 3))
     axes = figure.add_subplot()
@@ -208,15 +208,15 @@ def _heat_map(mean: NDArray[np.float64], matrix: str, low: float, high: float) -
     axes.set_xticks(list(ticks), [str(k) if accuracy else f"g{k}" for k in ticks])
     axes.set_yticks(list(ticks), [f"g{t}" for t in ticks])
     axes.set(xlabel="classes of session" if accuracy else "gallery by", ylabel="after" if accuracy else "queries by")
-    return _svg(figure)
+    return figure
 
 
 @rc_context(_STYLE)
-def loss_curves(run: Result) -> str | None:
+def loss_curves(run: Result) -> Figure | None:
     """The terms of the objective over all sessions; long curves are averaged over equal intervals of steps.
 
     Returns:
-        SVG text, or None when nothing was trained.
+        The figure, or None when nothing was trained.
     """
     lines, starts = _terms(run)
     if not lines:
@@ -228,7 +228,7 @@ def loss_curves(run: Result) -> str | None:
         axes.annotate(name, (position, 1), (3, -2), xycoords=axes.get_xaxis_transform(), va="top", **_NOTE)
     axes.grid(visible=False, axis="x")
     axes.set(xlabel="training step", ylabel="loss term, weighted")
-    return _svg(figure)
+    return figure
 
 
 def _terms(run: Result) -> tuple[dict[str, NDArray[np.float64]], list[tuple[float, str]]]:
@@ -282,7 +282,9 @@ def _looks(labels: Sequence[str]) -> list[tuple[str, str]]:
     return [looks.get(label, ("#000000", "h")) for label in labels]
 
 
-def _svg(figure: Figure) -> str:
+@rc_context(_STYLE)
+def svg(figure: Figure) -> str:
+    """A figure as SVG text, the same for the same figures."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", pad_inches=0.06, metadata=_NO_METADATA)
     text = buffer.getvalue()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from scrubjay.errors import CatalogueError, ImageError
+import numpy as np
+from numpy.typing import NDArray
+
+from scrubjay.errors import CatalogueError, DataError, ImageError
 from scrubjay.gallery.items import image_problem, sample_of
 from scrubjay.generations.generation import Generation
 from scrubjay.models.explanation import ExplainedHit, explain
-from scrubjay.search.searcher import Answer
+from scrubjay.search.query_image import QueryImage
+from scrubjay.search.request import Answer
 from scrubjay.stores import Item
 from scrubjay.types import Hit, Sample
 from scrubjay.workspace.workspace import Workspace
@@ -24,8 +29,26 @@ def explain_hits(workspace: Workspace, image: Path, answer: Answer) -> list[Expl
     return [_explained(workspace, generation, query, hit, items.get(hit.id)) for hit in answer.hits]
 
 
+def explain_item(workspace: Workspace, image: QueryImage, name: str) -> ExplainedHit:
+    """An image and one item of the gallery, as if a search had found it; see `Catalogue.explain_item`."""
+    generation = workspace.serving_generation()
+    store = workspace.gallery.store
+    item = next(iter(store.items([name])), None)
+    if item is None:
+        raise DataError(f"there is no item {name!r}; search again.")
+    spaces = (space for space in workspace.searched_spaces(generation) if store.vectors(space.id, [name])[0])
+    space = next(spaces, None)
+    found = Hit(item.id, item.uri, item.label, 0.0, generation.name if space is None else space.generation)
+    if space is None:
+        return ExplainedHit(found, None, "it has no vector that this generation can search: run a backfill")
+    explained = _explained(workspace, generation, image.pixels, found, item)
+    if explained.explanation is None:
+        return explained
+    return replace(explained, hit=replace(found, score=explained.explanation.score))
+
+
 def _explained(
-    workspace: Workspace, generation: Generation, query: Sample, hit: Hit, item: Item | None
+    workspace: Workspace, generation: Generation, query: Sample | NDArray[np.uint8], hit: Hit, item: Item | None
 ) -> ExplainedHit:
     problem = REMOVED if item is None else image_problem(item)
     if item is None or problem is not None:
@@ -40,7 +63,7 @@ def _explained(
         owner = workspace.encoder(workspace.lineage.get(hit.generation))
         return ExplainedHit(hit, explain(workspace.encoder(generation), query, sample_of(item), owner))
     except ImageError as error:
-        if str(error).startswith(f"{query.path}: "):
+        if isinstance(query, Sample) and str(error).startswith(f"{query.path}: "):
             raise
         return ExplainedHit(hit, None, str(error).removeprefix(f"{item.uri}: "))
     except CatalogueError:

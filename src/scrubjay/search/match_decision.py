@@ -102,13 +102,14 @@ class MatchRule:
         """The best score of the classes of the hits; None where the best hit is of a class that was never learned."""
         assert self.model is not None
         if hits[0].label is None:
-            return self.model.score(features, None)
-        positions = {name: label for label, name in enumerate(self.generation.classes)}
-        names = dict.fromkeys(hit.label for hit in hits[:CONSIDERED])
-        scores = {name: self.model.score(features, positions[name]) for name in names if name in positions}
-        if scores.get(hits[0].label) is None:
+            return max(score for score in self.model.class_scores(features) if score is not None)
+        scores: dict[str, float] = {}
+        for name, score in zip(self.generation.classes, self.model.class_scores(features), strict=False):
+            if score is not None:  # classes that were merged since have the same name
+                scores[name] = max(score, scores.get(name, score))
+        if hits[0].label not in scores:
             return None
-        return max(score for score in scores.values() if score is not None)
+        return max(scores[hit.label] for hit in hits[:CONSIDERED] if hit.label in scores)
 
 
 def meaning(basis: Basis | None, false_match_rate: float) -> str:

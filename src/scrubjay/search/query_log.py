@@ -12,9 +12,10 @@ import json
 import logging
 import os
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,35 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrubjay.errors import StorageError
+from scrubjay.search.query_database import TIMEOUT, HeldConnection, migrate, transaction
 from scrubjay.types import Hit
 
 KEPT = 10_000
 """Number of newest queries that are kept."""
-_TIMEOUT = 5.0  # seconds to wait for other writers
 _SEARCH_TIMEOUT = 0.5  # seconds that a search waits for them
 
 logger = logging.getLogger(__name__)
-
-_MIGRATIONS = (
-    (
-        """CREATE TABLE queries (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        at TEXT NOT NULL,
-        picture TEXT,
-        content TEXT NOT NULL,
-        generation TEXT NOT NULL,
-        vector BLOB NOT NULL,
-        hits TEXT NOT NULL,
-        matched INTEGER,
-        milliseconds REAL NOT NULL,
-        shadow TEXT,
-        shadow_hits TEXT
-        )""",
-        "CREATE INDEX pending ON queries (shadow) WHERE shadow_hits IS NULL",
-    ),
-    ("ALTER TABLE queries RENAME COLUMN picture TO image",),
-)
-"""SQL statements that migrate each version of the tables to the next. Never change one that was released."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,31 +80,26 @@ class QueryLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._local = threading.local()
 
-    def append(self, query: Query) -> None:
-        """Append a query. Where that fails, a warning is logged and nothing is raised."""
-        row = (
-            datetime.now(UTC).isoformat(timespec="milliseconds"),
-            None if query.image is None else os.fsencode(query.image),  # file names are not always valid Unicode
-            query.content,
-            query.generation,
-            np.asarray(query.vector, "<f4").tobytes(),
-            json.dumps(query.hits),
-            query.matched,
-            query.milliseconds,
-            query.shadow,
-        )
+    def append(self, queries: Sequence[Query]) -> None:
+        """Append queries, in one transaction. Where that fails, a warning is logged and nothing is raised."""
+        if not queries:
+            return
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        rows = [_row(query, at) for query in queries]
         try:
-            with self._connection(_SEARCH_TIMEOUT) as connection, _transaction(connection):
-                connection.execute(
+            with self._connection(_SEARCH_TIMEOUT) as connection, transaction(connection):
+                connection.executemany(
                     "INSERT INTO queries"
                     " (at, image, content, generation, vector, hits, matched, milliseconds, shadow)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    row,
+                    rows,
                 )
                 connection.execute("DELETE FROM queries WHERE id <= (SELECT max(id) FROM queries) - ?", (KEPT,))
         except (sqlite3.Error, OSError) as error:
-            logger.warning("%s: a query was not logged (%s)", self.path, error)
+            lost = "a query was" if len(rows) == 1 else f"{len(rows)} queries were"
+            logger.warning("%s: %s not logged (%s)", self.path, lost, error)
 
     def recent(self, number: int = KEPT) -> list[Query]:
         """The newest queries, oldest first.
@@ -165,7 +140,7 @@ class QueryLog:
             return
         with self._reported(), self._connection() as connection:
             connection.execute("PRAGMA secure_delete = ON")
-            with _transaction(connection):
+            with transaction(connection):
                 rows = connection.execute("SELECT id, content, hits, shadow_hits FROM queries").fetchall()
                 for row in rows:
                     if row["content"] in ids:
@@ -177,6 +152,16 @@ class QueryLog:
                             "UPDATE queries SET hits = ?, shadow_hits = ? WHERE id = ?", (*texts, row["id"])
                         )
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def rename(self, old: str, new: str) -> None:
+        """Give the label of a class in the hits of all queries another name; errors as in `remove`."""
+        if not self.path.exists():
+            return
+        with self._reported(), self._connection() as connection, transaction(connection):
+            for row in connection.execute("SELECT id, hits, shadow_hits FROM queries").fetchall():
+                texts = [_relabelled(row[name], old, new) for name in ("hits", "shadow_hits")]
+                if texts != [row["hits"], row["shadow_hits"]]:
+                    connection.execute("UPDATE queries SET hits = ?, shadow_hits = ? WHERE id = ?", (*texts, row["id"]))
 
     def counts(self) -> Counter[str]:
         """Number of logged queries that found each item, by its id; errors as in `recent`."""
@@ -211,50 +196,33 @@ class QueryLog:
             ) from None
 
     @contextmanager
-    def _connection(self, wait: float = _TIMEOUT) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=wait, isolation_level=None)
+    def _connection(self, wait: float = TIMEOUT) -> Iterator[sqlite3.Connection]:
+        """The connection of this thread, which stays open: opening and closing one takes longer than a search."""
+        held: HeldConnection | None = getattr(self._local, "held", None)
+        if held is None or not held.is_of(self.path):
+            held = self._local.held = HeldConnection(self.path)
         try:
-            connection.row_factory = sqlite3.Row
-            with suppress(sqlite3.OperationalError):  # busy: another connection sets it; either mode works
-                connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            _migrate(connection)
-            yield connection
-        finally:
-            connection.close()
+            held.connection.execute(f"PRAGMA busy_timeout = {int(1000 * wait)}")
+            migrate(held.connection)
+            yield held.connection
+        except BaseException:
+            self._local.held = None  # the next use opens the file anew, as after an error of the disk it must
+            raise
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")  # SQLite does not always wait for a lock that is taken later
-    try:
-        yield
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Migrate the tables to the current version.
-
-    Raises:
-        sqlite3.OperationalError: a newer version of scrubjay has written the file.
-    """
-    if _version(connection) == len(_MIGRATIONS):
-        return
-    with _transaction(connection):
-        version = _version(connection)  # read again under the lock: another process may have migrated
-        if version > len(_MIGRATIONS):
-            raise sqlite3.OperationalError(f"written by a newer scrubjay, version {version} of its tables: upgrade")
-        for number in range(version, len(_MIGRATIONS)):
-            for statement in _MIGRATIONS[number]:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+def _row(query: Query, at: str) -> tuple[Any, ...]:
+    """The columns of a new row."""
+    return (
+        at,
+        None if query.image is None else os.fsencode(query.image),  # file names are not always valid Unicode
+        query.content,
+        query.generation,
+        np.asarray(query.vector, "<f4").tobytes(),
+        json.dumps(query.hits),
+        query.matched,
+        query.milliseconds,
+        query.shadow,
+    )
 
 
 def _query(row: sqlite3.Row) -> Query:
@@ -279,6 +247,14 @@ def _without(text: str | None, ids: Collection[str], labels: Collection[str]) ->
     hits = () if text is None else _hits(text)
     kept = [hit for hit in hits if hit[0] not in ids and hit[2] not in labels]
     return text if len(kept) == len(hits) else json.dumps(kept)
+
+
+def _relabelled(text: str | None, old: str, new: str) -> str | None:
+    """Stored hits with another name of a class; the text itself where it has none of this class."""
+    hits = () if text is None else _hits(text)
+    if all(hit[2] != old for hit in hits):
+        return text
+    return json.dumps([(name, uri, new if label == old else label, match) for name, uri, label, match in hits])
 
 
 def _hits(text: str) -> tuple[tuple[str, str, str | None, float | None], ...]:

@@ -1,58 +1,34 @@
-"""Answers queries: embeds the image, searches every reachable space, and decides whether anything matches."""
+"""Answers queries: embeds the images, searches every reachable space, and decides whether anything matches."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scrubjay.data.photos import content_hash
-from scrubjay.errors import CatalogueError
+from scrubjay.errors import CatalogueError, ScrubjayError
 from scrubjay.gallery.gallery import SpaceQuery
 from scrubjay.generations.bridge_paths import space_of
 from scrubjay.generations.generation import Generation
 from scrubjay.generations.serving import Serving
-from scrubjay.search.match_decision import CONSIDERED, Basis, MatchRule
+from scrubjay.search.embedded_query import EmbeddedQuery, embed_requests
+from scrubjay.search.identical import identical_first
+from scrubjay.search.match_decision import CONSIDERED, MatchRule
 from scrubjay.search.novelty import Novelty, novelty
+from scrubjay.search.query_image import QueryImage
 from scrubjay.search.query_log import Query, QueryLog, brief
+from scrubjay.search.request import Answer, QueryRequest
 from scrubjay.search.shadow import Compared, answer_pending, compare, selected
-from scrubjay.stores import Item
-from scrubjay.types import Hit, Sample
+from scrubjay.search.timing import part
+from scrubjay.types import Hit
 from scrubjay.workspace.calibrations import Calibrations
 from scrubjay.workspace.workspace import Workspace
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The result of a search.
-
-    Attributes:
-        hits: best first; an item whose image has the same bytes as the query comes first, with a match of 1.
-        generation: name of the generation that embedded the query.
-        matched: whether one of the best hits is likely to be of the query's class; None where no threshold is known.
-            Of the images of classes that were never learned, a share of about `false_match_rate` is taken for a match,
-            on average over such classes, if these are like the learned classes that are left out to compute the
-            threshold. That is not claimed for classes that have closer relatives among the learned classes than these
-            have among each other.
-        threshold: what `match_score` has to exceed for that.
-        unembedded: number of items without any vector, which no search finds.
-        match_score: the score that was compared with the threshold; see `MatchDecision`.
-        match_basis: what the threshold was computed from: classes that are left out of a metric in closed form, or
-            probe images whose class is left out of the gallery.
-    """
-
-    hits: tuple[Hit, ...]
-    generation: str
-    matched: bool | None
-    threshold: float | None
-    unembedded: int
-    match_score: float | None = None
-    match_basis: Basis | None = None
+Result = list[Answer] | ScrubjayError
+"""The answers to a request, or why it cannot be answered."""
 
 
 class Searcher:
@@ -62,44 +38,82 @@ class Searcher:
         self.workspace = workspace
         self.query_log = QueryLog(workspace.folder / "queries.sqlite")
 
-    def answer(self, image: Path, k: int, labels: Sequence[str] | None, where: Mapping[str, Any] | None) -> Answer:
-        """Search the gallery with one image; see `Catalogue.answer`."""
+    def answer(self, requests: Sequence[QueryRequest]) -> list[Result]:
+        """Answer requests together: images are embedded in common forward passes, queries are searched together.
+
+        Each answer is the one that the request gets by itself, up to the rounding of the forward pass. A request that
+        cannot be answered does not affect the others.
+
+        Returns:
+            For each request one answer for each of its images, or a single one where they are combined; or the error.
+
+        Raises:
+            CatalogueError: the serving file is damaged.
+        """
         began = time.perf_counter()
-        workspace, sample = self.workspace, Sample(image, 0)
-        serving = workspace.serving.read()
-        generation = workspace.serving_generation(serving)
+        serving = self.workspace.serving.read()
+        results: dict[int, Result] = {}
+        for name in dict.fromkeys(request.generation or serving.generation for request in requests):
+            rows = [row for row, each in enumerate(requests) if (each.generation or serving.generation) == name]
+            asked = [requests[row] for row in rows]
+            try:
+                answered = self._answered_by(name, serving, asked, began)
+            except ScrubjayError as error:
+                answered = [error] * len(rows)
+            results |= zip(rows, answered, strict=True)
+        return [results[row] for row in range(len(requests))]
+
+    def _answered_by(
+        self, name: str | None, serving: Serving, requests: Sequence[QueryRequest], began: float
+    ) -> list[Result]:
+        """Answer requests by one generation."""
+        workspace = self.workspace
+        generation = workspace.serving_generation(serving) if name is None else workspace.lineage.get(name)
         rule = self.match_rule(generation)
-        features, vectors = self._embedded(generation, sample, rule)
-        content = content_hash(sample)
-        queries = self.space_queries(generation, vectors, rule.calibrations)
-        considered = max(k, CONSIDERED) if features is not None else k
-        (found,) = workspace.gallery.search_mixed(queries, considered, labels, where)
-        unfiltered = not labels and not where
-        found = self._identical_first(content, queries, found, considered, unfiltered)
-        decision = rule.decide(features, found, identical=bool(found) and found[0].id == content)
-        hits = found[:k]
-        if unfiltered:
-            query = Query(
-                image=str(image.absolute()),
-                content=content,
-                generation=generation.name,
-                vector=vectors[0],
-                hits=brief(hits),
-                matched=decision.matched,
-                milliseconds=1000 * (time.perf_counter() - began),
-                shadow=_shadow_generation(serving, content),
-            )
-            self.query_log.append(query)
-        unembedded = workspace.gallery.unembedded([query.space for query in queries])
-        return Answer(
-            hits=tuple(hits),
-            generation=generation.name,
-            matched=decision.matched,
-            threshold=decision.threshold,
-            unembedded=unembedded,
-            match_score=decision.score,
-            match_basis=decision.basis,
-        )
+        with part("embed"):
+            embedded = embed_requests(workspace.encoder(generation), requests, rule.model is not None)
+        results: dict[int, Result] = {
+            row: queries for row, queries in enumerate(embedded) if isinstance(queries, ScrubjayError)
+        }
+        logged: list[Query] = []
+        for filters in dict.fromkeys(request.filters for request in requests):
+            group = {
+                row: queries
+                for row, queries in enumerate(embedded)
+                if not isinstance(queries, ScrubjayError) and requests[row].filters == filters
+            }
+            queries = [query for own in group.values() for query in own]
+            if not queries:
+                continue
+            try:
+                with part("search"):
+                    answers = iter(self._searched(rule, queries))
+            except ScrubjayError as error:
+                results |= dict.fromkeys(group, error)
+                continue
+            for row, own in group.items():
+                given = [next(answers) for _ in own]
+                results[row] = given
+                if _is_live(requests[row], generation, serving):
+                    logged += [_log_entry(*each, serving, began) for each in zip(own, given, strict=True)]
+        self.query_log.append(logged)
+        return [results[row] for row in range(len(requests))]
+
+    def _searched(self, rule: MatchRule, queries: Sequence[EmbeddedQuery]) -> list[Answer]:
+        """Answers to queries with the same filters."""
+        workspace, request = self.workspace, queries[0].request
+        vectors = np.stack([query.vector for query in queries])
+        spaces = self.space_queries(rule.generation, vectors, rule.calibrations)
+        considered = [max(each.request.k, 0 if each.features is None else CONSIDERED) for each in queries]
+        labels = request.labels or None
+        found = workspace.gallery.search_mixed(spaces, max(considered), labels, request.where or None)
+        contents = [query.content for query in queries]
+        found = identical_first(workspace.gallery.store, contents, spaces, found, not request.filtered)
+        unembedded = workspace.gallery.unembedded([space.space for space in spaces])
+        return [
+            _answer(rule, query, hits[:number], unembedded)
+            for query, hits, number in zip(queries, found, considered, strict=True)
+        ]
 
     def match_rule(self, generation: Generation) -> MatchRule:
         """How queries of a generation are decided, with the rate of the catalogue.
@@ -114,16 +128,6 @@ class Searcher:
             workspace.match_model(generation),
             workspace.options.false_match_rate,
         )
-
-    def _embedded(
-        self, generation: Generation, sample: Sample, rule: MatchRule
-    ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
-        """Trunk features (1, p) of a query where a match model needs them, and its unit vector (1, d)."""
-        encoder = self.workspace.encoder(generation)
-        if rule.model is None:
-            return None, encoder.embed_query(sample).vectors
-        features = encoder.query_features(sample)
-        return features, encoder.project(features)
 
     def space_queries(
         self, generation: Generation, vectors: NDArray[np.float32], calibrations: Calibrations
@@ -167,7 +171,8 @@ class Searcher:
         """
         workspace = self.workspace
         generation = workspace.lineage.get(str(query.shadow))
-        vectors = workspace.encoder(generation).embed_query(Sample(Path(query.image or ""), 0)).vectors
+        image = QueryImage.read(Path(query.image or ""), workspace.options.images)
+        vectors = workspace.encoder(generation).embed_pixels([image.pixels])
         queries = self.space_queries(generation, vectors, workspace.calibrations(generation))
         return workspace.gallery.search_mixed(queries, max(1, len(query.hits)))[0]
 
@@ -184,27 +189,38 @@ class Searcher:
         queries = [query for query in self.query_log.recent() if query.generation == generation.name]
         return novelty(queries, rule.known_scores, threshold, -calibration.offset / calibration.slope)
 
-    def _identical_first(
-        self, content: str, queries: Sequence[SpaceQuery], hits: list[Hit], k: int, unfiltered: bool
-    ) -> list[Hit]:
-        """The hits, led by the item whose image has the same bytes as the query: that match is certain.
 
-        An unfiltered search returns that item even if it was not among the hits.
-        """
-        identical = next((hit for hit in hits if hit.id == content), None)
-        if identical is None and unfiltered:
-            identical = next((self._hit(item, queries) for item in self.workspace.gallery.store.items([content])), None)
-        if identical is None:
-            return hits
-        return [replace(identical, match=1.0), *(hit for hit in hits if hit.id != content)][:k]
+def _answer(rule: MatchRule, query: EmbeddedQuery, hits: list[Hit], unembedded: int) -> Answer:
+    decision = rule.decide(query.features, hits, identical=bool(hits) and hits[0].id == query.content)
+    return Answer(
+        hits=tuple(hits[: query.request.k]),
+        generation=rule.generation.name,
+        matched=decision.matched,
+        threshold=decision.threshold,
+        unembedded=unembedded,
+        match_score=decision.score,
+        match_basis=decision.basis,
+    )
 
-    def _hit(self, item: Item, queries: Sequence[SpaceQuery]) -> Hit | None:
-        for query in queries:
-            ids, vectors = self.workspace.gallery.store.vectors(query.space.id, [item.id])
-            if ids:
-                score = float(np.clip(query.vectors[0] @ vectors[0], -1, 1))
-                return Hit(item.id, item.uri, item.label, score, query.space.generation, item.metadata)
-        return None
+
+def _is_live(request: QueryRequest, generation: Generation, serving: Serving) -> bool:
+    """Whether the queries of a request are logged; see `QueryRequest.log`."""
+    several = request.combine and len(request.images) > 1
+    return request.log and not request.filtered and not several and generation.name == serving.generation
+
+
+def _log_entry(query: EmbeddedQuery, answer: Answer, serving: Serving, began: float) -> Query:
+    assert query.image is not None
+    return Query(
+        image=None if query.image.path is None else str(query.image.path),
+        content=query.image.content,
+        generation=answer.generation,
+        vector=query.vector,
+        hits=brief(answer.hits),
+        matched=answer.matched,
+        milliseconds=1000 * (time.perf_counter() - began),
+        shadow=_shadow_generation(serving, query.image.content),
+    )
 
 
 def _shadow_generation(serving: Serving, content: str) -> str | None:

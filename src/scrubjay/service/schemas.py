@@ -6,15 +6,15 @@ are in pixels.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Scope = Literal["read", "write", "admin"]
 """What a key may do: read searches and looks; write adds, changes and removes items and teaches; admin promotes, rolls
 back, forgets, learns and cancels jobs. Each holds those before it."""
 
-MetadataValue = str | int | float | bool | None
+MetadataValue = str | int | Annotated[float, Field(allow_inf_nan=False)] | bool | None
 Metadata = dict[str, MetadataValue]
 Box = tuple[
     Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
@@ -78,6 +78,23 @@ class QueryImage(Body):
     crop: Box | None = None
     """Search with this part only."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [one], "properties": {one: {"type": "string"}, other: {"type": "null"}}}
+                for one, other in (("base64", "item"), ("item", "base64"))
+            ]
+        }
+    )
+
+    @model_validator(mode="after")
+    def _one_image(self) -> Self:
+        if (self.base64 is None) == (self.item is None):
+            raise ValueError("give either base64 or item")
+        if self.crop is not None and not (self.crop[0] < self.crop[2] and self.crop[1] < self.crop[3]):
+            raise ValueError("crop: give left, top, right, bottom with left < right and top < bottom")
+        return self
+
 
 class SearchSettings(Body):
     """What to search for, beside the images."""
@@ -113,6 +130,9 @@ class HitRecord(Record):
     generation: str
     """Generation whose vector found the item."""
     metadata: Metadata
+    uri: str | None = None
+    """Location of its image when it was added; None for callers who may not see paths of the machine: those with a
+    key that is not an administrator's."""
 
 
 class AnswerRecord(Record):
@@ -349,6 +369,9 @@ class GenerationRecord(Record):
     """Retrieval figures of held-out images of the new classes, by this generation and by its parent."""
     coverage: float
     """Share of the items that have a vector of this generation's space."""
+    retained: float | None = None
+    """Share of recall@1 and mAP@R on old classes that was kept when its gate was measured last; None where it was not
+    measured."""
 
 
 class ServingChange(Record):
@@ -492,7 +515,8 @@ class JobRecord(Record):
     total: int | None
     result: dict[str, Any] | None
     """What it made, by kind: learn {generation, classes, images, added}, backfill {done, remaining}, export {path},
-    forget {removed, report}."""
+    forget {removed, generations, report}: entries removed by place, the generations made, by those that they replace,
+    and what was not removed and why."""
     problem: str | None
     """Why it failed: one line."""
 

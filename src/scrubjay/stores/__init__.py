@@ -143,6 +143,33 @@ class Store(ABC):
         """All items in id order; or those of `ids` that exist, in the order given."""
 
     @abstractmethod
+    def page(
+        self,
+        limit: int,
+        after: str | None = None,
+        labels: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[Item]:
+        """Some items in id order; the store selects them, so that not all items are read.
+
+        Args:
+            limit: largest number of items, at least 1.
+            after: only items whose ids come after this one.
+            labels: only items with one of these labels.
+            where: only items whose metadata have all these values.
+
+        Returns:
+            Fewer than `limit` items only where no more follow.
+
+        Raises:
+            DataError: a value of `where` has a type that metadata cannot have.
+        """
+
+    @abstractmethod
+    def labels(self) -> tuple[list[str], list[str | None]]:
+        """Ids of all items, in id order, and their labels."""
+
+    @abstractmethod
     def count(self) -> int:
         """Number of items."""
 

@@ -23,6 +23,17 @@ def checked_filter(where: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(where or {})
 
 
+def checked_after(after: str | None) -> str | None:
+    """The id after which a page begins.
+
+    Raises:
+        DataError: no item can have such an id.
+    """
+    if after is not None and ("\0" in after or not valid_unicode([after])):
+        raise DataError(f"cursor {after!a}: no page ends with such an id; give the cursor of a page.")
+    return after
+
+
 def valid_unicode(texts: Iterable[str]) -> list[str]:
     r"""The texts that are valid Unicode; a text with a lone surrogate cannot be stored, so no item has it.
 

@@ -79,7 +79,18 @@ class Table:
         """These columns of all rows, or of the rows with these ids, in no particular order."""
         with translated(self.path):
             query = self._table.search().select(list(columns))
-            return (query if ids is None else query.where(_among(ids))).to_arrow()
+            return (query if ids is None else query.where(among(ids))).to_arrow()
+
+    def first(self, columns: Sequence[str], limit: int, after: str | None, conditions: Sequence[str]) -> pa.Table:
+        """These columns of the first rows in id order that come after an id and meet all conditions, in SQL."""
+        texts = [*conditions, *([] if after is None else [f"id > {_quoted(after)}"])]
+        with translated(self.path):
+            from lancedb.query import ColumnOrdering
+
+            query = self._table.search().select(list(columns))
+            if texts:
+                query = query.where(" AND ".join(texts))
+            return query.order_by([ColumnOrdering(column_name="id")]).limit(limit).to_arrow()
 
     def blocks(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         """These columns of all rows of one version, in batches of about `rows`, so that not all are in memory."""
@@ -164,18 +175,22 @@ class Table:
 
     def delete(self, ids: Iterable[str], contents: Iterable[str] | None = None) -> int:
         """Remove the rows with these ids (and, if given, these content hashes); returns the number of removed rows."""
-        only = "" if contents is None else f" AND {_among(contents, 'content_hash')}"
+        only = "" if contents is None else f" AND {among(contents, 'content_hash')}"
         with translated(self.path):
-            return int(self._table.delete(_among(ids) + only).num_deleted_rows)
+            return int(self._table.delete(among(ids) + only).num_deleted_rows)
 
     def _has(self, index: str) -> bool:
         with translated(self.path):
             return any(existing.name == index for existing in self._table.list_indices())
 
 
-def _among(values: Iterable[str], column: str = "id") -> str:
-    quoted = ("'" + text.replace("'", "''") + "'" for text in values)
-    return f"{column} IN ({', '.join(quoted)})"
+def among(values: Iterable[str], column: str = "id") -> str:
+    """The condition, in SQL, that a column has one of these values."""
+    return f"{column} IN ({', '.join(map(_quoted, values))})"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 @contextmanager

@@ -62,6 +62,29 @@ def passing(
     without: Sequence[sql.Identifier],
 ) -> Passing:
     """The rows of a space's `table` that pass the filters of a search."""
+    composed, parameters = _conditions(labels, where)
+    for other in without:
+        has = "not exists (select from {other} o where o.id = i.id and o.content_hash = i.content_hash)"
+        composed.append(sql.SQL(has).format(other=other))
+    clause = _JOINED.format(table=table) + sql.SQL(" where ") + sql.SQL(" and ").join(composed)
+    return Passing(table, clause, parameters, filtered=len(composed) > 1)
+
+
+def page_of_items(
+    connection: Connection, limit: int, after: str | None, labels: Sequence[str] | None, where: Mapping[str, Any]
+) -> list[Item]:
+    """See `Store.page`."""
+    composed, parameters = _conditions(labels, where)
+    if after is not None:
+        parameters["after"] = after
+        composed.append(sql.SQL("i.id > %(after)s"))
+    text = sql.SQL("select {columns} from items i where {where} order by i.id limit %(limit)s")
+    query = text.format(columns=_COLUMNS, where=sql.SQL(" and ").join(composed))
+    return [Item(*row) for row in connection.execute(query, {**parameters, "limit": limit})]
+
+
+def _conditions(labels: Sequence[str] | None, where: Mapping[str, Any]) -> tuple[list[sql.Composable], dict[str, Any]]:
+    """Conditions on an item `i`, and their parameters by name."""
     composed: list[sql.Composable] = [sql.SQL("true")]
     parameters: dict[str, Any] = {}
     if labels is not None:
@@ -73,11 +96,7 @@ def passing(
     elif where:
         composed.append(sql.SQL("i.metadata::jsonb @> %(where)s::jsonb"))
         parameters["where"] = json.dumps(where)
-    for other in without:
-        has = "not exists (select from {other} o where o.id = i.id and o.content_hash = i.content_hash)"
-        composed.append(sql.SQL(has).format(other=other))
-    clause = _JOINED.format(table=table) + sql.SQL(" where ") + sql.SQL(" and ").join(composed)
-    return Passing(table, clause, parameters, filtered=len(composed) > 1)
+    return composed, parameters
 
 
 def storable(texts: Iterable[str]) -> list[str]:

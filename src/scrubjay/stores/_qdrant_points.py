@@ -94,12 +94,18 @@ def passing(
     of: Space, labels: Sequence[str] | None, where: Mapping[str, Any], without: Sequence[Space]
 ) -> models.Filter:
     """Condition: the point has a current vector of this space and passes the filters of a search."""
-    must: list[Any] = [is_current(of)]
+    must: list[Any] = [is_current(of), having(labels, where)]
+    return models.Filter(must=must, must_not=[is_current(other) for other in without])
+
+
+def having(labels: Sequence[str] | None, where: Mapping[str, Any]) -> models.Filter:
+    """Condition: the item has one of these labels, and all these metadata."""
+    must: list[Any] = []
     if labels is not None:
         must.append(models.FieldCondition(key="label", match=models.MatchAny(any=valid_unicode(labels))))
     for fact in facts(where):
         must.append(models.FieldCondition(key="facts", match=models.MatchValue(value=fact)))
-    return models.Filter(must=must, must_not=[is_current(other) for other in without])
+    return models.Filter(must=must)
 
 
 def write_vectors(of: Space, rows: Mapping[str, NDArray[np.float32]], hashes: Mapping[str, str]) -> list[Any]:

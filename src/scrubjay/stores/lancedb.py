@@ -19,8 +19,9 @@ from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_spa
 from scrubjay.stores import _lance_index as index
 from scrubjay.stores import _lance_rows as rows_
 from scrubjay.stores._exact import nearest
-from scrubjay.stores._filters import checked_filter, valid_unicode
+from scrubjay.stores._filters import checked_after, checked_filter, valid_unicode
 from scrubjay.stores._lance_features import LanceFeatures
+from scrubjay.stores._lance_page import page_of_items
 from scrubjay.stores._lance_rows import BLOCK, ITEMS, KEYS, SPACES, TEXT, is_current
 from scrubjay.stores._lance_search import Answer, Filters, by_index, by_scan
 from scrubjay.stores._lance_table import Database, Table
@@ -96,6 +97,19 @@ class LanceStore(Store):
             rows = rows.take(pc.index_in(pa.array(ids, TEXT), value_set=rows["id"]).drop_null())
         for batch in rows.to_batches(BLOCK):
             yield from map(rows_.item, batch.to_pylist())
+
+    def page(
+        self,
+        limit: int,
+        after: str | None = None,
+        labels: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[Item]:
+        return page_of_items(self._items, limit, checked_after(after), labels, checked_filter(where))
+
+    def labels(self) -> tuple[list[str], list[str | None]]:
+        rows = self._items.read(["id", "label"]).sort_by("id")
+        return rows["id"].to_pylist(), rows["label"].to_pylist()
 
     def count(self) -> int:
         return self._items.count()

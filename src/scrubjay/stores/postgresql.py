@@ -19,7 +19,7 @@ from scrubjay.errors import ConfigError, DataError
 from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_space
 from scrubjay.stores import _postgresql_search as searching
 from scrubjay.stores import _postgresql_statements as statements
-from scrubjay.stores._filters import checked_filter
+from scrubjay.stores._filters import checked_after, checked_filter
 from scrubjay.stores._postgresql_features import PostgresFeatures
 from scrubjay.stores._postgresql_rows import delete, lock_items
 from scrubjay.stores._postgresql_search import storable
@@ -95,6 +95,21 @@ class PostgresStore(Store):
                 return
             yield from page
             after = page[-1].id
+
+    def page(
+        self,
+        limit: int,
+        after: str | None = None,
+        labels: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[Item]:
+        with self._server.transaction() as connection:
+            return searching.page_of_items(connection, limit, checked_after(after), labels, checked_filter(where))
+
+    def labels(self) -> tuple[list[str], list[str | None]]:
+        with self._server.transaction() as connection:
+            rows = connection.execute("select id, label from items order by id").fetchall()
+        return [row[0] for row in rows], [row[1] for row in rows]
 
     def count(self) -> int:
         with self._server.transaction() as connection:

@@ -15,6 +15,7 @@ as a library). A server is tested only where QDRANT_URL=qdrant://host:6333 names
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -25,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from scrubjay.errors import DataError
 from scrubjay.stores import Item, Space, Store, checked, same_space, unknown_space
 from scrubjay.stores import _qdrant_points as points
-from scrubjay.stores._filters import checked_filter, valid_unicode
+from scrubjay.stores._filters import checked_after, checked_filter, valid_unicode
 from scrubjay.stores._qdrant_client import (
     QdrantClient,
     address,
@@ -96,6 +97,23 @@ class QdrantStore(Store):
         for block in points.batches(self._ids(None) if ids is None else valid_unicode(ids), _BLOCK):
             payloads = self._payloads(block)
             yield from (points.item(payloads[name]) for name in block if name in payloads)
+
+    def page(
+        self,
+        limit: int,
+        after: str | None = None,
+        labels: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[Item]:
+        """As in `Store`. Qdrant has no order of texts: the ids of all items that pass the filters are read."""
+        ids = self._ids(points.having(labels, checked_filter(where)))
+        first = 0 if checked_after(after) is None else bisect_right(ids, str(after).encode(), key=str.encode)
+        return list(self.items(ids[first : first + limit]))
+
+    def labels(self) -> tuple[list[str], list[str | None]]:
+        labels = {record.payload["id"]: record.payload.get("label") for record in self._scroll(None, ["id", "label"])}
+        ids = sorted(labels, key=str.encode)
+        return ids, [labels[name] for name in ids]
 
     def count(self) -> int:
         return self._count(None)

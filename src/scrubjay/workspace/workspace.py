@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from scrubjay.config import read_json
 from scrubjay.errors import CatalogueError, ConfigError, SpaceError
 from scrubjay.gallery.features import FeatureWriter
 from scrubjay.gallery.gallery import Gallery
+from scrubjay.gallery.image_folder import ImageFolder
 from scrubjay.gate.probe_set import ProbeSet
 from scrubjay.generations.bridge_paths import BridgePaths
 from scrubjay.generations.generation import Generation
@@ -42,6 +43,7 @@ class Workspace:
         gallery: the items and their vectors.
         bridge_paths: bridges between the spaces of the generations.
         probe_set: held-out images by which generations are judged.
+        images: images of items that were sent to the catalogue.
 
     Raises:
         CatalogueError: the folder is not a catalogue.
@@ -64,6 +66,7 @@ class Workspace:
         self.serving = ServingFile(folder)
         self.bridge_paths = BridgePaths(self.lineage)
         self.probe_set = ProbeSet(folder / "probe")
+        self.images = ImageFolder(folder / "images")
         self._encoders: dict[str, Encoder] = {}
         self._match_models: dict[Path, tuple[int, MatchModel]] = {}
 
@@ -101,6 +104,13 @@ class Workspace:
     def embed(self, generation: Generation, samples: Sequence[Sample]) -> Embeddings:
         """Embed images with a generation; see `Encoder.embed` and `encoder`."""
         return self.encoder(generation).embed(samples)
+
+    def remove_items(self, ids: Iterable[str]) -> int:
+        """Remove items with their vectors and features, and the images that were sent; returns the number of items."""
+        ids = list(ids)
+        removed = self.gallery.delete(ids)
+        self.images.remove(ids)
+        return removed
 
     def feature_writer(self, generation: Generation) -> FeatureWriter | None:
         """What stores the trunk features of images that a generation embeds; None where they are not kept.

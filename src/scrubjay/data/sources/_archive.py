@@ -31,7 +31,7 @@ def unpacked(archive: Path) -> Path:
         StorageError: the cache folder is full or cannot be written.
     """
     archive = archive.absolute()
-    target = _cache() / f"{archive.name}-{_identity(archive)}"
+    target = cache_folder() / f"{archive.name}-{_identity(archive)}"
     if target.is_dir():
         return target
     try:
@@ -55,7 +55,8 @@ def unpacked(archive: Path) -> Path:
     return target
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """The folder of what can be made again: `scrubjay` below XDG_CACHE_HOME, by default `~/.cache`."""
     return Path(os.path.abspath(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")) / "scrubjay"
 
 

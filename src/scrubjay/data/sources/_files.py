@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from scrubjay.errors import DataError
+from scrubjay.types import Split
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm"}
@@ -101,19 +103,46 @@ def images_below(path: Path) -> list[Path]:
     Raises:
         DataError: a folder cannot be read.
     """
-    images: list[Path] = []
+    return [file for file in files_below(path) if file.suffix.lower() in SUFFIXES]
+
+
+def files_below(path: Path) -> list[Path]:
+    """All files below a folder, sorted. Hidden files and folders are left out, links are followed once.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    found: list[Path] = []
     visited: set[str] = set()
     for parent, folders, files in os.walk(path, onerror=_unreadable, followlinks=True):
         real = os.path.realpath(parent)
         folders[:] = [] if real in visited else [name for name in folders if not name.startswith(".")]
         if real not in visited:
-            images += [Path(parent, name) for name in files if _is_image(name)]
+            found += [Path(parent, name) for name in files if not name.startswith(".")]
         visited.add(real)
-    return sorted(images)
+    return sorted(found)
 
 
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+def divided(images: Iterable[Path], root: Path, test_share: float) -> dict[Path, Split]:
+    """Which images of a class are for training and which for testing; at least one is for training.
+
+    It is decided by a hash of the path below `root`, so that adding images moves no other.
+
+    Args:
+        images: paths of the images of one class.
+        root: folder that the paths lie in.
+        test_share: share of the images that become test images, about.
+    """
+    ranks = {path: _rank(path.relative_to(root)) for path in images}
+    last = max(ranks, key=ranks.__getitem__, default=None)
+    return {path: "test" if rank < test_share and path != last else "train" for path, rank in ranks.items()}
+
+
+def _rank(path: Path) -> float:
+    return (
+        int.from_bytes(hashlib.blake2b(path.as_posix().encode(errors="surrogateescape"), digest_size=7).digest())
+        / 2**56
+    )
 
 
 def _unreadable(error: OSError) -> NoReturn:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from scrubjay.data.sources import Source
 from scrubjay.data.sources._files import containing, inside, lines
 from scrubjay.errors import DataError
-from scrubjay.types import Dataset, Sample
+from scrubjay.types import Dataset, Sample, Split
 
 
 class Cub200(Source):
@@ -44,9 +43,6 @@ class Cub200(Source):
             path = inside(root / "images", paths[image], f"{root / 'images.txt'}, image {image}")
             samples.append(Sample(path, label[numbers[image]], split, boxes.get(image)))
         return Dataset("cub200", root, tuple(classes.values()), tuple(samples))
-
-
-Split = Literal["train", "test"]
 
 
 def _column(path: Path) -> dict[str, str]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
 from scrubjay.data.sources import Source
-from scrubjay.data.sources._files import folder, images_below, subfolders
+from scrubjay.data.sources._files import divided, folder, images_below, subfolders
 from scrubjay.errors import DataError
-from scrubjay.types import Dataset, Sample
-
-Split = Literal["train", "test"]
+from scrubjay.types import Dataset, Sample, Split
 
 
 class Folder(Source):
@@ -43,7 +39,7 @@ class Folder(Source):
         return Dataset(root.name, root, tuple(images_by_class), tuple(samples))
 
     def _flat_layout(self, root: Path) -> dict[str, dict[Path, Split]]:
-        return {name: _divided(images_below(root / name), root, self.test_share) for name in subfolders(root)}
+        return {name: divided(images_below(root / name), root, self.test_share) for name in subfolders(root)}
 
     def _split_layout(self, root: Path) -> dict[str, dict[Path, Split]] | None:
         names = set(subfolders(root))
@@ -60,17 +56,3 @@ class Folder(Source):
             }
             for name in sorted({*below["train"], *below["test"]})
         }
-
-
-def _divided(images: list[Path], root: Path, test_share: float) -> dict[Path, Split]:
-    """Images with a low hash become test images, so that adding some moves no other; at least one is for training."""
-    ranks = {path: _rank(path.relative_to(root)) for path in images}
-    last = max(ranks, key=ranks.__getitem__, default=None)
-    return {path: "test" if rank < test_share and path != last else "train" for path, rank in ranks.items()}
-
-
-def _rank(path: Path) -> float:
-    return (
-        int.from_bytes(hashlib.blake2b(path.as_posix().encode(errors="surrogateescape"), digest_size=7).digest())
-        / 2**56
-    )

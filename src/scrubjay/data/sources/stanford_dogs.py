@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 from xml.etree import ElementTree
 
 from scrubjay.data.sources import Source
 from scrubjay.data.sources._files import containing, inside
+from scrubjay.data.sources._matlab import variables
 from scrubjay.errors import DataError
-from scrubjay.types import Dataset, Sample
-
-Split = Literal["train", "test"]
+from scrubjay.types import Dataset, Sample, Split
 
 
 class StanfordDogs(Source):
@@ -67,18 +65,12 @@ def _breed(file: str) -> str:
 
 def _entries(path: Path) -> Iterator[tuple[str, int]]:
     """Path below `Images` and label of every image in a list, a MATLAB file of two columns."""
-    from scipy.io import loadmat
-
+    content = variables(path, "file_list", "labels")
     try:
-        with path.open("rb") as opened:
-            content = loadmat(opened, variable_names=("file_list", "labels"))
         files, labels = content["file_list"].ravel(), content["labels"].ravel()
         entries = [(str(file.item()), int(label)) for file, label in zip(files, labels, strict=True)]
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; restore it from the published lists.tar.") from None
-    except Exception as error:  # on a damaged file scipy raises errors of any type
-        reason = " ".join(str(error).split())
+    except (AttributeError, ValueError):
         raise DataError(
-            f"{path}: not a list of files and labels ({reason}); restore it from the published lists.tar."
+            f"{path}: not a list of files and labels; restore the file from the published data set."
         ) from None
     yield from entries

@@ -1,0 +1,140 @@
+"""The client for programs that wait for each answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from scrubjay.client.call import Call
+from scrubjay.client.calls.jobs import job_events
+from scrubjay.client.endpoints import Endpoints
+from scrubjay.client.events import JobEvents
+from scrubjay.client.exchange import Attempts, Settings, problem, result, unreachable
+from scrubjay.service.schemas import ItemRecord, JobRecord, MetadataValue
+
+T = TypeVar("T")
+
+
+class Client(Endpoints):
+    """Talks to a running service; every method is one request, and returns what the service answers.
+
+    A client may be shared by threads. Use it as a context manager, or `close` it.
+
+    Args:
+        url: address of the service, such as `http://127.0.0.1:8000`.
+        key: API key; None for the environment variable `SCRUBJAY_KEY`, and if that is not set for none.
+        timeout: seconds to wait for an answer; requests that learn or compute a gate get ten times as many.
+        retries: how often a request is sent again at most, where that is safe.
+        longest_wait: longest time in seconds to wait before that.
+
+    Every method raises `ServiceProblem` where the service cannot do what it was asked, and `ServiceError` where it
+    cannot be reached.
+
+    Raises:
+        ConfigError: the address is not one of HTTP.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout: float = 60.0,
+        retries: int = 2,
+        longest_wait: float = 10.0,
+    ) -> None:
+        self._settings = Settings(url, key, timeout, retries, longest_wait)
+        self._http = httpx.Client(**self._settings.arguments())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def send(self, call: Call[T]) -> T:
+        """Send a request, again where that is safe, and return its result.
+
+        Raises:
+            ServiceProblem: the service could not do what it was asked.
+            ServiceError: the service cannot be reached, or its answer cannot be read.
+        """
+        attempts = Attempts(self._settings, call)
+        while True:
+            try:
+                response = self._http.request(**call.arguments(), timeout=self._settings.seconds(call))
+            except httpx.HTTPError as error:
+                wait = attempts.wait_after_error(error)
+                if wait is None:
+                    raise unreachable(self._settings, error) from error
+            else:
+                wait = attempts.wait_after_answer(response)
+                if wait is None:
+                    return result(call, response)
+            time.sleep(wait)
+
+    def all_items(
+        self, *, label: str | None = None, where: Mapping[str, MetadataValue] | None = None
+    ) -> Iterator[ItemRecord]:
+        """All items in the order of their ids, page by page.
+
+        Args:
+            label: only items with this label.
+            where: only items whose metadata have all these values.
+        """
+        cursor = None
+        while True:
+            page = self.items(cursor, label=label, where=where)
+            yield from page.items
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def job_progress(self, id: str) -> Iterator[JobRecord]:
+        """A job whenever it gets on, until it has ended; a connection that breaks is made anew.
+
+        Args:
+            id: identity of the job.
+        """
+        call, events = job_events(id), JobEvents()
+        attempts = Attempts(self._settings, call)
+        while not events.ended:
+            try:
+                with self._http.stream(**call.arguments()) as response:
+                    if not response.is_success:
+                        response.read()
+                        wait = attempts.wait_after_answer(response)
+                        if wait is None:
+                            raise problem(response)
+                        time.sleep(wait)
+                        continue
+                    for line in response.iter_lines():
+                        record = events.feed(line)
+                        if record is not None:
+                            attempts = Attempts(self._settings, call)
+                            yield record
+                if not events.ended:
+                    raise httpx.RemoteProtocolError("the stream of events ended before the job")
+            except httpx.HTTPError as error:
+                wait = attempts.wait_after_error(error)
+                if wait is None:
+                    raise unreachable(self._settings, error) from error
+                time.sleep(wait)
+
+    def wait_for_job(self, id: str) -> JobRecord:
+        """Wait until a job has ended, and return it.
+
+        Args:
+            id: identity of the job.
+        """
+        record = self.job(id)
+        for record in self.job_progress(id):  # noqa: B007  # the last one is the result
+            pass
+        return record

@@ -1,0 +1,166 @@
+"""`scrubjay serve` as a process: where it listens, how it ends, and several workers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from running import Running, served
+
+from scrubjay.catalogue import Catalogue
+from scrubjay.service.keys import KeyFile
+from shops import METRIC, metric_shop
+from tiny import Call
+from waiting import GUARD, until
+
+
+def body(path: Path) -> dict[str, object]:
+    return {"images": [{"base64": base64.b64encode(path.read_bytes()).decode()}], "k": 3}
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Catalogue:
+    return metric_shop(tmp_path)
+
+
+def test_searches_and_ends_with_code_0(shop: Catalogue) -> None:
+    apple = shop.folder.parent / "spring/test/apple/100.png"
+    with served(shop.folder, settings=["log=json"]) as running, running.client() as client:
+        found = client.post("/v1/search", json=body(apple)).json()["answers"][0]
+        assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in shop.answer(apple, 3).hits]
+        assert running.end() == 0
+        logged = [json.loads(line) for line in running.log.read_text().splitlines()]
+        assert "/v1/search" in {line.get("route") for line in logged}
+        assert not [line for line in logged if line["level"] in ("error", "critical")]
+
+
+def test_accepted_requests_are_finished_when_it_is_ended(shop: Catalogue) -> None:
+    paths = sorted((shop.folder.parent / "spring/test").glob("*/*.png"))
+    images = {"images": [*(body(path)["images"][0] for path in paths)] * 7}
+    codes: list[int] = []
+    with served(shop.folder) as running:
+
+        def ask() -> None:
+            with running.client() as client:
+                codes.append(client.post("/v1/search", json=images).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        with running.client() as client:
+            until(lambda: in_flight(client) >= 4 or len(codes) == 4)
+        running.process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(GUARD)
+        running.process.wait(GUARD)
+    assert codes == [200] * 4
+
+
+def in_flight(client: httpx.Client) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("scrubjay_requests_in_flight ")) - 1
+
+
+def test_workers_share_figures_and_keys_and_see_what_other_processes_do(shop: Catalogue) -> None:
+    with served(shop.folder, "--workers", "2") as running:
+        promotion_and_rollback_drop_no_request(shop, running)
+        figures_and_keys_are_shared(shop, running)
+
+
+def promotion_and_rollback_drop_no_request(shop: Catalogue, running: Running) -> None:
+    apple = body(shop.folder.parent / "spring/test/apple/100.png")
+    end = threading.Event()
+    seen: list[tuple[int, str]] = []
+
+    def ask() -> None:
+        with running.client() as client:
+            while not end.is_set():
+                found = client.post("/v1/search", json=apple)
+                seen.append((found.status_code, found.json()["answers"][0]["generation"]))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for change, generation in (
+            (shop.rollback, "g0"),
+            (lambda: shop.promote("g1", force=True), "g1"),
+        ):
+            wait_until_all_answer_by(seen, change, generation)
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join(GUARD)
+    assert {code for code, _ in seen} == {200}
+
+
+def figures_and_keys_are_shared(shop: Catalogue, running: Running) -> None:
+    apple = body(shop.folder.parent / "spring/test/apple/100.png")
+    secret, _ = KeyFile(shop.folder).make("till", "read")
+    counts = []
+    for _ in range(12):
+        with running.client(secret) as client:  # each connection may reach another worker
+            assert client.post("/v1/search", json=apple).status_code == 200
+            counts.append(searches(client))
+    assert counts == [counts[0] + number for number in range(12)]
+    KeyFile(shop.folder).revoke("till")
+    for _ in range(12):
+        with running.client(secret) as client:
+            assert client.get("/v1/status").status_code == 401
+
+
+def searches(client: httpx.Client) -> float:
+    """Number of searches that were answered, as the figures tell."""
+    lines = client.get("/metrics").text.splitlines()
+    found = [line for line in lines if line.startswith("scrubjay_requests_total{") and '"/v1/search"' in line]
+    return sum(float(line.split()[-1]) for line in found if '"200"' in line)
+
+
+def wait_until_all_answer_by(seen: list[tuple[int, str]], change: Callable[[], object], generation: str) -> None:
+    until(lambda: len(seen) > 8)
+    change()
+    mark = len(seen) + 4  # those that were on their way may have been answered before
+    until(lambda: len(seen) > mark + 40)
+    assert {name for _, name in seen[mark:]} == {generation}
+
+
+def test_start_line_and_mistakes(call: Call, tmp_path: Path) -> None:
+    shop = Catalogue.init(tmp_path / "own", METRIC)
+    with served(shop.folder) as running:
+        port = running.url.rpartition(":")[2]
+        code, _, said = call("serve", "own", "--port", port)
+        assert (code, said.count("\n")) == (2, 1)
+        assert "--port" in said
+    for arguments, part in (
+        (("serve", "own", "--host", "0.0.0.0"), "scrubjay keys make own"),
+        (("serve", "nowhere"), "no catalogue here"),
+        (("serve", "own", "--set", "prot=1"), "Did you mean 'port'?"),
+        (("serve", "own", "--set", "origins=*"), "not an origin"),
+        (("serve", "own", "--host", "203.0.113.7"), "keys"),
+        (("serve", "own", "--config", "none.toml"), "none.toml"),
+    ):
+        code, _, said = call(*arguments)
+        assert (code, said.count("\n")) == (2, 1), arguments
+        assert part in said
+    KeyFile(shop.folder).make("till", "read")
+    code, _, said = call("serve", "own", "--host", "203.0.113.7")
+    assert (code, "203.0.113.7" in said) == (2, True)
+
+
+def test_start_line_says_whether_keys_are_required(tmp_path: Path) -> None:
+    shop = Catalogue.init(tmp_path / "own", METRIC)
+    with served(shop.folder) as running:
+        assert "no API keys are required" in running.line
+        with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), GUARD) as raw:
+            raw.sendall(b"NONSENSE\r\n\r\n")
+            assert b"400" in raw.recv(1000)
+    KeyFile(shop.folder).make("till", "read")
+    with served(shop.folder) as running:
+        assert "API keys are required" in running.line
