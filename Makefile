@@ -14,6 +14,7 @@ $(SETUP): pyproject.toml constraints.txt
 demo: $(SETUP)  ## the whole story on the embedded data, into ./demo
 	$(BIN)/scrubjay demo --out demo
 
+# The tests of the web page need Chromium, and are skipped where it is missing: apt-get install chromium
 test: $(SETUP)  ## the tests that end within ten minutes
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 

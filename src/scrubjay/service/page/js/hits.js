@@ -22,7 +22,7 @@ function verdict(answer, teach) {
   if (answer.matched === false) {
     const refusal = status().teaches ? null : t("teach.impossible");
     return h(
-      "div", { class: "callout" }, h("h3", { class: "row" }, icon("alert"), t("answer.unmatched")), h("p", { class: "note" }, t("answer.unmatched.detail")),
+      "div", { class: "callout" }, h("h2", { class: "row" }, icon("alert"), t("answer.unmatched")), h("p", { class: "note" }, t("answer.unmatched.detail")),
       h("div", { class: "row" }, guarded("write", t("teach.offer"), teach, { kind: "primary", refusal })),
       h("details", {}, h("summary", {}, t("answer.meaning")), h("p", { class: "note" }, meaningOf(answer, rate))),
     );

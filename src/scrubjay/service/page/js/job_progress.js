@@ -36,7 +36,8 @@ export function jobProgress(job) {
       bar.firstChild.style.width = "";
     }
     const count = known ? t("job.count", { done: now.done, total: now.total }) : "";
-    put(text, h("span", { class: "row" }, h("span", { class: `chip ${COLOURS[now.state] ?? ""}` }, t(STATES[now.state])), h("span", { lang: "en" }, now.step ?? "")), h("span", { class: "note" }, count));
+    put(text, h("span", { class: "row" }, h("span", { class: `chip ${COLOURS[now.state] ?? ""}` }, t(STATES[now.state])), now.step && active ? h("span", { lang: "en" }, now.step) : null), count ? h("span", { class: "note" }, count) : null);
+    cancel.hidden = !active;
     if (now.state !== state) put(cancel, active ? guarded("admin", t("job.cancel"), () => stop(job.id), { kind: "small" }) : null);
     state = now.state;
   }

@@ -23,10 +23,9 @@ const RETRY = [2000, 4000, 8000, 15000]; // milliseconds between attempts to rea
 
 const main = document.getElementById("main");
 let left = new AbortController();
-let first = true;
 
-/** Show the view of the address; what the one before was waiting for is given up. */
-async function show() {
+/** Show the view of the address; what the one before was waiting for is given up. `moved`: the reader came by a link. */
+async function show(moved = false) {
   left.abort();
   left = new AbortController();
   const { signal } = left;
@@ -44,21 +43,17 @@ async function show() {
     const root = h("div", { class: `view ${name}` });
     put(main, root);
     view.show(root, { path: path.slice(1), query, signal });
-    arrived();
+    if (moved) arrived();
   } catch (error) {
     if (signal.aborted) return;
-    put(main, h("h1", { class: "unseen", tabindex: "-1" }, t(VIEWS[name].title)), failed(error, show));
+    put(main, h("h1", { class: "unseen", tabindex: "-1" }, t(VIEWS[name].title)), failed(error, () => show()));
     if (error instanceof ApiError && error.status === 401) askForKey();
   }
 }
 
-/** Move the focus to the heading of the new view and say its name; not when the page has just been opened. */
+/** Move the focus to the heading of the new view and say its name. */
 function arrived() {
   const heading = main.querySelector("h1");
-  if (first) {
-    first = false;
-    return;
-  }
   heading?.setAttribute("tabindex", "-1");
   heading?.focus({ preventScroll: true });
   scrollTo(0, 0);
@@ -101,9 +96,9 @@ async function changeLanguage(name) {
 
 await setLanguage(chosenLanguage());
 buildFrame(changeLanguage);
-onKey(show);
+onKey(() => show());
 onStatus((status) => put(document.getElementById("catalogue"), status.name));
 listenForShortcuts();
 watchService();
-addEventListener("hashchange", show);
+addEventListener("hashchange", () => show(true));
 show();

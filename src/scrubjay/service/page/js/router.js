@@ -32,3 +32,8 @@ export function go(path, values = {}) {
 export function restate(path, values = {}) {
   history.replaceState(null, "", link(path, values));
 }
+
+/** Show the view of the address again, because what it shows was changed. */
+export function reload() {
+  dispatchEvent(new HashChangeEvent("hashchange"));
+}

@@ -56,8 +56,13 @@ function section(check, kind, out, changed) {
   const fill = (most) => put(grid, findings.slice(0, most).map((each) => h("li", { class: "finding" }, finding(check, each, kind, out, changed))));
   fill(SHOWN);
   const more = findings.length > SHOWN ? h("button", { class: "button small", type: "button", onclick: () => { fill(findings.length); more.remove(); } }, t("check.showall", { n: findings.length })) : null;
-  const every = kind === "unreadable" || kind === "tiny_class" ? null : h("button", { class: "button small", type: "button", onclick: () => { findings.flatMap((each) => each.images.slice(kind === "duplicate" ? 1 : 0)).forEach((name) => out.add(name)); fill(findings.length); changed(); } }, t(kind === "duplicate" ? "check.leaveout.copies" : "check.leaveout.all"));
+  const every = kind === "unreadable" || kind === "tiny_class" ? null : h("button", { class: "button small", type: "button", onclick: () => { findings.flatMap(copies).forEach((name) => out.add(name)); fill(findings.length); changed(); } }, t(kind === "duplicate" || kind === "near_duplicate" ? "check.leaveout.copies" : "check.leaveout.all"));
   return h("section", { class: "stack" }, h("div", { class: "row spread" }, h("h2", {}, t(title, { n: findings.length })), every), h("p", { class: "note" }, t(detail)), grid, more);
+}
+
+/** Which images of a finding can be spared: of images that resemble each other the first one stays. */
+function copies({ kind, images, items }) {
+  return images.slice((kind === "duplicate" || kind === "near_duplicate") && !items.length ? 1 : 0);
 }
 
 function finding(check, each, kind, out, changed) {

@@ -9,7 +9,7 @@ import { icon } from "../icons.js";
 import { itemImage } from "../images.js";
 import { openItem } from "../item_dialog.js";
 import { query } from "../query.js";
-import { go } from "../router.js";
+import { go, reload } from "../router.js";
 import { guarded } from "../session.js";
 import { empty, fillWith } from "../states.js";
 
@@ -28,11 +28,10 @@ async function firstPage(name, signal) {
   const grid = h("ul", { class: "item-grid" });
   const more = h("div");
   let cursor = null;
-  const refresh = () => go(["browse", "class", name], { at: Date.now() });
   const next = async () => {
     const page = await call(withQuery("v1/items", { cursor, limit: PAGE, label: name }), { signal });
     cursor = page.cursor;
-    add(grid, page.items.map((item) => h("li", {}, h("button", { class: "item-button", type: "button", "aria-label": t("class.open", { id: item.id }), onclick: () => openItem(item, { changed: refresh }) }, itemImage(item.id, "", 256)))));
+    add(grid, page.items.map((item) => h("li", {}, h("button", { class: "item-button", type: "button", "aria-label": t("class.open", { id: item.id }), onclick: () => openItem(item, { changed: reload }) }, itemImage(item.id, "", 256)))));
     put(more, cursor === null ? null : h("button", { class: "button", type: "button", onclick: () => next().then(() => announce(t("class.loaded", { n: grid.childElementCount })), (error) => toast(error.message)) }, t("more")));
   };
   await next();

@@ -1,11 +1,12 @@
 /** Pairs of classes that are found for each other, with the images that cause it. */
 
-import { call, withQuery } from "../api.js";
+import { at, call, explainError, withQuery } from "../api.js";
+import { toast } from "../announce.js";
 import { h } from "../dom.js";
 import { percent, t } from "../i18n.js";
 import { itemImage } from "../images.js";
 import { openItem } from "../item_dialog.js";
-import { link } from "../router.js";
+import { link, reload } from "../router.js";
 import { empty, fillWith } from "../states.js";
 
 const LIMIT = 20;
@@ -18,10 +19,18 @@ export function confusionView(body, signal) {
   }, 6);
 }
 
+async function show(id) {
+  try {
+    openItem(await call(at("items", id)), { changed: reload });
+  } catch (error) {
+    toast(explainError(error).title);
+  }
+}
+
 function card({ classes, share, pairs }) {
   const [one, other] = classes;
   const name = (each) => h("a", { href: link(["browse", "class", each]) }, each);
-  const open = (id) => h("button", { class: "item-button", type: "button", "aria-label": t("class.open", { id }), onclick: () => openItem({ id, label: null, metadata: {} }) }, itemImage(id, "", 256));
+  const open = (id) => h("button", { class: "item-button", type: "button", "aria-label": t("class.open", { id }), onclick: () => show(id) }, itemImage(id, "", 256));
   return h("article", { class: "card stack" }, h("div", { class: "row spread" }, h("h2", { class: "row" }, name(one), h("span", { class: "note" }, t("confusions.and")), name(other)), h("span", { class: "chip warn" }, t("confusions.share", { share: percent(share) }))),
     h("p", { class: "note" }, t("confusions.pairs")), h("ul", { class: "pairs" }, pairs.map(([item, nearest]) => h("li", { class: "pair" }, open(item), h("span", { "aria-hidden": "true" }, "→"), open(nearest)))));
 }

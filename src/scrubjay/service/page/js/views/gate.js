@@ -17,14 +17,14 @@ export function gateView(root, name, signal) {
   const back = h("a", { class: "back", href: "#/memory" }, icon("back"), t("memory.title"));
   add(root, h("div", { class: "head" }, h("div", {}, back, h("h1", {}, t("gate.title", { name })), h("p", { class: "lead" }, t("gate.lead")))), body);
   const fill = () => fillWith(body, signal, async () => {
-    const [gate, { revision }] = await Promise.all([call(`${at("generations", name)}/gate`, { signal }), call("v1/generations", { signal })]);
-    return report(gate, revision, fill);
+    const { revision, serving } = await call("v1/generations", { signal });
+    if (serving === name) return h("div", { class: "callout good" }, h("h2", { class: "row" }, icon("check"), t("gate.serves", { name })));
+    return report(await call(`${at("generations", name)}/gate`, { signal }), revision, fill);
   }, 4);
   fill();
 }
 
 function report(gate, revision, again) {
-  if (gate.generation === gate.serving) return h("div", { class: "callout good" }, h("h2", {}, t("gate.serves", { name: gate.generation })));
   const promote = guarded("admin", t("promote.action"), () => askToPromote(gate, revision, again), { kind: gate.passed ? "primary" : "danger" });
   const title = gate.passed ? t("gate.passed") : t("gate.failed");
   const verdict = h("div", { class: `callout ${gate.passed ? "good" : "bad"}` }, h("h2", { class: "row" }, icon(gate.passed ? "check" : "alert"), title),

@@ -43,9 +43,9 @@ function watch(job, signal) {
 }
 
 function outcome(job) {
-  if (job.state === "failed") return h("div", { class: "callout bad" }, h("h2", { class: "row" }, icon("alert"), t("job.failed")), h("p", { lang: "en" }, job.problem ?? ""));
-  if (job.state === "cancelled") return h("div", { class: "callout" }, h("h2", {}, t("job.cancelled")), h("p", {}, t("job.cancelled.detail")));
-  return h("div", { class: "callout good" }, h("h2", { class: "row" }, icon("check"), t("job.done")), made(job));
+  if (job.state === "failed") return h("div", { class: "callout bad" }, h("h2", { class: "row" }, icon("alert"), t("job.end.failed")), h("p", { lang: "en" }, job.problem ?? ""));
+  if (job.state === "cancelled") return h("div", { class: "callout" }, h("h2", {}, t("job.end.cancelled")), h("p", {}, t("job.end.detail")));
+  return h("div", { class: "callout good" }, h("h2", { class: "row" }, icon("check"), t("job.end.done")), made(job));
 }
 
 function made({ kind, result }) {
