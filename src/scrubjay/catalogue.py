@@ -5,6 +5,7 @@
     shop/generations/g0 …      the trained generations
     shop/probe/                held-out images by which new generations are judged
     shop/calibration/          what the scores of each generation's queries mean
+    shop/images/               images of items that were sent to the catalogue
     shop/gallery/              the store: items, and a table of vectors for each embedding space
     shop/session-g1.safetensors   interrupted learning, by the name of the generation that it was to make
 
