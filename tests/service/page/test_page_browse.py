@@ -29,9 +29,7 @@ def classes(service: Running) -> dict[str, int]:
         return {each["name"]: each["items"] for each in client.get("/v1/classes").json()["classes"]}
 
 
-def test_classes_are_listed_with_counts_and_images_filtered_and_sorted(
-    open_page: OpenPage, changing: Running
-) -> None:
+def test_classes_are_listed_with_counts_and_images_filtered_and_sorted(open_page: OpenPage, changing: Running) -> None:
     page = open_page("/browse", url=changing.url)
     cards = page.locator(".class-card")
     expect(cards).to_have_count(5)

@@ -170,7 +170,7 @@ def test_what_a_key_does_not_allow_says_why(open_page: OpenPage, locked: tuple[R
     page = open_page("/memory", url=running.url)
     page.get_by_role("dialog").get_by_label("Key").fill(keys["read"])
     page.keyboard.press("Enter")
-    roll_back = page.get_by_role("button", name="Roll back")
+    roll_back = page.get_by_role("button", name="Roll back to g0")
     expect(roll_back).to_have_attribute("aria-disabled", "true")
     expect(roll_back).to_have_accessible_description("This needs a key of an administrator.")
     page.get_by_role("link", name="Grow").click()

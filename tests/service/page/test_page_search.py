@@ -177,7 +177,8 @@ def test_the_heat_map_is_the_exact_sum(page: Page) -> None:
             const map = { values: [[0.1, -0.2], [0.3, 0.05]], contrast: [[0, 0.1], [0, 0]] };
             const local = localSimilarity(map, 0.5).flat();
             const flat = smoothed(Array.from({ length: 5 }, () => [2, 2, 2, 2])).flat();
-            return [local.reduce((sum, each) => sum + each, 0) / 4, halfOfGain([[1, 1], [6, -3]]), Math.min(...flat), Math.max(...flat)];
+            const mean = local.reduce((sum, each) => sum + each, 0) / 4;
+            return [mean, halfOfGain([[1, 1], [6, -3]]), Math.min(...flat), Math.max(...flat)];
         }"""
     )
     assert result == pytest.approx([0.5, 0.25, 2, 2])
