@@ -106,14 +106,14 @@ def test_tracking_shows_what_it_works_through() -> None:
         for item in progress.track("abcd", "letters", 9, done=5):
             found.append(item)
             if item == "c":
-                current = progress._shown.get()
+                current = progress._display.get()
                 assert current is not None
                 assert [(task.description, task.completed, task.total) for task in current.tasks] == [("letters", 7, 9)]
         assert current is not None
         assert current.tasks == []
     assert found == list("abcd")
     assert "letters" in shown.getvalue()
-    assert progress._shown.get() is None
+    assert progress._display.get() is None
 
 
 def test_a_display_goes_away_with_an_error() -> None:
@@ -124,7 +124,7 @@ def test_a_display_goes_away_with_an_error() -> None:
 
     with pytest.raises(ValueError, match="stop"):
         fail()
-    assert progress._shown.get() is None
+    assert progress._display.get() is None
 
 
 def test_torchvision_and_timm_load() -> None:

@@ -185,3 +185,15 @@ def test_merged_classes_are_one_class() -> None:
         torch.testing.assert_close(getattr(merged, name), getattr(expected, name))
     split = Statistics.of("era", features, labels)
     assert split.merged({0: 3, 1: 2, 2: 1, 3: 0}).labels.tolist() == [0, 1, 2, 3], "nothing is merged"
+
+
+def test_deviations_are_within_classes_and_can_be_divided_by() -> None:
+    features, labels = rows(3, 60, 4)
+    features[:, 1] *= 1000
+    features[:, 2] = labels.double()
+    _, _, scatter = by_loops(features, labels)
+    found = Statistics.of(ERA, features, labels).deviations
+    torch.testing.assert_close(found[[0, 1]], (scatter.diagonal()[[0, 1]] / 60).sqrt())
+    assert (found > 0).all()
+    assert found[2] < 2 * found[0]
+    assert (Statistics.of(ERA, torch.ones(2, 3), torch.tensor([0, 1])).deviations == 1).all()

@@ -59,10 +59,13 @@ def test_the_box_of_an_item_stays(shop: Catalogue, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text(f"path,label,x_1,y_1,x_2,y_2\n{path},fig,2,2,38,38\n")
     shop.add([tmp_path / "table.csv"])
     (item,) = shop.inventory.items(labels=["fig"]).items
-    assert shop.inventory.change_item(item.id, metadata={"box": "0,0,1,1", "n": 1}).metadata == {
-        "box": item.metadata["box"],
-        "n": 1,
-    }
+    box = item.metadata["box"]
+    for metadata in ({"n": 1}, {"n": 1, "box": box}):
+        assert shop.inventory.change_item(item.id, metadata=metadata).metadata == {"n": 1, "box": box}
+    with pytest.raises(DataError, match="leave them out"):
+        shop.inventory.change_item(item.id, metadata={"box": "0,0,1,1"})
+    with pytest.raises(DataError, match="give the name of a class"):
+        shop.inventory.change_item(item.id, label=" ")
 
 
 @pytest.mark.parametrize("make", [copied, metric_shop])

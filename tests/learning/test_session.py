@@ -184,6 +184,23 @@ def test_a_catalogue_can_train_its_trunk_on_stored_activations(tmp_path: Path) -
         shop.learn(images(tmp_path / "third", "ash", "pine"))
 
 
+def test_a_catalogue_can_carry_its_statistics_to_a_trunk_that_is_trained_on(tmp_path: Path) -> None:
+    shop = Catalogue.init(tmp_path / "shop", METRIC)
+    shop.learn(images(tmp_path / "first", "ash", "oak", "elm"), "carried_slda")
+    shop.add([tmp_path / "first" / "train"])
+    generation = shop.learn(images(tmp_path / "second", "fir", "lime"))
+    assert generation.info.method["name"] == "carried_slda"
+    assert generation.info.statistics == (), "they are kept with the method"
+    assert generation.info.trunk != shop.lineage.get("g0").info.trunk
+    assert shop.gallery.store.features.codecs() == {}, "the next trunk is another one, so its features are of no use"
+    shop.promote(generation.name, force=True)
+    assert shop.backfill().complete
+    third = shop.learn(images(tmp_path / "third", "pine", "yew"))
+    assert third.classes == ("ash", "elm", "oak", "fir", "lime", "pine", "yew")
+    with pytest.raises(CatalogueError, match="trains weights, and from weights nothing can be removed"):
+        shop.upkeep.forget(["oak"], [])
+
+
 @pytest.mark.parametrize("adapt", ["first", "auto"])
 def test_the_first_session_of_a_catalogue_may_train_the_trunk(adapt: str, tmp_path: Path) -> None:
     shop = Catalogue.init(tmp_path / "shop", METRIC)

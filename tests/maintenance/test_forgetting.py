@@ -17,6 +17,7 @@ from scrubjay.gate.probe_set import ProbeSet
 from scrubjay.generations.lineage import Lineage
 from scrubjay.generations.serving import ServingFile
 from scrubjay.generations.statistics_folder import StatisticsFolder
+from scrubjay.maintenance.sent_files import UNKNOWN, UPLOADS
 from scrubjay.search.query_log import QueryLog
 from scrubjay.types import Sample
 from scrubjay.workspace.removal_request import RemovalRequest
@@ -143,6 +144,26 @@ def test_an_image_may_be_named_by_the_id_of_its_item(shop: Catalogue, tmp_path: 
     assert report.counts["items of the gallery"] == report.counts["training images in the statistics"] == 1
     with pytest.raises(DataError, match=f"nothing is stored of the image {name}"):
         shop.upkeep.forget([], [name])
+
+
+def test_files_of_the_service_are_removed_too(shop: Catalogue, tmp_path: Path) -> None:
+    item = next(item for item in shop.gallery.store.items() if item.label == "fig")
+    uploads = shop.folder / "uploads" / "0123456789abcdef"
+    removed = [
+        shop.folder / "unknown" / item.id,
+        uploads / "images/fig/new.png",
+        uploads / "images/train/fig/new.png",
+        uploads / "left_out/kiwi/the same.png",
+    ]
+    kept = [shop.folder / "unknown" / ("0" * 32), uploads / "images/kiwi/other.png"]
+    for path in (*removed, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"another image")
+    removed[-1].write_bytes(Path(item.uri).read_bytes())
+    done = shop.upkeep.forget(["fig"])
+    assert (done.counts[UNKNOWN], done.counts[UPLOADS]) == (1, 3)
+    assert [path.exists() for path in removed] == [False] * 4
+    assert [path.exists() for path in kept] == [True] * 2
 
 
 def test_what_was_only_added_makes_no_generation(shop: Catalogue, tmp_path: Path) -> None:

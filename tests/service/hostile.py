@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 
-def picture(side: int = 40, mode: str = "RGB") -> Image.Image:
+def noise_image(side: int = 40, mode: str = "RGB") -> Image.Image:
     noise = np.random.default_rng(side).integers(0, 255, (side, side, 3), dtype=np.uint8)
     return Image.fromarray(noise).convert(mode)
 
@@ -38,19 +38,19 @@ def bomb(width: int = 30_000, height: int = 30_000) -> bytes:
 
 
 def animated(kind: str) -> bytes:
-    return encoded(picture(20), kind, save_all=True, append_images=[picture(21).resize((20, 20))], duration=10)
+    return encoded(noise_image(20), kind, save_all=True, append_images=[noise_image(21).resize((20, 20))], duration=10)
 
 
 def with_zip() -> bytes:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("run.sh", "true")
-    return encoded(picture(), "JPEG") + archive.getvalue()
+    return encoded(noise_image(), "JPEG") + archive.getvalue()
 
 
 def commented(text: bytes) -> bytes:
     """A JPEG file with a comment."""
-    return encoded(picture(), "JPEG", comment=text)
+    return encoded(noise_image(), "JPEG", comment=text)
 
 
 SVG = (
@@ -66,10 +66,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "html": (b"<!doctype html><html></html>", "not an image"),
     "pdf": (b"%PDF-1.7\n", "not an image"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
-    "png with its end cut off": (encoded(picture(64))[:3000], "cannot be decoded"),
-    "jpeg with its end cut off": (encoded(picture(64), "JPEG")[:1500], "cannot be decoded"),
-    "webp with its end cut off": (encoded(picture(64), "WEBP")[:900], ""),
-    "only a header": (encoded(picture())[:33], ""),
+    "png with its end cut off": (encoded(noise_image(64))[:3000], "cannot be decoded"),
+    "jpeg with its end cut off": (encoded(noise_image(64), "JPEG")[:1500], "cannot be decoded"),
+    "webp with its end cut off": (encoded(noise_image(64), "WEBP")[:900], ""),
+    "only a header": (encoded(noise_image())[:33], ""),
     "bomb": (bomb(), "pixels"),
     "bomb below the limit of Pillow": (bomb(12_000, 12_000), "the limit is"),
     "one row": (bomb(60_000, 1), "too elongated"),
@@ -82,9 +82,9 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "tiff with pages": (animated("TIFF"), "several frames"),
     "jpeg and zip": (with_zip(), "zip archive"),
     "jpeg and page": (commented(b"<script>alert(1)</script>"), "web page"),
-    "jpeg and program": (encoded(picture(), "JPEG") + b"<?php system('id'); ?>", "web page"),
-    "gif and script": (encoded(picture(), "GIF") + b"<HTML><body>", "web page"),
-    "png and pdf": (encoded(picture())[:33] + chunk(b"tEXt", b"a\0%PDF-1.4") + encoded(picture())[33:], "PDF"),
+    "jpeg and program": (encoded(noise_image(), "JPEG") + b"<?php system('id'); ?>", "web page"),
+    "gif and script": (encoded(noise_image(), "GIF") + b"<HTML><body>", "web page"),
+    "png and pdf": (encoded(noise_image())[:33] + chunk(b"tEXt", b"a\0%PDF-1.4") + encoded(noise_image())[33:], "PDF"),
 }
 """Files that the decoder refuses, by what is wrong with them, with a part of the reason that is given."""
 
@@ -92,14 +92,14 @@ ROTATED = Image.Exif()
 ROTATED[0x0112] = 6
 
 TAKEN: dict[str, tuple[bytes, tuple[int, int]]] = {
-    "jpeg": (encoded(picture(), "JPEG"), (40, 40)),
-    "cmyk": (encoded(picture(mode="CMYK"), "JPEG"), (40, 40)),
-    "rotated by exif": (encoded(picture().resize((60, 40)), "JPEG", exif=ROTATED), (40, 60)),
-    "grey of 16 bits": (encoded(picture(mode="I;16")), (40, 40)),
-    "palette with transparency": (encoded(picture(mode="P"), transparency=0), (40, 40)),
-    "black and white": (encoded(picture(mode="1")), (40, 40)),
-    "gif of one frame": (encoded(picture(), "GIF"), (40, 40)),
-    "tiff": (encoded(picture(), "TIFF", compression="tiff_lzw"), (40, 40)),
-    "one pixel": (encoded(picture(1)), (1, 1)),
+    "jpeg": (encoded(noise_image(), "JPEG"), (40, 40)),
+    "cmyk": (encoded(noise_image(mode="CMYK"), "JPEG"), (40, 40)),
+    "rotated by exif": (encoded(noise_image().resize((60, 40)), "JPEG", exif=ROTATED), (40, 60)),
+    "grey of 16 bits": (encoded(noise_image(mode="I;16")), (40, 40)),
+    "palette with transparency": (encoded(noise_image(mode="P"), transparency=0), (40, 40)),
+    "black and white": (encoded(noise_image(mode="1")), (40, 40)),
+    "gif of one frame": (encoded(noise_image(), "GIF"), (40, 40)),
+    "tiff": (encoded(noise_image(), "TIFF", compression="tiff_lzw"), (40, 40)),
+    "one pixel": (encoded(noise_image(1)), (1, 1)),
 }
 """Files that look unusual and are images nevertheless, with the size of the upright image."""

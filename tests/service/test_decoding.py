@@ -1,4 +1,4 @@
-"""Files that strangers send are decoded under limits, or refused with a reason; the process never gives up."""
+"""Untrusted files are decoded under limits, or refused with a reason; a process that fails is replaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
-from hostile import REFUSED, TAKEN, encoded, picture
+from hostile import REFUSED, TAKEN, encoded, noise_image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -49,7 +49,7 @@ def test_hostile_files_are_refused_and_the_process_goes_on() -> None:
             with pytest.raises(ImageError) as refused:
                 await decoder.decode(data)
             reasons[name] = str(refused.value)
-        await decoder.decode(encoded(picture()))
+        await decoder.decode(encoded(noise_image()))
         return reasons
 
     reasons = decoding(work)
@@ -68,7 +68,7 @@ def test_unusual_images_are_taken() -> None:
 
 def test_image_is_the_one_that_a_file_gives(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
-    path.write_bytes(encoded(picture(300), "JPEG"))
+    path.write_bytes(encoded(noise_image(300), "JPEG"))
     sent = decoding(lambda decoder: decoder.decode(path.read_bytes()))
     read = QueryImage.read(path, IMAGES)
     assert sent.content == read.content
@@ -83,7 +83,7 @@ def test_image_is_the_one_that_a_file_gives(tmp_path: Path) -> None:
 def test_thumbnail_has_no_metadata_and_is_small() -> None:
     exif = Image.Exif()
     exif[0x010E] = "a secret place"
-    data = encoded(picture(300).resize((300, 200)), "JPEG", exif=exif)
+    data = encoded(noise_image(300).resize((300, 200)), "JPEG", exif=exif)
     thumbnail = decoding(lambda decoder: decoder.reencode(data, 64))
     assert b"secret" not in thumbnail
     with Image.open(io.BytesIO(thumbnail)) as image:
@@ -91,7 +91,7 @@ def test_thumbnail_has_no_metadata_and_is_small() -> None:
 
 
 def test_file_of_another_type_than_it_is_said_to_be() -> None:
-    data = encoded(picture())
+    data = encoded(noise_image())
     with pytest.raises(ImageError, match="said to be image/jpeg and is image/png"):
         decoding(lambda decoder: decoder.decode(data, declared="image/jpeg"))
     facts = decoding(lambda decoder: decoder.inspect(data, declared="application/octet-stream"))
@@ -106,14 +106,14 @@ def test_file_with_too_many_bytes_is_refused_before_it_is_sent_on() -> None:
 
 def test_process_that_takes_too_long_is_ended_and_replaced() -> None:
     async def work(decoder: Decoder) -> None:
-        await decoder.decode(encoded(picture()))
+        await decoder.decode(encoded(noise_image()))
         process = decoder._processes[0]._process
         assert process is not None
         os.kill(process.pid, signal.SIGSTOP)
         with pytest.raises(ImageError, match=r"more than 0\.5 s"):
-            await decoder.decode(encoded(picture()))
+            await decoder.decode(encoded(noise_image()))
         decoder._processes[0]._seconds = 600
-        await decoder.decode(encoded(picture()))
+        await decoder.decode(encoded(noise_image()))
         assert decoder._processes[0]._process is not process
 
     decoding(work, OPTIONS.model_copy(update={"decode_seconds": 0.5}))
@@ -121,12 +121,12 @@ def test_process_that_takes_too_long_is_ended_and_replaced() -> None:
 
 def test_process_that_dies_is_replaced() -> None:
     async def work(decoder: Decoder) -> None:
-        await decoder.decode(encoded(picture()))
+        await decoder.decode(encoded(noise_image()))
         process = decoder._processes[0]._process
         assert process is not None
         process.kill()
         await asyncio.to_thread(until, lambda: process.poll() is not None)
-        await decoder.decode(encoded(picture()))
+        await decoder.decode(encoded(noise_image()))
 
     decoding(work)
 
@@ -139,14 +139,14 @@ def test_process_has_little_memory() -> None:
     async def work(decoder: Decoder) -> None:
         with pytest.raises(ImageError):
             await decoder.decode(data)
-        await decoder.decode(encoded(picture()))
+        await decoder.decode(encoded(noise_image()))
 
     decoding(work, options)
 
 
 def test_many_images_at_a_time() -> None:
     async def work(decoder: Decoder) -> int:
-        images = await asyncio.gather(*(decoder.decode(encoded(picture(side))) for side in range(20, 60)))
+        images = await asyncio.gather(*(decoder.decode(encoded(noise_image(side))) for side in range(20, 60)))
         return len({image.content for image in images})
 
     assert decoding(work, OPTIONS.model_copy(update={"decode_processes": 2})) == 40
@@ -181,6 +181,6 @@ def test_damaged_images(data: st.DataObject) -> None:
 
 
 SEEDS = [
-    *(encoded(picture(24), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")),
+    *(encoded(noise_image(24), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")),
     *(data for data, _ in TAKEN.values()),
 ]

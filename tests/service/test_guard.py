@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from hostile import encoded, picture
+from hostile import encoded, noise_image
 from hypothesis import given
 from hypothesis import strategies as st
 from running import OPTIONS, application
@@ -157,7 +157,7 @@ def test_log_holds_no_image_key_vector_or_name(tmp_path: Path, caplog: pytest.Lo
     item = next(iter(shop.gallery.store.items()))
     caplog.set_level(logging.DEBUG, "scrubjay")
     with application(shop.folder, key=secret) as client:
-        files = [("images", ("private.png", encoded(picture()), "image/png"))]
+        files = [("images", ("private.png", encoded(noise_image()), "image/png"))]
         assert client.post("/v1/search/upload?token=private", files=files).status_code == 200
         assert client.get(f"/v1/items/{item.id}/image").status_code == 200
     records = [record for record in caplog.records if record.name == logs.REQUESTS.name]
@@ -192,7 +192,7 @@ def test_figures_for_prometheus(shop: Catalogue) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
     with application(shop.folder) as client:
-        file = io.BytesIO(encoded(picture()))
+        file = io.BytesIO(encoded(noise_image()))
         assert client.post("/v1/search/upload", files=[("images", ("a.png", file, "image/png"))]).status_code == 200
         client.get("/no/such/page")
         text = client.get("/metrics").text

@@ -137,6 +137,7 @@ def test_an_upload_is_learned_and_added(tmp_path: Path) -> None:
     assert not [finding for finding in again.upkeep.examine() if finding.kind == "error"]
 
 
+@pytest.mark.slow
 def test_jobs_of_different_lanes_run_at_the_same_time_and_those_of_one_after_the_other(tmp_path: Path) -> None:
     shop = metric_shop(tmp_path)
     with locked(shop.folder), running(shop.folder) as runner:
@@ -150,6 +151,7 @@ def test_jobs_of_different_lanes_run_at_the_same_time_and_those_of_one_after_the
         assert finished(runner.store, forget).record.state == "cancelled"
 
 
+@pytest.mark.slow
 def test_a_class_is_forgotten_with_a_report(tmp_path: Path) -> None:
     shop = metric_shop(tmp_path)
     with running(shop.folder) as runner:
@@ -163,6 +165,7 @@ def test_a_class_is_forgotten_with_a_report(tmp_path: Path) -> None:
     assert "never learned or added" in str(again.record.problem)
 
 
+@pytest.mark.slow
 def test_learning_that_is_interrupted_with_the_service_goes_on_after_the_restart(tmp_path: Path) -> None:
     shop = copied(tmp_path)
     options = json.loads((shop.folder / "catalogue.json").read_text())
@@ -187,6 +190,7 @@ def _is_training(runner: JobRunner) -> bool:
     return "learn session" in str(record.step) and bool(record.done)
 
 
+@pytest.mark.slow
 def test_a_job_whose_process_is_killed_goes_on(tmp_path: Path) -> None:
     shop = metric_shop(tmp_path)
     name = upload(shop, tmp_path, "lemon", "lime")
@@ -205,6 +209,7 @@ def _serve(folder: str) -> None:
     time.sleep(3600)
 
 
+@pytest.mark.slow
 def test_a_job_ends_with_a_service_that_is_killed_and_runs_once_with_several(tmp_path: Path) -> None:
     shop = metric_shop(tmp_path)
     spawn = multiprocessing.get_context("spawn")

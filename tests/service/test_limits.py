@@ -45,6 +45,32 @@ def test_callers_do_not_share_a_limit_and_are_forgotten_when_there_are_many() ->
     assert len(limit._buckets) == 10_000
 
 
+def test_body_that_stops_coming_is_given_up_but_not_the_answer() -> None:
+    messages: list[Message] = [{"type": "http.request", "body": b"a", "more_body": True}]
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop(0)
+        await asyncio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+    async def stops() -> None:
+        counted = limited(receive, 10, None, idle=0.01)
+        await counted()
+        with pytest.raises(ProblemError) as refused:
+            await counted()
+        assert refused.value.status == 408
+
+    async def ends() -> None:
+        messages.append({"type": "http.request", "body": b"a", "more_body": False})
+        counted = limited(receive, 10, None, idle=0.01)
+        await counted()
+        assert (await counted())["type"] == "http.disconnect"
+
+    asyncio.run(stops())
+    asyncio.run(ends())
+
+
 @given(st.lists(st.binary(max_size=9), max_size=12), st.integers(0, 40), st.booleans())
 def test_body_is_read_up_to_its_limit(parts: list[bytes], limit: int, tells: bool) -> None:
     messages: list[Message] = [{"type": "http.request", "body": part, "more_body": True} for part in parts]

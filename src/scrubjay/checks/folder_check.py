@@ -72,50 +72,55 @@ class FolderCheck:
     findings: tuple[CheckFinding, ...]
 
 
-def check_photos(photos: Path, workspace: Workspace | None = None) -> FolderCheck:
+def check_photos(
+    photos: Path, workspace: Workspace | None = None, refused: Mapping[Path, str] | None = None
+) -> FolderCheck:
     """Check the images of a folder or table. Nothing is changed.
 
     Args:
         photos: folder with a sub-folder for each class, or a table.
         workspace: the catalogue that is to learn them; without one, or before it has learned anything, images are
             compared by the untrained network.
+        refused: absolute paths of images that were found to be unreadable, and why; they are not decoded again.
 
     Raises:
         DataError: the path does not exist, or the layout of the folder or table is not the expected one.
     """
     entries = [(sample, label or "") for sample, label in labelled(photos)]
-    return _Check(photos, entries, workspace).result()
+    return _Check(photos, entries, workspace, refused or {}).result()
 
 
 class _Check:
     """The images of one folder, with all that is known of them."""
 
-    def __init__(self, photos: Path, entries: Sequence[tuple[Sample, str]], workspace: Workspace | None) -> None:
-        self._root = photos.absolute()
-        self._workspace = workspace
-        self._generation = _serving(workspace)
-        self._all = entries
-        label = dict(entries)
-        options = (ImageOptions() if workspace is None else workspace.options.images).model_copy(
-            update={"on_error": "skip"}
-        )
-        loader = ImageLoader([sample for sample, _ in entries], options, train=False, cache=Cache(options.cache_mb))
-        good, self._unreadable = readable(loader)
-        self._names = {sample: self._name(sample) for sample, _ in entries}
-        by_content: dict[str, list[Sample]] = {}
+    def __init__(
+        self,
+        photos: Path,
+        entries: Sequence[tuple[Sample, str]],
+        workspace: Workspace | None,
+        refused: Mapping[Path, str],
+    ) -> None:
+        self._root, self._workspace, self._generation = photos.absolute(), workspace, _serving(workspace)
+        self._label = dict(entries)
+        self._names = {sample: self._name(sample) for sample in self._label}
+        images = ImageOptions() if workspace is None else workspace.options.images
+        options = images.model_copy(update={"on_error": "skip"})
+        tried = [sample for sample in self._label if sample.path not in refused]
+        loader = ImageLoader(tried, options, train=False)
+        good, failures = readable(loader)
+        self._unreadable = {**{str(path): reason for path, reason in refused.items()}, **dict(failures)}
+        self._by_content: dict[str, list[Sample]] = {}
         for sample in good:
-            by_content.setdefault(content_hash(sample), []).append(sample)
-        self._by_content = by_content
-        self._counts = Counter(label[sample] for sample in good)
-        self._samples = [same[0] for same in by_content.values()]
-        self._labels = [label[sample] for sample in self._samples]
-        self._label = label
+            self._by_content.setdefault(content_hash(sample), []).append(sample)
+        self._counts = Counter(self._label[sample] for sample in good)
+        self._samples = [same[0] for same in self._by_content.values()]
+        self._labels = [self._label[sample] for sample in self._samples]
         self._vectors = self._embedded(options, loader.cache)
         self._thumbnails = Thumbnails()
 
     def result(self) -> FolderCheck:
         known = set() if self._generation is None else set(self._generation.classes)
-        classes = dict.fromkeys(sorted({label for _, label in self._all}), 0) | self._counts
+        classes = dict.fromkeys(sorted(set(self._label.values())), 0) | self._counts
         gallery, vectors = self._gallery()
         findings = [
             *self._broken(),
@@ -126,7 +131,7 @@ class _Check:
             *self._suspected(gallery, vectors),
         ]
         return FolderCheck(
-            len(self._all),
+            len(self._label),
             classes,
             tuple(name for name in classes if name not in known),
             tuple(name for name in classes if name in known),
@@ -161,9 +166,10 @@ class _Check:
         return {ids[row]: items[ids[row]] for row in kept}, vectors[kept]
 
     def _broken(self) -> Iterator[CheckFinding]:
-        names = {str(sample.path): name for sample, name in self._names.items()}
-        for path, reason in self._unreadable:
-            yield CheckFinding("unreadable", reason, (names[path],))
+        for sample, name in self._names.items():
+            reason = self._unreadable.get(str(sample.path))
+            if reason is not None:
+                yield CheckFinding("unreadable", reason, (name,))
 
     def _duplicates(self) -> Iterator[CheckFinding]:
         for same in self._by_content.values():
@@ -204,7 +210,7 @@ class _Check:
         for name, number in classes.items():
             if number < FEW_IMAGES and name not in known:
                 count = "1 readable image" if number == 1 else f"{number} readable images"
-                names = tuple(self._names[sample] for sample, label in self._all if label == name)
+                names = tuple(self._names[sample] for sample, label in self._label.items() if label == name)
                 yield CheckFinding("tiny_class", f"class {name} has {count}; {FEW_IMAGES} or more are better", names)
 
     def _suspected(self, gallery: Mapping[str, Item], vectors: NDArray[np.float32]) -> Iterator[CheckFinding]:

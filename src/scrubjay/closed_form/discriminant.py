@@ -211,10 +211,19 @@ def aligned(new: Projection, old: Projection, statistics: Statistics) -> Project
     Returns:
         The rotated map, to d coordinates.
     """
-    classes = max(len(statistics.labels), 1)
+    return new.rotated(rotation(common_moment(new, old, statistics)))
+
+
+def common_moment(new: Projection, old: Projection, statistics: Statistics) -> Tensor:
+    """E[y_old y_newᵀ] over the images of the statistics, every class counting equally: float64 (d, r).
+
+    Args:
+        new: map to r coordinates.
+        old: map of the same features to d coordinates.
+        statistics: statistics of these features.
+    """
     within = old.weight @ (statistics.scatter / max(statistics.total, 1)) @ new.weight.T
-    moment = within + old(statistics.means).T @ new(statistics.means) / classes
-    return new.rotated(rotation(moment))
+    return within + old(statistics.means).T @ new(statistics.means) / max(len(statistics.labels), 1)
 
 
 def rotation(moment: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ from scrubjay.models.checkpoint import load_tensors, save_tensors
 
 BLOCK = 4096
 """Rows that are held in memory until their scatter is added: one large matrix product is faster than many small."""
+SMALLEST_VARIANCE = 1e-6
+"""Smaller variances, as a share of the mean variance, are raised to it where features are divided by them."""
 DAMAGED = "restore it from a copy"
 
 
@@ -89,6 +91,13 @@ class Statistics:
     def total(self) -> int:
         """Number of vectors of all classes."""
         return int(self.counts.sum())
+
+    @property
+    def deviations(self) -> Tensor:
+        """Standard deviation of each feature within classes, float64 (p,); see `SMALLEST_VARIANCE`."""
+        variances = self.scatter.diagonal().clamp_min(0) / max(self.total, 1)
+        smallest = SMALLEST_VARIANCE * float(variances.mean())
+        return variances.clamp_min(smallest if smallest > 0 else 1.0).sqrt()
 
     def __add__(self, other: Statistics) -> Statistics:
         """The statistics of both sets of vectors together; a class may be in both.

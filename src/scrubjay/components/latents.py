@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from scrubjay.components.resizable import Resizable
 
 BATCH = 64
 
 
-class Latents(nn.Module):
+class Latents(Resizable):
     """Activations of images as `Embedder.prepare` gives them, as buffers; loading more or fewer resizes them.
 
     Attributes:
@@ -62,10 +63,3 @@ class Latents(nn.Module):
     def _rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         rows = rows.to(self.labels.device)
         return self.values[rows].float().view(len(rows), *self.shape.tolist()), self.labels[rows]
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name, own in list(self.named_buffers(recurse=False)):
-            stored = state_dict.get(prefix + name)
-            if stored is not None and stored.ndim == own.ndim:
-                setattr(self, name, torch.empty_like(stored, device=own.device))
-        super()._load_from_state_dict(state_dict, prefix, *args)

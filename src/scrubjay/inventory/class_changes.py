@@ -73,9 +73,11 @@ class ClassEditor:
         """Finish an interrupted change, and make sure that this one is possible."""
         RemovalRequest.refuse_pending(self.workspace.folder)
         self.finish()
-        if not new.strip() or new != new.strip():
-            raise ConfigError(f"{new!r} cannot be the name of a class: write it without spaces around it.")
         Item("-", "-", "-", new)  # refuses what cannot be stored
+        if not new.strip() or new != new.strip() or not new.isprintable():
+            raise ConfigError(
+                f"{new!r} cannot be the name of a class: take printable characters, without spaces around them."
+            )
         if old == new:
             raise ConfigError(f"class {old!r} has this name already; give another one.")
         if old not in self.names():

@@ -10,7 +10,7 @@ from scrubjay.errors import ConfigError, NotFoundError
 from scrubjay.inventory.class_changes import ClassEditor
 from scrubjay.inventory.classes import ClassSummary, class_summaries
 from scrubjay.inventory.confusions import Confusions, class_confusions
-from scrubjay.inventory.sent_images import AddedImages, SentImage, add_sent_images
+from scrubjay.inventory.sent_images import BOX, AddedImages, SentImage, add_sent_images, refuse_box, refuse_empty
 from scrubjay.io.locking import locked
 from scrubjay.search.query_log import QueryLog
 from scrubjay.stores import Item
@@ -89,14 +89,16 @@ class Inventory:
 
         Raises:
             NotFoundError: there is no such item.
-            DataError: the label or metadata cannot be stored.
+            DataError: the label or metadata cannot be stored, or the metadata name another box.
         """
         with locked(self.workspace.folder):
             item = self.item(name)
             if metadata is not None:
-                kept = {key: value for key, value in item.metadata.items() if key == "box"}
+                kept = {key: value for key, value in item.metadata.items() if key == BOX}
+                refuse_box(metadata, kept.get(BOX))
                 item = replace(item, metadata={**metadata, **kept})
             if label is not None:
+                refuse_empty(label)
                 item = replace(item, label=label)
             self.workspace.gallery.store.put_items([item])
             return item

@@ -14,6 +14,9 @@ from scrubjay.stores import Item
 from scrubjay.types import Sample
 from scrubjay.workspace.workspace import Workspace
 
+BOX = "box"
+"""Metadata of an item that say which part of its image file it shows."""
+
 
 @dataclass(frozen=True, slots=True)
 class SentImage:
@@ -70,8 +73,31 @@ def add_sent_images(
     return AddedImages(tuple(items.values()), len(items.keys() & before.keys()), tuple(failures))
 
 
+def refuse_box(metadata: Mapping[str, Any], own: str | None) -> None:
+    """Make sure that metadata from a user do not change which part of its image file an item shows.
+
+    Raises:
+        DataError: they name another box than the item's own.
+    """
+    if metadata.get(BOX, own) != own:
+        raise DataError(f"metadata {BOX!r} say which part of its file an item shows; leave them out.")
+
+
+def refuse_empty(label: str) -> None:
+    """Make sure that a label from a user names a class.
+
+    Raises:
+        DataError: it is empty.
+    """
+    if not label.strip():
+        raise DataError(f"the label is {label!r}; give the name of a class.")
+
+
 def _check(names: Mapping[str, str], label: str | None, metadata: Mapping[str, Any]) -> None:
     """Refuse labels and metadata that cannot be stored, before anything is."""
+    refuse_box(metadata, None)
+    if label is not None:
+        refuse_empty(label)
     for name in names:
         Item(name, name, name, label, metadata)
 

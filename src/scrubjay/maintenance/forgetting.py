@@ -18,6 +18,7 @@ from scrubjay.learning.given_features import given_features
 from scrubjay.learning.successor import add_successor
 from scrubjay.maintenance.forgotten import Forgotten
 from scrubjay.maintenance.removal_plan import RemovalPlanner
+from scrubjay.maintenance.sent_files import sent_files
 from scrubjay.promotion.calibrate import calibrate
 from scrubjay.search.query_log import QueryLog
 from scrubjay.workspace.removal_request import RemovalRequest
@@ -92,6 +93,9 @@ class Forgetter:
         workspace.gallery.store.maintain()
         workspace.probe_set.remove(request.classes, request.images)
         self.query_log.remove(request.contents, request.classes)
+        for files in sent_files(workspace.folder, request.classes, request.contents).values():
+            for path in files:
+                path.unlink(missing_ok=True)
         for generation in workspace.lineage.generations():
             workspace.match_model_path(generation).unlink(missing_ok=True)  # it holds the means of all classes
             stored = workspace.lineage.embeddings(generation)

@@ -15,6 +15,7 @@ from scrubjay.data.photos import content_hash
 from scrubjay.errors import CatalogueError, DataError
 from scrubjay.gate.probe_set import Probe
 from scrubjay.generations.generation import Generation
+from scrubjay.maintenance.sent_files import sent_files
 from scrubjay.search.query_log import QueryLog
 from scrubjay.types import Sample
 from scrubjay.workspace.removal_request import RemovalRequest
@@ -105,6 +106,7 @@ class RemovalPlanner:
         Raises:
             DataError: nothing is stored of an image.
         """
+        folder = self.workspace.folder
         items = [item for item in self.workspace.gallery.store.items() if request.concerns(item.label, item.id)]
         probes = [probe for probe in self._probes() if request.concerns(probe.label, probe.id)]
         contents = {*learned, *request.images, *(item.id for item in items), *(probe.id for probe in probes)}
@@ -135,6 +137,7 @@ class RemovalPlanner:
             PROBES: len(probes),
             QUERIES: len(queries),
             EMBEDDINGS: embeddings,
+            **{place: len(files) for place, files in sent_files(folder, request.classes, contents).items()},
         }
         return counts, contents, paths
 

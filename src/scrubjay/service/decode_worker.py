@@ -1,4 +1,4 @@
-"""The process that decodes images which strangers sent: with little memory, without files, and it may be killed.
+"""A process that decodes untrusted image files: its memory is limited, it can write no file, and it may be killed.
 
 Run as `python -m scrubjay.service.decode_worker FD LIMITS`. It reads pairs of messages from the connection FD, a task
 in JSON and an image file, and answers each with a pair: a result in JSON and its bytes. Nothing it sends is unpickled.

@@ -16,7 +16,7 @@ from jinja2 import Environment
 from scrubjay.service import schemas as schema_module
 from scrubjay.service.examples import EXAMPLES
 from scrubjay.service.keys import KeyFile
-from scrubjay.service.schemas import FieldError, Problem
+from scrubjay.service.schemas import FieldError, Problem, SearchSettings
 
 _DESCRIPTION = """Search a catalogue by images, add to it, teach it classes, and choose which generation answers.
 
@@ -58,7 +58,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         tags=[{"name": name} for name in _TAGS],
     )
     schemas = built.setdefault("components", {}).setdefault("schemas", {})
-    for model in (Problem, FieldError):
+    for model in (Problem, FieldError, SearchSettings):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schema.pop("$defs", None)
         schemas[model.__name__] = schema

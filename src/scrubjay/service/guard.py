@@ -56,7 +56,7 @@ class Recorder:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 0
+        began, status = time.perf_counter(), 0  # a caller that leaves gets no status
         request_id = secrets.token_hex(8)
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
@@ -206,6 +206,6 @@ def _address(scope: Scope) -> str:
 
 
 def _method(scope: Scope) -> str:
-    """The method as a label; unknown ones are counted together, so that strangers cannot make labels."""
+    """The method as a label; unknown methods are counted together, so that the number of labels is bounded."""
     known = ("GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS")
     return scope["method"] if scope["method"] in known else "other"

@@ -21,6 +21,7 @@ from scrubjay.service import schemas
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import ProblemError, image_refused, not_found
 from scrubjay.stores import Item
+from scrubjay.types import Sample
 
 JPEG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}, "description": "The image."}
@@ -61,7 +62,7 @@ async def named_image(opened: OpenCatalogue, image: schemas.QueryImage, field: s
         data, box = await item_file(opened, item)
         return SentImage(field, data, image.crop or box)
     try:
-        data = base64.b64decode((image.base64 or "").encode("ascii"), validate=True)
+        data = await opened.run(_from_base64, image.base64 or "")
     except (binascii.Error, UnicodeEncodeError):
         raise _invalid(f"{field}.base64", "not base64; send the file's content, without a data: prefix") from None
     return SentImage(field, data, image.crop)
@@ -108,15 +109,25 @@ async def item_file(opened: OpenCatalogue, item: Item) -> tuple[bytes, Box | Non
         ProblemError: the file is missing or has changed (410).
     """
     sample = sample_of(item)
-    try:
-        data = await opened.run(sample.path.read_bytes)
-    except OSError:
-        data = b""
-    if not data or bytes_hash(data, sample.box) != item.content_hash:
+    data = await opened.run(_unchanged, sample, item.content_hash)
+    if data is None:
         raise ProblemError(
             410, "gone", "The image is gone", f"The image file of item {item.id!r} is missing or has changed."
         )
     return data, sample.box
+
+
+def _unchanged(sample: Sample, content: str) -> bytes | None:
+    """The content of an image file; None where it cannot be read or is not the one with this hash."""
+    try:
+        data = sample.path.read_bytes()
+    except OSError:
+        return None
+    return data if bytes_hash(data, sample.box) == content else None
+
+
+def _from_base64(text: str) -> bytes:
+    return base64.b64decode(text.encode("ascii"), validate=True)
 
 
 def _invalid(field: str, message: str) -> ProblemError:

@@ -111,11 +111,18 @@ def run(folder: Path, store: JobStore, job: Job, work: Work) -> None:
     except KeyboardInterrupt:
         reporter.end("cancelled" if store.is_cancelled(job.id) else "interrupted")
     except ScrubjayError as error:
-        reporter.end("failed", problem=" ".join(str(error).split()))
+        reporter.end("failed", problem=without_path(" ".join(str(error).split()), folder))
     except Exception as error:
         traceback.print_exc()
         problem = f"an error of the program ({type(error).__name__}); its log tells more: {store.log(job.id).name}."
         reporter.end("failed", problem=problem)
+
+
+def without_path(text: str, folder: Path) -> str:
+    """A message without the path of the catalogue's folder, which callers of the service need not know."""
+    for path in (str(folder.absolute()), str(folder)):
+        text = text.replace(f"{path}/", "").replace(path, folder.name)
+    return text
 
 
 def _when_free(folder: Path, reporter: Reporter, work: Work) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scrubjay.errors import DataError, UserError
-from scrubjay.service.job_process import Reporter, Work
+from scrubjay.service.job_process import Reporter, Work, without_path
 from scrubjay.service.uploads import Upload, Uploads
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ def forget(folder: Path, reporter: Reporter) -> dict[str, Any]:
             if "planned" not in reporter.job.notes:
                 raise
             return dict(reporter.job.notes["planned"])  # the process died when everything was removed
-        reporter.note(planned=_report(planned.counts, planned.successors, ()))
+        reporter.note(planned=_report(planned.counts, planned.successors, []))
     reporter.step("removing what was learned and stored")
     done = catalogue.upkeep.forget(request.classes, request.items)
-    return _report(done.counts, done.generations, done.remains)
+    return _report(done.counts, done.generations, [without_path(line, folder) for line in done.remains])
 
 
 WORK: Mapping[str, Work] = {"learn": learn, "backfill": backfill, "export": export, "forget": forget}
@@ -124,6 +124,6 @@ def _result(generation: Generation, added: int, refused: Iterable[tuple[str, str
     }
 
 
-def _report(removed: Mapping[str, int], generations: Mapping[str, str], remains: tuple[str, ...]) -> dict[str, Any]:
+def _report(removed: Mapping[str, int], generations: Mapping[str, str], remains: list[str]) -> dict[str, Any]:
     """The result of a removal: entries removed by place, the generations made, and what was not removed and why."""
-    return {"removed": dict(removed), "generations": dict(generations), "report": list(remains)}
+    return {"removed": dict(removed), "generations": dict(generations), "report": remains}

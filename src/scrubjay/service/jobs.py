@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +21,7 @@ from scrubjay.errors import ScrubjayError
 from scrubjay.io.locking import try_lock
 from scrubjay.service.job_records import Job, JobStore, now
 from scrubjay.service.schemas import JobRequest
+from scrubjay.service.uploads import Uploads
 
 LANES = {"learn": "writers", "forget": "writers", "backfill": "backfill", "export": "export"}
 """Jobs of one lane run one after the other: learning and forgetting write to the catalogue, and only one may."""
@@ -29,6 +31,8 @@ PAUSE = 0.5
 """Seconds between two looks at the records."""
 GRACE = 10.0
 """Seconds that a job has, when the service ends, to save what it can go on from."""
+CLEANS = 600.0
+"""Seconds between two deletions of old uploads."""
 logger = logging.getLogger(__name__)
 
 
@@ -43,6 +47,7 @@ class JobRunner:
         self.store = JobStore(folder)
         self._catalogue = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._clean = 0.0
         self._wake, self._end = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
@@ -102,6 +107,9 @@ class JobRunner:
         """Record which processes have ended, and start the oldest job of each lane that is free."""
         for name in [name for name, process in self._processes.items() if process.poll() is not None]:
             del self._processes[name]
+        if time.monotonic() >= self._clean:
+            self._clean = time.monotonic() + CLEANS
+            Uploads(self._catalogue).expire(self.store.used_uploads())
         turn = try_lock(self.store.folder / "start.lock")
         if turn is None:
             return  # another process of the service is doing the same

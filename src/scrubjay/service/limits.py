@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,26 +12,37 @@ from starlette.types import Message, Receive
 from scrubjay.service.problems import ProblemError
 
 _CALLERS = 10_000
+IDLE_SECONDS = 30.0
+"""Seconds that may pass between two parts of a body."""
 
 
-def limited(receive: Receive, limit: int, declared: str | None) -> Receive:
-    """The body of a request, refused as soon as it is known to be larger than `limit` bytes.
+def limited(receive: Receive, limit: int, declared: str | None, idle: float = IDLE_SECONDS) -> Receive:
+    """The body of a request, refused as soon as it is known to be larger than `limit` bytes, or when it stops coming.
 
     Args:
         receive: reads the body.
         limit: largest number of bytes.
         declared: the header Content-Length, if there is one.
+        idle: seconds that may pass between two parts of the body.
 
     Raises:
-        ProblemError: the body is said to be larger (413); later, from `receive`, that it is.
+        ProblemError: the body is said to be larger (413); later, from `receive`, that it is, or stops coming (408).
     """
     if declared is not None and declared.isdecimal() and int(declared) > limit:
         raise too_large(limit)
-    size = 0
+    size, complete = 0, False
 
     async def counted() -> Message:
-        nonlocal size
-        message = await receive()
+        nonlocal size, complete
+        if complete:  # what comes next is that the caller leaves, which may take as long as the answer
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), idle)
+        except TimeoutError:
+            raise ProblemError(
+                408, "body-incomplete", "The body did not arrive", f"No part of it came for {idle:g} s; send it again."
+            ) from None
+        complete = not message.get("more_body", False)
         size += len(message.get("body", b""))
         if size > limit:
             raise too_large(limit)

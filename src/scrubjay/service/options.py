@@ -51,7 +51,7 @@ class ServiceOptions(Config):
     """Largest number of query images that wait; beyond it the answer is 429."""
     request_seconds: float = Field(60, gt=0, le=3600)
     """Time limit for a search; beyond it the answer is 503 if it was still waiting, and else 504."""
-    requests_in_flight: int = Field(256, ge=1, le=100_000)
+    requests_in_flight: int = Field(128, ge=1, le=100_000)
     """Largest number of requests that are handled at a time in each process; beyond it the answer is 503."""
     rate: float = Field(100, gt=0, le=1_000_000)
     """Requests a second of each key, or of each address where there are no keys; in each process."""

@@ -60,7 +60,7 @@ class ProblemError(HTTPException):
 
 def not_found(detail: str) -> ProblemError:
     """404: what the path or the request names does not exist."""
-    return ProblemError(404, "not-found", "There is no such thing", detail)
+    return ProblemError(404, "not-found", "Not found", detail)
 
 
 def conflict(detail: str) -> ProblemError:
@@ -82,7 +82,7 @@ _OF_ERRORS: Sequence[tuple[type[ScrubjayError], int, str, str, Mapping[str, str]
     (ImageError, 422, "image-refused", "The image cannot be used", None),
     (GateFailedError, 409, "gate-failed", "The gate of the generation failed", None),
     (InUseError, 409, "in-use", "Somebody else writes to the catalogue", {"Retry-After": "5"}),
-    (NotFoundError, 404, "not-found", "There is no such thing", None),
+    (NotFoundError, 404, "not-found", "Not found", None),
     (CatalogueError, 409, "conflict", "The state of the catalogue does not allow this", None),
     (SpaceError, 409, "conflict", "The state of the catalogue does not allow this", None),
     (CheckpointError, 500, "damaged", "Stored data is damaged", None),
@@ -168,7 +168,8 @@ _MEANINGS = {
     400: "The body cannot be read.",
     401: "The API key is missing, unknown or revoked.",
     403: "The key does not allow this, or the request comes from a page of another site.",
-    404: "There is no such thing.",
+    404: "What the request names does not exist.",
+    408: "The body did not arrive in time.",
     409: "The state of the catalogue does not allow this.",
     410: "The image file of the item is missing or has changed.",
     413: "The body or a file is too large.",
@@ -187,5 +188,5 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
 
 
-COMMON = (400, 401, 403, 413, 421, 422, 429, 500, 503)
+COMMON = (400, 401, 403, 408, 413, 421, 422, 429, 500, 503)
 """Status codes that every route may answer with."""

@@ -58,7 +58,7 @@ def start_job(
     *,
     upload: str | None = None,
     method: str | None = None,
-    add: bool = True,
+    add: bool | None = None,
     leave_out: Sequence[str] = (),
     generation: str | None = None,
     classes: Sequence[str] = (),
@@ -70,22 +70,23 @@ def start_job(
         kind: learn, backfill, export or forget.
         upload: learn: identity of an upload.
         method: learn: name of a method; None for that of the catalogue.
-        add: learn: add the images to the gallery as well.
+        add: learn: whether to add the images to the gallery as well; None: yes.
         leave_out: learn: names of images in the upload that are not used.
         generation: export: name of the generation; None for the serving one.
         classes: forget: names of classes.
         items: forget: ids of items.
     """
-    body = JobRequest(
-        kind=kind,
-        upload=upload,
-        method=method,
-        add=add,
-        leave_out=list(leave_out),
-        generation=generation,
-        classes=list(classes),
-        items=list(items),
-    )
+    given = {
+        "upload": upload,
+        "method": method,
+        "add": add,
+        "leave_out": list(leave_out) or None,
+        "generation": generation,
+        "classes": list(classes) or None,
+        "items": list(items) or None,
+    }
+    # A job is refused with fields that another kind of job has, so what is not given is not sent.
+    body = JobRequest(kind=kind, **{name: value for name, value in given.items() if value is not None})
     return Call("POST", "/v1/jobs", answer_of(JobRecord), body=body, repeatable=False)
 
 

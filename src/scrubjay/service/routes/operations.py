@@ -67,7 +67,7 @@ def _status(opened: OpenCatalogue, scopes: CallerScopes, keys_required: bool) ->
         classes = len(generation.classes)
         can_teach = teaches(generation)
         network = generation.info.network
-        explains = network.pooling == "avg" and can_teach
+        explains = network.pooling == "avg" and network.transform == "none"
         unembedded = catalogue.gallery.unembedded(workspace.searched_spaces(generation))
     return CatalogueRecord(
         name=opened.folder.absolute().name,

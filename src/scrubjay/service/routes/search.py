@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, File, Form, UploadFile
-from fastapi.exceptions import RequestValidationError
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from scrubjay.search.query_image import QueryImage
 from scrubjay.search.request import QueryRequest
 from scrubjay.service.answers import answer_record, compare_answer, explain_answer
 from scrubjay.service.dependencies import CallerScopes, Opened, Reader
+from scrubjay.service.forms import parsed
 from scrubjay.service.images import SentImage, decoded, find_item, named_image, named_images, sent_file
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import ProblemError, conflict, not_found, problems
@@ -31,7 +31,6 @@ from scrubjay.service.schemas import (
 
 router = APIRouter(prefix="/v1", tags=["search"], dependencies=Reader)
 
-T = TypeVar("T")
 _BOX: TypeAdapter[Box | None] = TypeAdapter(Box | None)
 
 
@@ -54,8 +53,8 @@ async def search_upload(
     ] = "null",
 ) -> SearchAnswer:
     """Search with image files."""
-    chosen = _parsed(TypeAdapter(SearchSettings), settings, "settings")
-    box = _parsed(_BOX, crop, "crop")
+    chosen = parsed(TypeAdapter(SearchSettings), settings, "body", "settings")
+    box = parsed(_BOX, crop, "body", "crop")
     if box is not None and (len(images) > 1 or not (box[0] < box[2] and box[1] < box[3])):
         raise ProblemError(
             422,
@@ -133,12 +132,3 @@ async def answered(
     rate = opened.catalogue.options.false_match_rate
     queries = [None] * len(answers) if settings.combine else [image.content for image in images]
     return [answer_record(answer, rate, query, scopes) for answer, query in zip(answers, queries, strict=True)]
-
-
-def _parsed(adapter: TypeAdapter[T], text: str, field: str) -> T:
-    """A value that a form holds as JSON."""
-    try:
-        return adapter.validate_json(text)
-    except ValidationError as error:
-        errors = [{**each, "loc": ("body", field, *each["loc"])} for each in error.errors(include_url=False)]
-        raise RequestValidationError(errors) from None
