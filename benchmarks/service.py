@@ -252,7 +252,8 @@ def main() -> None:
         shop, images, new = catalogue(Path(name), given.species, given.items)
         load = "/".join(f"{each:.1f}" for each in os.getloadavg())
         print(
-            f"{shop.gallery.count():,} items, {os.cpu_count()} processors, {torch.get_num_threads()} threads, load {load}\n"
+            f"{shop.gallery.count():,} items, {os.cpu_count()} processors, {torch.get_num_threads()} threads of torch, "
+            f"load {load}\n"
         )
         print(
             "| searches | requests/s | p50 ms | p95 ms | p99 ms | refused |\n| --- | ---: | ---: | ---: | ---: | ---: |"

@@ -54,6 +54,11 @@ class Running:
     log: Path
     line: str
 
+    @property
+    def port(self) -> str:
+        """The port that it listens on."""
+        return self.url.rpartition(":")[2]
+
     def client(self, key: str | None = None) -> httpx.Client:
         """A client with the key of a caller."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
