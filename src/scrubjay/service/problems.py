@@ -164,7 +164,7 @@ def install(app: FastAPI, folder: Path) -> None:
         app.add_exception_handler(kind, of_problem)
 
 
-_MEANINGS = {
+MEANINGS = {
     400: "The body cannot be read.",
     401: "The API key is missing, unknown or revoked.",
     403: "The key does not allow this, or the request comes from a page of another site.",
@@ -180,12 +180,13 @@ _MEANINGS = {
     503: "The service is overloaded, or its storage cannot be reached; Retry-After says when to try again.",
     504: "The answer took too long.",
 }
+"""What status codes mean."""
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route: what these status codes mean, each with the one shape of errors."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+    return {status: {"description": MEANINGS[status], "content": content} for status in statuses}
 
 
 COMMON = (400, 401, 403, 408, 413, 421, 422, 429, 500, 503)
