@@ -91,6 +91,11 @@ _OF_ERRORS: Sequence[tuple[type[ScrubjayError], int, str, str, Mapping[str, str]
 """Errors of the library, the most special first, and the problems that they are."""
 
 
+def late(seconds: float) -> ProblemError:
+    """504: the answer took too long."""
+    return ProblemError(504, "timeout", "The answer took too long", f"There was no answer in {seconds:g} s.")
+
+
 def of_error(error: ScrubjayError, folder: Path) -> ProblemError:
     """The problem that an error of the library is; paths of the catalogue's folder are left out."""
     detail = str(error)
