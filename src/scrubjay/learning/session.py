@@ -134,13 +134,7 @@ class SessionLearner:
         return {probe.id for probe in probes}.union(*learned_from)
 
     def _train(
-        self,
-        learner: Method,
-        session: Session,
-        root: Path,
-        chosen: dict[str, Any],
-        known: tuple[str, ...],
-        repeats: int,
+        self, learner: Method, session: Session, root: Path, chosen: dict[str, Any], known: tuple[str, ...], left: int
     ) -> Generation:
         options, checkpoint = self.workspace.options, self.checkpoint
         for stale in interrupted_sessions(self.workspace.folder):  # left by a kill just after a generation
@@ -164,7 +158,7 @@ class SessionLearner:
             classes=classes,
             new_classes=session.classes,
             extended_classes=tuple(classes[label] for label in sorted(extended)),
-            known_images=repeats,
+            known_images=left,
             method=chosen,
             seed=options.seed,
             images=options.images,
