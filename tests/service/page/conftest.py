@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from running import Running, served
 
+from scrubjay.service.keys import KeyFile
 from shops import metric_shop
 from tiny import paint
 
@@ -52,19 +54,38 @@ def service(browser: Browser, photos: Path) -> Iterator[Running]:
         yield running
 
 
+@dataclass(frozen=True)
+class Locked:
+    """A service that asks for keys, and a key by scope; tests of classes change its catalogue."""
+
+    running: Running
+    keys: dict[str, str]
+
+
+@pytest.fixture(scope="package")
+def locked(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
+    """A service with keys, over a catalogue of its own."""
+    folder = metric_shop(tmp_path_factory.mktemp("locked")).folder
+    keys = {scope: KeyFile(folder).make(scope, scope)[0] for scope in ("read", "write", "admin")}
+    with served(folder) as running:
+        yield Locked(running, keys)
+
+
 @pytest.fixture
 def open_page(browser: Browser, service: Running) -> Iterator[OpenPage]:
     """Opens a view in a browser of its own; scripts must not fail, nor the content policy refuse anything."""
     errors: list[str] = []
     with ExitStack() as stack:
 
-        def open_view(view: str = "/search", url: str = service.url, **options: Any) -> Page:
+        def open_view(view: str = "/search", url: str = service.url, key: str = "", **options: Any) -> Page:
             context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1280, "height": 900}, **options})
             stack.callback(context.close)
             page = context.new_page()
             page.set_default_timeout(30_000)
             page.on("pageerror", lambda error: errors.append(str(error)))
             page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+            if key:
+                page.add_init_script(f"sessionStorage.setItem('scrubjay.key', '{key}')")
             page.goto(f"{url}/#{view}")
             return page
 

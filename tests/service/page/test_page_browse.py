@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
-from running import Running, served
-
-from shops import metric_shop
 
 if TYPE_CHECKING:
-    from conftest import OpenPage
+    from conftest import Locked, OpenPage
 
 
-@pytest.fixture(scope="module")
-def changing(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A service over a catalogue of its own, whose classes the tests of this module change."""
-    with served(metric_shop(tmp_path_factory.mktemp("browse")).folder) as running:
-        yield running
-
-
-def classes(service: Running) -> dict[str, int]:
+def classes(locked: Locked) -> dict[str, int]:
     """Number of items by class."""
-    with service.client() as client:
+    with locked.running.client(locked.keys["read"]) as client:
         return {each["name"]: each["items"] for each in client.get("/v1/classes").json()["classes"]}
 
 
-def test_classes_are_listed_with_counts_and_images_filtered_and_sorted(open_page: OpenPage, changing: Running) -> None:
-    page = open_page("/browse", url=changing.url)
+def test_classes_are_listed_with_counts_and_images_filtered_and_sorted(open_page: OpenPage, locked: Locked) -> None:
+    page = open_page("/browse", url=locked.running.url, key=locked.keys["admin"])
     cards = page.locator(".class-card")
     expect(cards).to_have_count(5)
     expect(cards.first).to_contain_text(re.compile(r"apple.*8 items.*learned in g0", re.DOTALL))
@@ -48,8 +37,8 @@ def test_classes_are_listed_with_counts_and_images_filtered_and_sorted(open_page
     expect(cards).to_have_count(3)
 
 
-def test_items_of_a_class_are_opened_and_searched_from(open_page: OpenPage, changing: Running) -> None:
-    page = open_page("/browse/class/pear", url=changing.url)
+def test_items_of_a_class_are_opened_and_searched_from(open_page: OpenPage, locked: Locked) -> None:
+    page = open_page("/browse/class/pear", url=locked.running.url, key=locked.keys["admin"])
     items = page.locator(".item-button")
     expect(items).to_have_count(5)
     items.first.click()
@@ -57,8 +46,8 @@ def test_items_of_a_class_are_opened_and_searched_from(open_page: OpenPage, chan
     expect(page.locator(".hit strong").first).to_have_text("pear")
 
 
-def test_confusable_pairs_are_shown_with_the_images_that_cause_them(open_page: OpenPage, changing: Running) -> None:
-    page = open_page("/browse/confusions", url=changing.url)
+def test_confusable_pairs_are_shown_with_the_images_that_cause_them(open_page: OpenPage, locked: Locked) -> None:
+    page = open_page("/browse/confusions", url=locked.running.url, key=locked.keys["admin"])
     pairs = page.locator(".pair")
     expect(pairs.or_(page.get_by_text("No classes are confused")).first).to_be_visible()
     if pairs.count():
@@ -67,8 +56,8 @@ def test_confusable_pairs_are_shown_with_the_images_that_cause_them(open_page: O
         expect(page.get_by_role("dialog")).to_be_visible()
 
 
-def test_a_class_is_renamed_and_a_taken_name_is_refused(open_page: OpenPage, changing: Running) -> None:
-    page = open_page("/browse/class/fig", url=changing.url)
+def test_a_class_is_renamed_and_a_taken_name_is_refused(open_page: OpenPage, locked: Locked) -> None:
+    page = open_page("/browse/class/fig", url=locked.running.url, key=locked.keys["admin"])
     page.get_by_role("button", name="Rename").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("New name").fill("kiwi")
@@ -78,12 +67,12 @@ def test_a_class_is_renamed_and_a_taken_name_is_refused(open_page: OpenPage, cha
     dialog.get_by_role("button", name="Save").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("fresh fig / 鲜")
     expect(page.locator(".item-button")).to_have_count(5)
-    assert "fig" not in classes(changing)
+    assert "fig" not in classes(locked)
 
 
-def test_an_item_is_given_another_class_and_removed(open_page: OpenPage, changing: Running) -> None:
-    before = classes(changing)
-    page = open_page("/browse/class/apple", url=changing.url)
+def test_an_item_is_given_another_class_and_removed(open_page: OpenPage, locked: Locked) -> None:
+    before = classes(locked)
+    page = open_page("/browse/class/apple", url=locked.running.url, key=locked.keys["admin"])
     page.locator(".item-button").first.click()
     page.get_by_text("Change or remove").click()
     page.get_by_role("button", name="Change the class").click()
@@ -95,23 +84,23 @@ def test_an_item_is_given_another_class_and_removed(open_page: OpenPage, changin
     page.get_by_role("button", name="Remove from the catalogue").click()
     page.get_by_role("dialog").last.get_by_role("button", name="Remove from the catalogue").click()
     expect(page.locator(".item-button")).to_have_count(before["apple"] - 2)
-    after = classes(changing)
+    after = classes(locked)
     assert (after["apple"], after["pear"]) == (before["apple"] - 2, before["pear"] + 1)
 
 
-def test_a_class_is_merged_into_another(open_page: OpenPage, changing: Running) -> None:
-    before = classes(changing)
-    page = open_page("/browse/class/plum", url=changing.url)
+def test_a_class_is_merged_into_another(open_page: OpenPage, locked: Locked) -> None:
+    before = classes(locked)
+    page = open_page("/browse/class/plum", url=locked.running.url, key=locked.keys["admin"])
     page.get_by_role("button", name="Merge").click()
     page.get_by_label("Class that takes them").select_option("pear")
     page.get_by_role("dialog").get_by_role("button", name="Merge").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("pear")
-    assert classes(changing)["pear"] == before["pear"] + before["plum"]
+    assert classes(locked)["pear"] == before["pear"] + before["plum"]
 
 
 @pytest.mark.slow
-def test_a_class_is_forgotten_after_its_name_was_typed(open_page: OpenPage, changing: Running) -> None:
-    page = open_page("/browse/class/kiwi", url=changing.url)
+def test_a_class_is_forgotten_after_its_name_was_typed(open_page: OpenPage, locked: Locked) -> None:
+    page = open_page("/browse/class/kiwi", url=locked.running.url, key=locked.keys["admin"])
     page.get_by_role("button", name="Forget").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Type kiwi to confirm").fill("kiw")
@@ -120,4 +109,4 @@ def test_a_class_is_forgotten_after_its_name_was_typed(open_page: OpenPage, chan
     dialog.get_by_label("Type kiwi to confirm").fill("kiwi")
     dialog.get_by_role("button", name="Forget").click()
     expect(page.locator(".callout.good")).to_contain_text("Forgotten", timeout=120_000)
-    assert "kiwi" not in classes(changing)
+    assert "kiwi" not in classes(locked)

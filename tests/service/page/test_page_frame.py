@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
-from running import Running, served
+from running import served
 
-from scrubjay.service.keys import KeyFile
 from shops import metric_shop
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-    from conftest import OpenPage
+    from conftest import Locked, OpenPage
 
 VIEWS = (
     "/search",
@@ -138,20 +136,8 @@ def test_the_first_view_needs_no_second_visit(page: Page) -> None:
     assert loaded < 100_000
 
 
-@pytest.fixture(scope="module")
-def locked(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, dict[str, str]]]:
-    """A service that asks for keys, and a key for each scope."""
-    root = tmp_path_factory.mktemp("locked")
-    folder = metric_shop(root).folder
-    keys = {scope: KeyFile(folder).make(scope, scope)[0] for scope in ("read", "write", "admin")}
-    with served(folder) as running:
-        yield running, keys
-
-
-def test_a_key_is_asked_for_and_a_wrong_one_is_told(
-    open_page: OpenPage, locked: tuple[Running, dict[str, str]]
-) -> None:
-    running, keys = locked
+def test_a_key_is_asked_for_and_a_wrong_one_is_told(open_page: OpenPage, locked: Locked) -> None:
+    running, keys = locked.running, locked.keys
     page = open_page("/memory", url=running.url)
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Key").fill("sj_wrong")
@@ -165,12 +151,12 @@ def test_a_key_is_asked_for_and_a_wrong_one_is_told(
     assert page.context.cookies() == []
 
 
-def test_what_a_key_does_not_allow_says_why(open_page: OpenPage, locked: tuple[Running, dict[str, str]]) -> None:
-    running, keys = locked
+def test_what_a_key_does_not_allow_says_why(open_page: OpenPage, locked: Locked) -> None:
+    running, keys = locked.running, locked.keys
     page = open_page("/memory", url=running.url)
     page.get_by_role("dialog").get_by_label("Key").fill(keys["read"])
     page.keyboard.press("Enter")
-    roll_back = page.get_by_role("button", name="Roll back")
+    roll_back = page.get_by_role("button", name="Roll back to g0")
     expect(roll_back).to_have_attribute("aria-disabled", "true")
     expect(roll_back).to_have_accessible_description("This needs a key of an administrator.")
     page.get_by_role("link", name="Grow").click()

@@ -148,10 +148,15 @@ def test_the_gate_is_shown_and_a_generation_promoted_and_rolled_back(open_page: 
     expect(page.locator(".callout")).to_contain_text("g0 answers already")
     assert generations(service)["serving"] == "g0"
     page.get_by_role("link", name="Memory").first.click()
-    page.get_by_role("button", name="Roll back", exact=True).click()
+    page.locator("#generation-g1").get_by_role("button", name="Let it answer again").click()
     page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
     expect(page.locator(".serving .big")).to_have_text("g1")
-    assert generations(service)["serving"] == "g1"
+    page.get_by_role("button", name="Roll back to g0").click()
+    expect(page.get_by_role("dialog")).to_contain_text("g0 will answer instead of g1")
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    expect(page.locator(".serving .big")).to_have_text("g0")
+    assert generations(service)["serving"] == "g0"
+    promote(service, "g1")
 
 
 def test_of_two_browsers_that_promote_at_once_one_wins_and_one_is_told(open_page: OpenPage, service: Running) -> None:

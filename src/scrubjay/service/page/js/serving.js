@@ -7,9 +7,9 @@ import { h } from "./dom.js";
 import { t } from "./i18n.js";
 import { refreshStatus } from "./session.js";
 
-/** Let the generation that answered before, or a named one, answer again. */
+/** Let an earlier generation answer again. */
 export function askToRollBack(generation, { serving, revision }, done) {
-  const content = [h("p", {}, generation ? t("rollback.ask.to", { generation, serving }) : t("rollback.ask.before", { serving })), h("p", { class: "note" }, t("serving.safe"))];
+  const content = [h("p", {}, t("rollback.ask", { generation, serving })), h("p", { class: "note" }, t("serving.safe"))];
   const dialog = ask({ title: t("rollback.title"), content, action: t("rollback.action") }, async () => {
     const answer = await call("v1/rollback", { method: "POST", json: { revision, generation } });
     await changed(answer);

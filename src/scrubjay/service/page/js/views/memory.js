@@ -30,8 +30,8 @@ export function show(root, { path, signal }) {
 function overview(answer, jobs, signal, again) {
   const serving = answer.generations.find((each) => each.serving);
   const served = new Set(answer.history.map((each) => each.generation));
-  const changes = answer.history.filter((each) => each.generation !== null);
-  const back = guarded("admin", t("rollback.before"), () => askToRollBack(null, answer, again), { refusal: changes.length > 1 ? null : t("rollback.nothing") });
+  const before = answeredBefore(answer.history);
+  const back = guarded("admin", before ? t("rollback.before", { generation: before }) : t("rollback.action"), () => askToRollBack(before, answer, again), { refusal: before ? null : t("rollback.nothing") });
   const top = h("div", { class: "card serving" }, h("div", {}, h("p", { class: "note" }, t("memory.answers")), h("p", { class: "big" }, answer.serving ?? t("memory.nothing"))), serving ? h("p", { class: "note" }, t("memory.knows", { n: serving.classes })) : null, back);
   const cards = [...answer.generations].reverse().map((each) => h("li", {}, card(each, answer, served, again)));
   return h("div", { class: "stack" },
@@ -40,6 +40,16 @@ function overview(answer, jobs, signal, again) {
     h("section", { class: "stack" }, h("h2", {}, t("memory.curves")), curves(answer.generations)),
     h("section", { class: "stack" }, h("h2", {}, t("memory.each")), h("ol", { class: "stack" }, cards)),
     h("section", {}, history(answer.history)));
+}
+
+/** The generation that answered before the one that answers was promoted, as `scrubjay rollback` takes it; null for none. */
+export function answeredBefore(history) {
+  const promoted = [];
+  for (const { generation } of history) {
+    if (promoted.includes(generation)) promoted.length = promoted.indexOf(generation) + 1;
+    else promoted.push(generation);
+  }
+  return promoted.at(-2) ?? null;
 }
 
 function card(each, answer, served, again) {
