@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from scrubjay.errors import CheckpointError
+from scrubjay.errors import CheckpointError, ImageError
 from scrubjay.models.embedding import Encoder
 from scrubjay.types import Sample
 
@@ -31,7 +31,10 @@ class ProbeFeatures:
         keys = [_key(encoder, sample) for sample in samples]
         new = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in self._features}
         if new:
-            found = encoder.features(list(new.values()))
+            try:
+                found = encoder.features(list(new.values()))
+            except ImageError as error:  # none can be decoded
+                raise CheckpointError(f"a probe image cannot be read: {error} Restore it from a copy.") from None
             if found.failures:
                 path, reason = found.failures[0]
                 raise CheckpointError(f"{path}: a probe image cannot be read ({reason}): restore it from a copy.")
