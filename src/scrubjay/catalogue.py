@@ -5,6 +5,7 @@
     shop/generations/g0 …      the trained generations
     shop/probe/                held-out images by which new generations are judged
     shop/calibration/          what the scores of each generation's queries mean
+    shop/images/               images of items that were sent to the catalogue
     shop/gallery/              the store: items, and a table of vectors for each embedding space
     shop/session-g1.safetensors   interrupted learning, by the name of the generation that it was to make
 
@@ -31,7 +32,7 @@ from scrubjay.gate.report import GateReport
 from scrubjay.generations.generation import Generation
 from scrubjay.generations.lineage import Lineage
 from scrubjay.generations.serving import Serving, ServingFile
-from scrubjay.inventory.ingesting import after_writing_vectors, ingest
+from scrubjay.inventory.ingesting import after_adding, after_writing_vectors, ingest
 from scrubjay.inventory.inventory import Inventory
 from scrubjay.io.atomic import write_json
 from scrubjay.io.locking import locked
@@ -182,7 +183,7 @@ class Catalogue:
             self.inventory.finish_class_change()
             adding = ingest(self.workspace)
             added = adding.add([entry for path in photos for entry in labelled(path)])
-            after_writing_vectors(self.workspace, added.items)
+            after_adding(self.workspace, added.items)
             return added
 
     def remove(self, ids: Sequence[str]) -> int:

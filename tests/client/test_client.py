@@ -294,7 +294,7 @@ PAGES = (Reply({"items": [item(1), item(2)], "cursor": "a b"}), Reply({"items": 
 
 def test_all_items_come_page_by_page() -> None:
     with server(*PAGES) as script, Client(script.url) as client:
-        assert [each.id for each in client.all_items(label="fig", where={"a": 1})] == ["1", "2", "3"]
+        assert [each.id for each in client.all_items(labels=["fig"], where={"a": 1})] == ["1", "2", "3"]
     assert script.asked[0].path == "/v1/items?label=fig&where=%7B%22a%22%3A+1%7D"
     assert script.asked[1].path.startswith("/v1/items?cursor=a+b&label=fig")
 

@@ -25,7 +25,7 @@ EXAMPLES: dict[Callable[..., Call[Any]], list[tuple[tuple[Any, ...], dict[str, A
     ],
     calls.search.compare: [((IMAGE, "g0", "g1"), {"k": 3})],
     calls.search.explain: [((IMAGE, "1"), {})],
-    calls.items.items: [(("c",), {"limit": 3, "label": "a", "where": {"a": 1}})],
+    calls.items.items: [(("c",), {"limit": 3, "labels": ["a"], "where": {"a": 1}})],
     calls.items.item: [(("1",), {})],
     calls.items.item_image: [(("1",), {"side": 256})],
     calls.items.add_items: [(([IMAGE],), {"label": "a", "metadata": {"a": 1}})],

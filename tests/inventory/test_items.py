@@ -7,6 +7,7 @@ import pytest
 from scrubjay.catalogue import Catalogue
 from scrubjay.errors import CatalogueError, ConfigError, DataError, NotFoundError
 from scrubjay.gallery.items import image_problem
+from scrubjay.inventory import ingesting
 from scrubjay.inventory.sent_images import SentImage
 from shops import OPTIONS, copied, metric_shop
 from tiny import paint
@@ -142,3 +143,18 @@ def test_nothing_is_stored_where_nothing_can_be_added(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="size"):
         other.inventory.add_images([image], metadata={"size": [1]})
     assert not list(tmp_path.rglob("images/*/*"))
+
+
+def test_a_few_items_leave_the_calibrations_of_a_large_gallery(shop: Catalogue, monkeypatch, tmp_path: Path) -> None:
+    fitted = []
+    calibrate = ingesting.calibrate
+
+    def counted(workspace, generation) -> None:
+        fitted.append(generation.name)
+        calibrate(workspace, generation)
+
+    monkeypatch.setattr(ingesting, "calibrate", counted)
+    monkeypatch.setattr(ingesting, "MAINTAINED", 4)
+    for number in range(6):  # to the ten items that are there
+        shop.inventory.add_images([sent(paint(tmp_path / f"new{number}.png", 5, number))], "quince")
+    assert fitted == ["g0"], "at fourteen items, of which a quarter were not there when it was fitted"

@@ -9,7 +9,9 @@ import pytest
 
 from scrubjay.catalogue import Catalogue
 from scrubjay.errors import CatalogueError, SpaceError
+from scrubjay.gallery.items import image_problem
 from scrubjay.gallery.transfer import digest
+from scrubjay.inventory.sent_images import SentImage
 from scrubjay.learning import successor
 from scrubjay.types import Sample
 from shops import METRIC, SETTINGS, copied, images, metric_shop
@@ -109,3 +111,15 @@ def test_an_interrupted_merge_leaves_nothing_and_can_be_repeated(
     (tmp_path / ".both.merging" / "catalogue.json").write_text("left by a kill")
     assert first.upkeep.merge(second.workspace, tmp_path / "both").classes == 7
     assert not list(tmp_path.glob(".both*"))
+
+
+def test_images_that_were_sent_move_with_their_items(first: Catalogue, second: Catalogue, tmp_path: Path) -> None:
+    for number, shop in enumerate((first, second)):
+        path = paint(tmp_path / f"sent{number}.png", 7, 900 + number)
+        (item,) = shop.inventory.add_images([SentImage("a", path.read_bytes())], "pear").items
+        assert Path(item.uri).is_relative_to(shop.folder)
+    first.upkeep.merge(second.workspace, tmp_path / "both")
+    both = Catalogue(tmp_path / "both")
+    items = [item for item in both.gallery.store.items() if "/images/" in item.uri]
+    assert len(items) == 2
+    assert all(Path(item.uri).is_relative_to(both.folder) and image_problem(item) is None for item in items)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 import tiny
+from scrubjay.errors import ConfigError
 from scrubjay.methods import Method
 from scrubjay.methods.carried_slda import CarriedSLDA
 from scrubjay.models.embedder import NetworkOptions
@@ -93,3 +95,8 @@ def test_features_are_kept_where_the_trunk_before_had_them(tmp_path: Path) -> No
     losses = learner(batch)
     assert list(losses) == ["ce", "triplet", "l2"]
     torch.testing.assert_close(float(losses["l2"].detach()), 0.5 * expected / before.numel(), rtol=1e-3, atol=0)
+
+
+def test_refuses_to_go_on_where_no_statistics_were_kept(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="5 classes were learned by a method that keeps no statistics"):
+        taught(sessions_of(tmp_path)[1:])

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
-from running import application
+from running import Fuzzed, application, served
 
 from scrubjay.catalogue import Catalogue
+from scrubjay.service.keys import KeyFile
 from shops import metric_shop
 
 
@@ -23,3 +24,13 @@ def client(shop: Catalogue) -> Iterator[TestClient]:
     """A client of the application over `shop`."""
     with application(shop.folder) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
+    """A service with keys that several tests send everything to; what it holds is not as it was afterwards."""
+    root = tmp_path_factory.mktemp("fuzzed")
+    shop = metric_shop(root)
+    key, _ = KeyFile(shop.folder).make("fuzzer", "admin")
+    with served(shop.folder, settings=["log='json'", "thumbnails_mb=1"]) as running:
+        yield Fuzzed(running, root, key)

@@ -54,6 +54,11 @@ class Running:
     log: Path
     line: str
 
+    @property
+    def port(self) -> str:
+        """The port that it listens on."""
+        return self.url.rpartition(":")[2]
+
     def client(self, key: str | None = None) -> httpx.Client:
         """A client with the key of a caller."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -63,6 +68,26 @@ class Running:
         """Ask the service to end; returns its exit code."""
         self.process.send_signal(number)
         return self.process.wait(GUARD)
+
+
+@dataclass(frozen=True)
+class Fuzzed:
+    """A service that is sent everything.
+
+    Attributes:
+        running: the service.
+        root: folder of the images and of the catalogue `shop`.
+        key: key of an administrator; None where none is needed.
+    """
+
+    running: Running
+    root: Path
+    key: str | None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that hold the key."""
+        return {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
 
 
 @contextmanager
@@ -78,7 +103,7 @@ def served(folder: Path, *arguments: str, settings: Sequence[str] = ()) -> Itera
     options = [part for setting in chosen for part in ("--set", setting)]
     command = [sys.executable, "-c", "from scrubjay.cli import main; main()", "serve", str(folder), "--port", "0"]
     log = folder.parent / "service.log"
-    with log.open("w") as errors:
+    with log.open("a") as errors:  # two services of one folder share it
         process = subprocess.Popen(
             [*command, *arguments, *options],
             stdout=subprocess.PIPE,

@@ -20,7 +20,7 @@ from PIL import Image
 from scrubjay.data.images import decode
 from scrubjay.errors import ImageError
 from scrubjay.search.query_image import QueryImage
-from scrubjay.service.decode_worker import perform
+from scrubjay.service.decode_worker import perform, refuse_unsafe
 from scrubjay.service.decoding import Decoder
 from scrubjay.service.options import ServiceOptions
 from tiny import IMAGES
@@ -96,6 +96,24 @@ def test_file_of_another_type_than_it_is_said_to_be() -> None:
         decoding(lambda decoder: decoder.decode(data, declared="image/jpeg"))
     facts = decoding(lambda decoder: decoder.inspect(data, declared="application/octet-stream"))
     assert (facts.format, facts.width, facts.height, facts.extension) == ("PNG", 40, 40, "png")
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared"),
+    [
+        ("JPEG", "image/jpg"),
+        ("PNG", "image/png"),
+        ("WEBP", "image/webp"),
+        ("GIF", "image/gif"),
+        ("BMP", "image/x-ms-bmp"),
+        ("TIFF", "image/tiff"),
+        ("PPM", "image/x-portable-pixmap"),
+        ("JPEG2000", "image/jp2"),
+        ("AVIF", "image/avif"),
+    ],
+)
+def test_usual_types_of_files_are_known(kind: str, declared: str) -> None:
+    refuse_unsafe(encoded(noise_image(), kind), declared, 32, 10_000).close()
 
 
 def test_file_with_too_many_bytes_is_refused_before_it_is_sent_on() -> None:

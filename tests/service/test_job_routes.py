@@ -41,12 +41,15 @@ def test_an_archive_is_checked_shown_and_deleted(client: TestClient, tmp_path: P
         for name in ("apple", "lemon"):
             zipped.write(paint(tmp_path / f"{name}.png", 6, 700 + len(name)), f"{name}/1.png")
         zipped.writestr("lemon/readme.txt", "no image")
+        zipped.writestr("lemon/broken.png", "no image")
     answer = client.post("/v1/uploads", files={"archive": ("photos.zip", file.getvalue())})
     assert answer.status_code == 201, answer.text
     check = answer.json()
     assert check["classes"] == {"apple": 1, "lemon": 1}
     assert (check["new_classes"], check["known_classes"]) == (["lemon"], ["apple"])
     assert any("readme.txt" in name for finding in check["findings"] for name in finding["images"])
+    found = [(finding["kind"], finding["images"]) for finding in check["findings"][1:]]
+    assert found == [("unreadable", ["lemon/broken.png"]), ("tiny_class", ["lemon/1.png", "lemon/broken.png"])]
     assert client.get(f"/v1/uploads/{check['upload']}").json() == check
     image = client.get(f"/v1/uploads/{check['upload']}/images/lemon/1.png")
     assert image.headers["content-type"] == "image/jpeg"

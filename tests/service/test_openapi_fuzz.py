@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +10,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
+from running import Fuzzed, served
 from schemathesis import checks as general
 from schemathesis.core.failures import FailureGroup
 from schemathesis.generation import GenerationMode
@@ -19,8 +18,6 @@ from schemathesis.specs.openapi import checks
 
 import shops
 from scrubjay import Client
-from scrubjay.service.keys import KeyFile
-from service.running import Running, served
 from tiny import paint
 
 CHECKS = [
@@ -43,44 +40,38 @@ MODES: Modes = ((GenerationMode.POSITIVE, False), (GenerationMode.NEGATIVE, Fals
 """Requests that fit the document and that do not, and those that fit it for things which there are."""
 
 
-@dataclass
-class Target:
-    """A service that is asked, with the key of an administrator, and the names of what it holds."""
-
-    running: Running
-    key: str | None
-    known: dict[str, dict[str, str]]
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+@pytest.fixture(scope="module")
+def without_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
+    root = tmp_path_factory.mktemp("without-keys")
+    shops.metric_shop(root)
+    with served(root / "shop") as running:
+        yield Fuzzed(running, root, None)
 
 
-@pytest.fixture(scope="module", params=["without keys", "with keys"])
-def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    root = tmp_path_factory.mktemp("fuzzed")
-    shop = shops.metric_shop(root)
-    key = KeyFile(shop.folder).make("fuzzer", "admin")[0] if request.param == "with keys" else None
-    with served(shop.folder) as running, Client(running.url, key or "") as client:
+def known_names(target: Fuzzed) -> dict[str, dict[str, str]]:
+    """Path parameters of what the catalogue holds, by kind of resource."""
+    root = target.root
+    with Client(target.running.url, target.key or "") as client:
         paint(root / "sent" / "lime" / "1.png", 7, 900)
         upload = client.upload(root / "sent").upload
         item = client.search(root / "spring/train/apple/0.png").answers[0].hits[0].id
         job = client.start_job("backfill").id
         client.wait_for_job(job)
-        names = {"items": {"id": item}, "jobs": {"id": job}, "uploads": {"upload": upload, "name": "lime/1.png"}}
-        yield Target(running, key, {**names, "generations": {"name": "g0", "index": "0"}, "classes": {"name": "fig"}})
+    names = {"items": {"id": item}, "jobs": {"id": job}, "uploads": {"upload": upload, "name": "lime/1.png"}}
+    return {**names, "generations": {"name": "g0", "index": "0"}, "classes": {"name": "fig"}}
 
 
-def asked(target: Target, examples: int) -> dict[str, str]:
+def asked(target: Fuzzed, examples: int) -> dict[str, str]:
     """What was found, by operation; it is empty."""
     schema = schemathesis.openapi.from_url(f"{target.running.url}/openapi.json")
     chosen = [*CHECKS, *(WITH_KEYS if target.key else ())]
+    known_by_kind = known_names(target)
     found: dict[str, str] = {}
     with requests.Session() as session:
         for result in schema.get_all_operations():
             operation = result.ok()
             for mode, known in MODES:
-                names = target.known.get(resource(operation.path), {}) if known else {}
+                names = known_by_kind.get(resource(operation.path), {}) if known else {}
                 fixed = {name: value for name, value in names.items() if f"{{{name}}}" in operation.path}
                 if known and (not fixed or operation.label in LASTING):
                     continue
@@ -99,7 +90,7 @@ def resource(path: str) -> str:
     return path.split("/")[2] if path.startswith("/v1/") else ""
 
 
-def checked(cases: Any, session: requests.Session, target: Target, chosen: list[Any]) -> Callable[[], None]:
+def checked(cases: Any, session: requests.Session, target: Fuzzed, chosen: list[Any]) -> Callable[[], None]:
     @given(case=cases)
     def check(case: Any) -> None:
         response = case.call(session=session, headers=target.headers)
@@ -119,13 +110,19 @@ def bounded(examples: int) -> settings:
     )
 
 
-def log_of(target: Target) -> str:
-    return Path(target.running.log).read_text()
-
-
-@pytest.mark.parametrize("examples", [3, pytest.param(60, marks=pytest.mark.slow)])
-def test_every_answer_is_as_documented(target: Target, examples: int) -> None:
+def check(target: Fuzzed, examples: int) -> None:
     found = asked(target, examples)
     assert not found, "\n\n".join(f"{name}:\n{text}" for name, text in found.items())
     assert target.running.process.poll() is None
-    assert "Traceback" not in log_of(target)
+    assert "Traceback" not in target.running.log.read_text()
+
+
+@pytest.mark.parametrize("examples", [3, pytest.param(60, marks=pytest.mark.slow)])
+def test_every_answer_is_as_documented(fuzzed: Fuzzed, examples: int) -> None:
+    check(fuzzed, examples)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("examples", [3, 60])
+def test_every_answer_is_as_documented_without_keys(without_keys: Fuzzed, examples: int) -> None:
+    check(without_keys, examples)

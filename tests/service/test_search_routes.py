@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 from running import application
 
 from scrubjay.catalogue import Catalogue
+from scrubjay.errors import StorageError
 from shops import METRIC, metric_shop
 
 
@@ -154,6 +156,15 @@ def test_settings_of_an_upload_that_are_not_json(client: TestClient, apple: Path
     files = [("images", ("a.png", apple.read_bytes(), "image/png"))]
     found = client.post("/v1/search/upload", files=files, data={"settings": json.dumps({"k": "many"})})
     assert (found.status_code, found.json()["errors"][0]["field"]) == (422, "body.settings.k")
+
+
+def test_start_that_fails_leaves_no_thread_or_process(tmp_path: Path) -> None:
+    shop = Catalogue.init(tmp_path / "shop", METRIC)
+    shop.serving.path.write_text("{")
+    before = threading.active_count()
+    with pytest.raises(StorageError, match=r"serving\.json"), application(shop.folder):
+        pass
+    assert threading.active_count() == before
 
 
 def test_readiness_of_a_catalogue_that_learned_nothing(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import base64
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -30,36 +32,46 @@ def shop(tmp_path: Path) -> Catalogue:
     return metric_shop(tmp_path)
 
 
-def test_searches_and_ends_with_code_0(shop: Catalogue) -> None:
+def test_serves_and_finishes_what_it_accepted_when_it_is_ended(shop: Catalogue, call: Call) -> None:
     apple = shop.folder.parent / "spring/test/apple/100.png"
     with served(shop.folder, settings=["log=json"]) as running, running.client() as client:
+        assert "no API keys are required" in running.line
         found = client.post("/v1/search", json=body(apple)).json()["answers"][0]
         assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in shop.answer(apple, 3).hits]
-        assert running.end() == 0
+        port_in_use_is_told(call, shop, running)
+        with socket.create_connection(("127.0.0.1", int(running.port)), GUARD) as raw:
+            raw.sendall(b"NONSENSE\r\n\r\n")
+            assert b"400" in raw.recv(1000)
+        accepted_requests_are_finished(shop, running)
+        assert running.process.wait(GUARD) == 0
         logged = [json.loads(line) for line in running.log.read_text().splitlines()]
         assert "/v1/search" in {line.get("route") for line in logged}
         assert not [line for line in logged if line["level"] in ("error", "critical")]
 
 
-def test_accepted_requests_are_finished_when_it_is_ended(shop: Catalogue) -> None:
+def port_in_use_is_told(call: Call, shop: Catalogue, running: Running) -> None:
+    code, _, said = call("serve", str(shop.folder), "--port", running.port)
+    assert (code, said.count("\n")) == (2, 1)
+    assert "--port" in said
+
+
+def accepted_requests_are_finished(shop: Catalogue, running: Running) -> None:
     paths = sorted((shop.folder.parent / "spring/test").glob("*/*.png"))
     images = {"images": [*(body(path)["images"][0] for path in paths)] * 7}
     codes: list[int] = []
-    with served(shop.folder) as running:
 
-        def ask() -> None:
-            with running.client() as client:
-                codes.append(client.post("/v1/search", json=images).status_code)
-
-        threads = [threading.Thread(target=ask) for _ in range(4)]
-        for thread in threads:
-            thread.start()
+    def ask() -> None:
         with running.client() as client:
-            until(lambda: in_flight(client) >= 4 or len(codes) == 4)
-        running.process.send_signal(signal.SIGTERM)
-        for thread in threads:
-            thread.join(GUARD)
-        running.process.wait(GUARD)
+            codes.append(client.post("/v1/search", json=images).status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    with running.client() as client:
+        until(lambda: in_flight(client) >= 4 or len(codes) == 4)
+    running.process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join(GUARD)
     assert codes == [200] * 4
 
 
@@ -68,6 +80,7 @@ def in_flight(client: httpx.Client) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith("scrubjay_requests_in_flight ")) - 1
 
 
+@pytest.mark.slow
 def test_workers_share_figures_and_keys_and_see_what_other_processes_do(shop: Catalogue) -> None:
     with served(shop.folder, "--workers", "2") as running:
         promotion_and_rollback_drop_no_request(shop, running)
@@ -131,13 +144,8 @@ def wait_until_all_answer_by(seen: list[tuple[int, str]], change: Callable[[], o
     assert {name for _, name in seen[mark:]} == {generation}
 
 
-def test_start_line_and_mistakes(call: Call, tmp_path: Path) -> None:
-    shop = Catalogue.init(tmp_path / "own", METRIC)
-    with served(shop.folder) as running:
-        port = running.url.rpartition(":")[2]
-        code, _, said = call("serve", "own", "--port", port)
-        assert (code, said.count("\n")) == (2, 1)
-        assert "--port" in said
+def test_mistakes_are_told_in_one_line(call: Call, tmp_path: Path) -> None:
+    Catalogue.init(tmp_path / "own", METRIC)
     for arguments, part in (
         (("serve", "own", "--host", "0.0.0.0"), "scrubjay keys make own"),
         (("serve", "nowhere"), "no catalogue here"),
@@ -149,18 +157,29 @@ def test_start_line_and_mistakes(call: Call, tmp_path: Path) -> None:
         code, _, said = call(*arguments)
         assert (code, said.count("\n")) == (2, 1), arguments
         assert part in said
-    KeyFile(shop.folder).make("till", "read")
+    KeyFile(tmp_path / "own").make("till", "read")
     code, _, said = call("serve", "own", "--host", "203.0.113.7")
     assert (code, "203.0.113.7" in said) == (2, True)
 
 
-def test_start_line_says_whether_keys_are_required(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_start_line_says_that_keys_are_required(tmp_path: Path) -> None:
     shop = Catalogue.init(tmp_path / "own", METRIC)
-    with served(shop.folder) as running:
-        assert "no API keys are required" in running.line
-        with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), GUARD) as raw:
-            raw.sendall(b"NONSENSE\r\n\r\n")
-            assert b"400" in raw.recv(1000)
     KeyFile(shop.folder).make("till", "read")
     with served(shop.folder) as running:
         assert "API keys are required" in running.line
+        assert "no API keys" not in running.line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_catalogue_that_cannot_be_read(tmp_path: Path, workers: str) -> None:
+    shop = Catalogue.init(tmp_path / "own", METRIC)
+    shop.serving.path.write_text("{")
+    command = [sys.executable, "-c", "from scrubjay.cli import main; main()", "serve", str(shop.folder)]
+    done = subprocess.run([*command, "--port", "0", "--workers", workers], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "serving.json" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("scrubjay: ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -81,17 +81,17 @@ class AsyncClient(Endpoints):
             await asyncio.sleep(wait)
 
     async def all_items(
-        self, *, label: str | None = None, where: Mapping[str, MetadataValue] | None = None
+        self, *, labels: Sequence[str] = (), where: Mapping[str, MetadataValue] | None = None
     ) -> AsyncIterator[ItemRecord]:
         """All items in the order of their ids, page by page.
 
         Args:
-            label: only items with this label.
+            labels: only items with one of these labels; empty for all.
             where: only items whose metadata have all these values.
         """
         cursor = None
         while True:
-            page = await self.items(cursor, label=label, where=where)
+            page = await self.items(cursor, labels=labels, where=where)
             for item in page.items:
                 yield item
             cursor = page.cursor

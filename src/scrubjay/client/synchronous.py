@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -81,17 +81,17 @@ class Client(Endpoints):
             time.sleep(wait)
 
     def all_items(
-        self, *, label: str | None = None, where: Mapping[str, MetadataValue] | None = None
+        self, *, labels: Sequence[str] = (), where: Mapping[str, MetadataValue] | None = None
     ) -> Iterator[ItemRecord]:
         """All items in the order of their ids, page by page.
 
         Args:
-            label: only items with this label.
+            labels: only items with one of these labels; empty for all.
             where: only items whose metadata have all these values.
         """
         cursor = None
         while True:
-            page = self.items(cursor, label=label, where=where)
+            page = self.items(cursor, labels=labels, where=where)
             yield from page.items
             cursor = page.cursor
             if cursor is None:

@@ -52,10 +52,14 @@ class ImageFolder:
             removed += 1
         return removed
 
+    def paths(self) -> list[Path]:
+        """Paths of all images."""
+        return sorted(self.folder.glob("[0-9a-f][0-9a-f]/[!.]*"))
+
     def unused(self, ids: Collection[str]) -> list[Path]:
         """Files whose item does not exist, left behind by interrupted work.
 
         Args:
             ids: ids of all items.
         """
-        return sorted(path for path in self.folder.glob("[0-9a-f][0-9a-f]/[!.]*") if path.stem not in ids)
+        return [path for path in self.paths() if path.stem not in ids]

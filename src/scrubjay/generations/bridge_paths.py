@@ -13,7 +13,7 @@ from scrubjay.stores import Space
 
 
 class BridgePaths:
-    """Bridges along the lines of a lineage. Each is composed once: generations never change.
+    """Bridges along the lines of a lineage. Each is composed once, until another process adds or removes a generation.
 
     Args:
         lineage: the generations.
@@ -21,8 +21,8 @@ class BridgePaths:
 
     def __init__(self, lineage: Lineage) -> None:
         self.lineage = lineage
-        self._bridges: dict[tuple[str, str], Bridge] = {}
-        self._lengths: dict[tuple[str, str], int] = {}
+        self._composed: dict[tuple[str, str], tuple[Bridge, int]] = {}
+        self._known: dict[str, tuple[str, str | None]] = {}
 
     def bridge(self, source: str, target: str) -> Bridge:
         """The map from the space of one generation to that of another, composed along the line between them.
@@ -31,13 +31,7 @@ class BridgePaths:
             SpaceError: no line leads there, or a generation on it was made without bridges to a space of another size.
             CheckpointError: the file of a bridge is damaged.
         """
-        key = (source, target)
-        if key not in self._bridges:
-            known = self.lineage.by_name()
-            path = self._path(source, target, known)
-            self._bridges[key] = compose(*(self._step(*pair, known) for pair in pairwise(path)))
-            self._lengths[key] = len(path)
-        return self._bridges[key]
+        return self._found(source, target, self._current())[0]
 
     def reachable(self, generation: str, spaces: Sequence[Space]) -> list[Space]:
         """The spaces that queries of a generation can search, nearest first; of equally near ones the youngest first.
@@ -48,18 +42,35 @@ class BridgePaths:
         Raises:
             CheckpointError: the file of a bridge is damaged.
         """
-        known = self.lineage.by_name()
+        known = self._current()
         ranked = []
         for space in spaces:
             owner = known.get(space.generation)
             if owner is not None and owner.fingerprint != space.fingerprint:
                 continue
             try:
-                self.bridge(generation, space.generation)
+                _, length = self._found(generation, space.generation, known)
             except SpaceError:
                 continue
-            ranked.append((self._lengths[generation, space.generation], -space.number, space.id, space))
+            ranked.append((length, -space.number, space.id, space))
         return [space for *_, space in sorted(ranked, key=lambda entry: entry[:3])]
+
+    def _found(self, source: str, target: str, known: Mapping[str, Generation]) -> tuple[Bridge, int]:
+        """The bridge between two generations, and the number of generations on the line."""
+        composed = self._composed.get((source, target))
+        if composed is None:
+            path = self._path(source, target, known)
+            composed = compose(*(self._step(*pair, known) for pair in pairwise(path))), len(path)
+            self._composed[source, target] = composed
+        return composed
+
+    def _current(self) -> dict[str, Generation]:
+        """The generations by name; where they have changed, bridges are composed again."""
+        known = self.lineage.by_name()
+        state = {name: (each.fingerprint, each.parent) for name, each in known.items()}
+        if state != self._known:
+            self._known, self._composed = state, {}
+        return known
 
     def _path(self, source: str, target: str, known: Mapping[str, Generation]) -> list[str]:
         """The line between two generations; either end may have been pruned, as its children hold the bridges."""

@@ -9,7 +9,7 @@ from typing import Any
 from scrubjay.data.photos import bytes_hash
 from scrubjay.errors import DataError
 from scrubjay.gallery.items import image_problem, sample_of
-from scrubjay.inventory.ingesting import after_writing_vectors, ingest
+from scrubjay.inventory.ingesting import after_adding, ingest
 from scrubjay.stores import Item
 from scrubjay.types import Sample
 from scrubjay.workspace.workspace import Workspace
@@ -68,7 +68,7 @@ def add_sent_images(
     if metadata:
         items = {name: replace(item, metadata={**item.metadata, **metadata}) for name, item in items.items()}
         store.put_items(items.values())
-    after_writing_vectors(workspace, len(items))
+    after_adding(workspace, len(items))
     failures += [(names[name], reason) for name, reason in refused.items()]
     return AddedImages(tuple(items.values()), len(items.keys() & before.keys()), tuple(failures))
 

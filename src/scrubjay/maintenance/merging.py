@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -74,6 +74,8 @@ def merge(first: Workspace, second: Workspace, out: Path) -> Merged:
     try:
         _copy_first(first, building)
         merged = _add_second(Workspace(building), second)
+        for workspace in (first, second):
+            _adopt_images(Workspace(building), workspace, out.absolute())
         if out.exists():
             out.rmdir()
         building.rename(out)
@@ -118,6 +120,28 @@ def _copy_first(first: Workspace, folder: Path) -> None:
     write_json(folder / "catalogue.json", {"format": FORMAT, **options.model_dump(mode="json")})
     if first.gallery.count():
         copy(first.gallery.store, Workspace(folder).gallery.store)
+
+
+def _adopt_images(target: Workspace, source: Workspace, out: Path) -> None:
+    """Copy the images that were sent to a catalogue, and let the items of the target name the copies.
+
+    Args:
+        target: the merged catalogue, which is still being built.
+        source: one of the two.
+        out: absolute path that the target is going to have.
+    """
+    copies = {}
+    for path in source.images.paths():
+        place = path.relative_to(source.images.folder)
+        (target.images.folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target.images.folder / place)
+        copies[path.stem] = str(out / "images" / place)
+    store, ids = target.gallery.store, list(copies)
+    for start in range(0, len(ids), BLOCK):
+        items = store.items(ids[start : start + BLOCK])
+        store.put_items(
+            replace(item, uri=copies[item.id]) for item in items if Path(item.uri).is_relative_to(source.images.folder)
+        )
 
 
 def _add_second(target: Workspace, second: Workspace) -> Merged:

@@ -35,6 +35,7 @@ from scrubjay.components.discriminant_metric import MetricOptions
 from scrubjay.components.even_sample import EvenSample
 from scrubjay.components.stored_statistics import StoredStatistics
 from scrubjay.components.trained_trunk import TrainedTrunk
+from scrubjay.errors import ConfigError
 from scrubjay.methods import Method, MethodOptions, Pass
 from scrubjay.models.embedder import Network
 from scrubjay.types import Batch, Losses, Session
@@ -66,11 +67,20 @@ class CarriedSLDA(TrainedTrunk, Method):
         self._carrying: tuple[Statistics, FeatureMap] | None = None
 
     def begin(self, session: Session) -> None:
-        """Make a teacher of the network with the metric before, and let gradients reach the network."""
+        """Make a teacher of the network with the metric before, and let gradients reach the network.
+
+        Raises:
+            ConfigError: earlier sessions were learned by another method.
+        """
+        if session.first_label > 0 and self.carried.empty:
+            raise ConfigError(
+                f"{session.first_label} classes were learned by a method that keeps no statistics for carried_slda, so "
+                "they would be lost: go on with that method, or learn all classes again from the first session on."
+            )
         before = {name: value.clone() for name, value in self.network.state_dict().items()}
         super().begin(session)
         self.teacher.load_state_dict(before)  # it was copied with the projection that is trained
-        if not self.carried.empty:
+        if self.has_past:
             self._deviations = self.carried.get("").deviations.float()
 
     def loss(self, batch: Batch) -> Losses:

@@ -38,7 +38,7 @@ def calibrate(workspace: Workspace, generation: Generation, slices: Sequence[Gal
     searched = GalleryView(queries.probes, gallery, view.cosines[:number], view.calibrations[:number])
     no_match_scores, match_scores = searched.only(queries.centre).best_match_scores()
     direct = tuple(name for name in dict.fromkeys(part.space for part in gallery) if name in view.direct)
-    calibrations = Calibrations(spaces, direct, no_match_scores, match_scores)
+    calibrations = Calibrations(spaces, direct, no_match_scores, match_scores, workspace.gallery.count())
     calibrations.save(workspace.calibrations_path(generation))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 import signal
 import threading
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from scrubjay.errors import ScrubjayError
 from scrubjay.service import VERSION, documentation, problems, routes, web_page
 from scrubjay.service.guard import Guard, Recorder
 from scrubjay.service.keys import KeyFile
@@ -22,6 +24,8 @@ from scrubjay.service.options import ServiceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+logger = logging.getLogger(__name__)
 
 
 def create_app(folder: Path, options: ServiceOptions | None = None) -> FastAPI:
@@ -32,15 +36,20 @@ def create_app(folder: Path, options: ServiceOptions | None = None) -> FastAPI:
         options: options of the service.
 
     Raises:
-        CatalogueError: when it starts: the folder is not a catalogue.
+        ScrubjayError: when it starts, and in `app.state.failure`: the folder is no catalogue, or cannot be read.
     """
     chosen = options or ServiceOptions()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        opened = app.state.opened = OpenCatalogue(folder, chosen)
         try:
+            opened = app.state.opened = OpenCatalogue(folder, chosen)
             await opened.begin()
+        except ScrubjayError as error:
+            app.state.failure = error
+            logger.error("the catalogue cannot be served: %s", error)
+            raise
+        try:
             with _at_signal(opened.stopping.set):
                 yield
         finally:

@@ -24,7 +24,20 @@ _MARKUP = re.compile(rb"<script|<!doctype|<html[\s>]|<\?php\s|<iframe", re.IGNOR
 _VECTOR = re.compile(rb"\s*(<\?xml[^>]*>|<!--.*?-->|<!doctype svg[^>]*>|\s)*<svg[\s>]", re.IGNORECASE | re.DOTALL)
 _QUALITY = 85
 _TYPES = {"MPO": "image/jpeg", "JPEG2000": "image/jp2", "PPM": "image/x-portable-anymap"}
-_SAME_TYPES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
+_SAME_TYPES = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "image/x-ms-bmp": "image/bmp",
+    "image/x-bmp": "image/bmp",
+    "image/tif": "image/tiff",
+    "image/jpx": "image/jp2",
+    "image/j2k": "image/jp2",
+    "image/x-portable-bitmap": "image/x-portable-anymap",
+    "image/x-portable-graymap": "image/x-portable-anymap",
+    "image/x-portable-pixmap": "image/x-portable-anymap",
+}
+"""Other names of media types."""
 
 
 def refuse_unsafe(data: bytes, declared: str | None, ratio: int, max_pixels: int) -> Image.Image:

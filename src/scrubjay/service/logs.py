@@ -58,6 +58,7 @@ def configure(style: str, level: str) -> None:
         logger.propagate = True
         logger.setLevel(level.upper())
     logging.getLogger("uvicorn").setLevel(max(logging.getLogger("scrubjay").level, logging.WARNING))
+    logging.getLogger("uvicorn.error").addFilter(_no_traceback_at_start)
 
 
 def request(request_id: str, method: str, route: str, status: int, ms: float, key: str | None) -> None:
@@ -73,6 +74,11 @@ def request(request_id: str, method: str, route: str, status: int, ms: float, ke
     """
     values = {"request_id": request_id, "method": method, "route": route, "status": status, "ms": round(ms, 1)}
     REQUESTS.info("request", extra={**values, "key": key})
+
+
+def _no_traceback_at_start(record: logging.LogRecord) -> bool:
+    """Drops the traceback of a start that failed, whose reason the application has logged in one line."""
+    return not record.getMessage().startswith("Traceback")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

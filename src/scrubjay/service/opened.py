@@ -85,8 +85,15 @@ class OpenCatalogue:
         """Open the store and load the network that answers, so that no query has to, and start shadow answers.
 
         A catalogue that has learned nothing yet begins without a network.
+
+        Raises:
+            ScrubjayError: the store or the network cannot be read; everything is closed again.
         """
-        await self.engine.run(self._load)
+        try:
+            await self.engine.run(self._load)
+        except BaseException:
+            await self._end_threads()
+            raise
         self._shadow.start()
         self.jobs.start()
 
@@ -94,6 +101,9 @@ class OpenCatalogue:
         """End all threads and processes; requests must have been answered before."""
         await asyncio.to_thread(self._shadow.stop)
         await asyncio.to_thread(self.jobs.stop)
+        await self._end_threads()
+
+    async def _end_threads(self) -> None:
         await self.background.close()
         await self._queue.stop()
         await self.decoder.close()

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import errno
 import functools
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from scrubjay.errors import CatalogueError, ConfigError, StorageError
@@ -52,11 +54,10 @@ def serve(folder: Path, options: ServiceOptions, announce: Callable[[str], None]
     with bound(options) as listening:
         announce(_line(folder, options, listening, required))
         logs.configure(options.log, options.log_level)
-        config = _config(folder, options)
         if options.workers == 1:
-            _run_one(config, listening)
+            _run_one(folder, options, listening)
         else:
-            _run_several(config, listening)
+            _run_several(folder, options, listening)
 
 
 def bound(options: ServiceOptions) -> socket.socket:
@@ -95,17 +96,17 @@ def _line(folder: Path, options: ServiceOptions, listening: socket.socket, requi
     return f"serving {folder} on {url} ({access}{workers}). API: {url}docs. Ctrl-C ends it."
 
 
-def _config(folder: Path, options: ServiceOptions) -> uvicorn.Config:
+def _config(app: Any, options: ServiceOptions, factory: bool) -> uvicorn.Config:
     return uvicorn.Config(
-        functools.partial(_application, folder.absolute(), options),
-        factory=True,
+        app,
+        factory=factory,
         workers=options.workers,
         log_config=None,
         access_log=False,
         server_header=False,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=options.shutdown_seconds,
-        timeout_worker_healthcheck=60,  # a worker that loads torch does not answer for some seconds
+        timeout_worker_healthcheck=15,  # a worker that loads torch may not answer for some seconds
         lifespan="on",
     )
 
@@ -118,17 +119,32 @@ def _application(folder: Path, options: ServiceOptions) -> object:
     return create_app(folder, options)
 
 
-def _run_one(config: uvicorn.Config, listening: socket.socket) -> None:
-    server = uvicorn.Server(config)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has ended
-        server.run(sockets=[listening])
-    if not server.started:
-        raise StorageError("the service could not start; the log above says why.")
+def _run_one(folder: Path, options: ServiceOptions, listening: socket.socket) -> None:
+    from scrubjay.service.app import create_app
+
+    # uvicorn raises the signal again after it has finished all requests; that is no failure
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    try:
+        app = create_app(folder.absolute(), options)
+        uvicorn.Server(_config(app, options, factory=False)).run(sockets=[listening])
+    except KeyboardInterrupt:
+        return
+    except SystemExit as stop:
+        if stop.code != STARTUP_FAILURE:
+            raise
+        raise getattr(app.state, "failure", _not_started()) from None
 
 
-def _run_several(config: uvicorn.Config, listening: socket.socket) -> None:
+def _run_several(folder: Path, options: ServiceOptions, listening: socket.socket) -> None:
     shared = tempfile.mkdtemp(prefix="scrubjay-metrics-")
     atexit.register(shutil.rmtree, shared, ignore_errors=True)
     os.environ[_SHARED_FOLDER] = shared  # the workers inherit it
-    Multiprocess(config, sockets=[listening]).run()
-    sys.stderr.flush()
+    make = functools.partial(_application, folder.absolute(), options)
+    supervisor = Multiprocess(_config(make, options, factory=True), sockets=[listening])
+    supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise _not_started()
+
+
+def _not_started() -> StorageError:
+    return StorageError("the service could not start; the log above says why.")

@@ -127,7 +127,7 @@ class Uploads:
         """
         try:
             with zipfile.ZipFile(archive) as zipped:
-                entries = [entry for entry in zipped.infolist() if not entry.is_dir()]
+                entries = [entry for entry in zipped.infolist() if not entry.filename.endswith("/")]
                 _check_archive(entries, archive.seek(0, os.SEEK_END))
                 return self._received((entry.filename, zipped.open(entry)) for entry in entries)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:

@@ -25,12 +25,14 @@ class Calibrations:
         no_match_scores: for each probe image its best probability of a match among items of other classes: what an
             image gets whose class is not in the gallery.
         match_scores: for each probe image its best probability of a match among items of its own class.
+        items: number of items of the gallery that they were fitted to; None where older versions fitted them.
     """
 
     spaces: Mapping[str, Calibration] = field(default_factory=dict)
     direct: Sequence[str] = ()
     no_match_scores: Sequence[float] = ()
     match_scores: Sequence[float] = ()
+    items: int | None = None
 
     def save(self, path: Path) -> None:
         """Write the file, completely or not at all."""
@@ -39,6 +41,7 @@ class Calibrations:
             "straight": list(self.direct),
             "unknown": list(self.no_match_scores),
             "known": list(self.match_scores),
+            "items": self.items,
         }
         write_json(path, values)
 
@@ -52,7 +55,7 @@ class Calibrations:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             spaces = {name: Calibration.from_json(each) for name, each in values["spaces"].items()}
-            return cls(spaces, values["straight"], values["unknown"], values["known"])
+            return cls(spaces, values["straight"], values["unknown"], values["known"], values.get("items"))
         except FileNotFoundError:
             return cls()
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -28,6 +28,10 @@ from scrubjay.workspace.calibrations import Calibrations
 from scrubjay.workspace.migrations import migrate
 from scrubjay.workspace.options import CatalogueOptions
 
+ENCODERS = 4
+"""Number of networks that are kept in memory: those of the generation that answers, of the one before it, of a
+candidate and of a shadow. A process that stays up would otherwise hold one for each class that was ever taught."""
+
 
 class Workspace:
     """An open catalogue. What is read of generations is kept in memory, because they never change.
@@ -98,7 +102,10 @@ class Workspace:
                     f"{self.folder}: the vectors would not be those of {generation.name}: its weights, images.size or "
                     "images.resize were changed after it was made; restore them."
                 )
-            self._encoders[generation.fingerprint] = encoder
+        self._encoders.pop(generation.fingerprint, None)
+        self._encoders[generation.fingerprint] = encoder  # at the end: it was used last
+        for unused in list(self._encoders)[:-ENCODERS]:
+            self._encoders.pop(unused, None)
         return encoder
 
     def embed(self, generation: Generation, samples: Sequence[Sample]) -> Embeddings:

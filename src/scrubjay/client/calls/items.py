@@ -13,7 +13,7 @@ def items(
     cursor: str | None = None,
     *,
     limit: int | None = None,
-    label: str | None = None,
+    labels: Sequence[str] = (),
     where: Mapping[str, MetadataValue] | None = None,
 ) -> Call[ItemPage]:
     """One page of the items, in the order of their ids; `all_items` goes through all pages.
@@ -21,10 +21,15 @@ def items(
     Args:
         cursor: where the page begins, from the page before; None for the first.
         limit: number of items of a page; None for that of the service.
-        label: only items with this label.
+        labels: only items with one of these labels; empty for all.
         where: only items whose metadata have all these values.
     """
-    query = {"cursor": cursor, "limit": limit, "label": label, "where": json.dumps(dict(where)) if where else None}
+    query = {
+        "cursor": cursor,
+        "limit": limit,
+        "label": list(labels),
+        "where": json.dumps(dict(where)) if where else None,
+    }
     return Call("GET", "/v1/items", answer_of(ItemPage), query=query)
 
 

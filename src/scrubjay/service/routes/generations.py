@@ -144,7 +144,7 @@ def _record(catalogue: Catalogue, generation: Generation, serving: bool, items: 
         parent=info.parent,
         created=info.created,
         method=str(info.method["name"]),
-        classes=len(info.classes),
+        classes=len(set(info.classes)),
         new_classes=list(info.new_classes),
         extended_classes=list(info.extended_classes),
         images=info.image_count,

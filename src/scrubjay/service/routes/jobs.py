@@ -9,8 +9,8 @@ from typing import Annotated, Any, BinaryIO
 from fastapi import APIRouter, File, Path, Response, UploadFile
 from fastapi.responses import StreamingResponse
 
-from scrubjay.errors import ImageError
-from scrubjay.service.checking import checked_upload
+from scrubjay.errors import DataError, ImageError
+from scrubjay.service.checking import checked_upload, unreadable
 from scrubjay.service.dependencies import Admin, Opened, Reader, Writer
 from scrubjay.service.images import JPEG
 from scrubjay.service.job_records import FINISHED
@@ -96,7 +96,12 @@ async def create_upload(
     else:
         files: list[tuple[str, BinaryIO]] = [(image.filename or "", image.file) for image in images or ()]
         upload, left_out = await opened.run(uploads.from_files, files)
-    return await opened.background.run(checked_upload, upload, left_out)
+    try:
+        refused = await unreadable(opened, upload)
+        return await opened.background.run(checked_upload, upload, left_out, refused)
+    except DataError:
+        await opened.run(upload.remove)
+        raise
 
 
 @router.get("/uploads/{upload}", dependencies=Reader, responses=problems(404))

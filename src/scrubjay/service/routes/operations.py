@@ -64,7 +64,7 @@ def _status(opened: OpenCatalogue, scopes: CallerScopes, keys_required: bool) ->
     classes, unembedded, can_teach, explains = 0, catalogue.gallery.count(), False, False
     if serving.generation is not None:
         generation = workspace.serving_generation(serving)
-        classes = len(generation.classes)
+        classes = len(set(generation.classes))
         can_teach = teaches(generation)
         network = generation.info.network
         explains = network.pooling == "avg" and network.transform == "none"
