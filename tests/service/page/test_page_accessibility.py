@@ -93,6 +93,7 @@ def test_axe_finds_nothing(
 ) -> None:
     view, act = STATES[state]
     page = open_page(view, color_scheme="light", reduced_motion="reduce")
+    expect(page.locator(".view h1")).to_be_visible()
     act(page, query)
     expect(page.locator("[aria-busy=true]")).to_have_count(0)
     for theme, size in looks:

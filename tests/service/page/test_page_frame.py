@@ -179,5 +179,5 @@ def test_the_page_goes_on_when_the_service_was_restarted(open_page: OpenPage, tm
         running.end(signal.SIGTERM)
         page.get_by_role("link", name="Memory").click()
         expect(page.locator(".state.bad")).to_contain_text("cannot be reached")
-        with served(folder, settings=[f"port={port}"]):
+        with served(folder, "--port", port):
             expect(page.locator(".generation").first).to_be_visible(timeout=30_000)

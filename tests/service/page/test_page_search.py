@@ -170,6 +170,39 @@ def test_a_link_to_a_search_from_an_item_works(open_page: OpenPage, service: Run
     assert page.locator(".hit").first.get_attribute("data-item") == item["id"]
 
 
+DECISIONS = {
+    "matched": "Probably in the catalogue",
+    "unsure": "Perhaps in the catalogue",
+    "unmatched": "Probably not in the catalogue",
+    "undecided": "No decision",
+}
+
+
+def decision(answer: dict[str, Any]) -> str:
+    """What the page should say about an answer; a likely best hit is not called absent."""
+    if answer["matched"] is None:
+        return "undecided"
+    if answer["matched"]:
+        return "matched"
+    return "unsure" if (answer["hits"][0]["match"] or 0) >= 0.5 else "unmatched"
+
+
+def test_the_decision_does_not_contradict_the_probabilities(page: Page, tmp_path: Path) -> None:
+    seen = set()
+    for hue, side in ((sum(b"apple") % 13, 120), (3, 40), (0, 120), (11, 120)):
+        image = paint(tmp_path / f"{hue}-{side}.png", hue, 900, side)
+        if page.get_by_role("button", name="Start over").count():
+            page.get_by_role("button", name="Start over").click()
+        with page.expect_response("**/v1/search") as answered:
+            page.set_input_files(FILES, image)
+        answer = answered.value.json()["answers"][0]
+        seen.add(decision(answer))
+        page.wait_for_selector(f".results :text-is('{DECISIONS[decision(answer)]}')")
+        assert (page.locator(".callout .button.primary").count() == 1) == (decision(answer) == "unmatched")
+        assert (page.get_by_role("button", name="Add as a new class").count() == 1) == (answer["matched"] is False)
+    assert seen >= {"unsure", "unmatched"}
+
+
 def test_the_heat_map_is_the_exact_sum(page: Page) -> None:
     result = page.evaluate(
         """async () => {

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { t } from "./i18n.js";
 import { icon } from "./icons.js";
 import { itemImage } from "./images.js";
-import { matchKind, matchNumber, matchWords, meaningOf } from "./match.js";
+import { decisionOf, decisionText, matchKind, matchNumber, matchWords, meaningOf } from "./match.js";
 import { guarded, status } from "./session.js";
 
 /**
@@ -18,18 +18,19 @@ export function answerView(answer, { open, teach }) {
 }
 
 function verdict(answer, teach) {
-  const rate = status().false_match_rate;
+  const meaning = h("details", {}, h("summary", {}, t("answer.meaning")), h("p", { class: "note" }, meaningOf(answer, status().false_match_rate)));
+  const { text, colour } = decisionText(answer);
   if (answer.matched === false) {
+    const unsure = decisionOf(answer) === "unsure";
     const refusal = status().teaches ? null : t("teach.impossible");
     return h(
-      "div", { class: "callout" }, h("h2", { class: "row" }, icon("alert"), t("answer.unmatched")), h("p", { class: "note" }, t("answer.unmatched.detail")),
-      h("div", { class: "row" }, guarded("write", t("teach.offer"), teach, { kind: "primary", refusal })),
-      h("details", {}, h("summary", {}, t("answer.meaning")), h("p", { class: "note" }, meaningOf(answer, rate))),
+      "div", { class: `callout ${unsure ? "info" : ""}` }, h("h2", { class: "row" }, icon(unsure ? "help" : "alert"), text),
+      h("p", { class: "note" }, unsure ? t("answer.unsure.detail") : t("answer.unmatched.detail")),
+      h("div", { class: "row" }, guarded("write", t("teach.offer"), teach, { kind: unsure ? "" : "primary", refusal })), meaning,
     );
   }
-  const text = answer.matched ? t("answer.matched") : t("answer.undecided");
-  const facts = h("span", { class: "row" }, h("span", { class: `chip ${answer.matched ? "good" : ""}` }, answer.matched ? icon("check") : null, text), h("span", { class: "chip" }, t("answer.by", { generation: answer.generation })));
-  return h("div", { class: "verdict row spread" }, facts, h("details", {}, h("summary", {}, t("answer.meaning")), h("p", { class: "note" }, meaningOf(answer, rate))));
+  const facts = h("span", { class: "row" }, h("span", { class: `chip ${colour}` }, answer.matched ? icon("check") : null, text), h("span", { class: "chip" }, t("answer.by", { generation: answer.generation })));
+  return h("div", { class: "verdict row spread" }, facts, meaning);
 }
 
 /** One hit; the whole card is a button. */

@@ -22,6 +22,27 @@ export function matchKind(match) {
   return match >= 0.8 ? "good" : match >= 0.4 ? "warn" : "bad";
 }
 
+const UNSURE = 0.5; // probability of the best hit from which "probably not" would contradict it
+const DECISIONS = {
+  matched: { key: "answer.matched", colour: "good" }, unsure: { key: "answer.unsure", colour: "warn" },
+  unmatched: { key: "answer.unmatched", colour: "warn" }, undecided: { key: "answer.undecided", colour: "" },
+};
+
+/**
+ * What an answer says about a match: "matched", "unmatched", "undecided", or "unsure" where the decision, which keeps to
+ * its rate of false matches, is no although the best hit is likely.
+ */
+export function decisionOf(answer) {
+  if (answer.matched === false) return (answer.hits[0]?.match ?? 0) >= UNSURE ? "unsure" : "unmatched";
+  return answer.matched ? "matched" : "undecided";
+}
+
+/** The decision as text, and the colour that goes with it. */
+export function decisionText(answer) {
+  const { key, colour } = DECISIONS[decisionOf(answer)];
+  return { text: t(key), colour };
+}
+
 const MEANINGS = { "left-out classes": "match.meaning.classes", "probe images": "match.meaning.probes" };
 
 /** What the decision about a query claims. */

@@ -5,6 +5,7 @@ import { announce } from "../announce.js";
 import { add, h, put } from "../dom.js";
 import { hitCard } from "../hits.js";
 import { t } from "../i18n.js";
+import { decisionText } from "../match.js";
 import { openItem } from "../item_dialog.js";
 import { query, requestImage, takeItem } from "../query.js";
 import { queryPanel } from "../query_panel.js";
@@ -87,8 +88,8 @@ function sides(answer, names, image) {
 }
 
 function decision(answer) {
-  const text = answer.matched === false ? t("answer.unmatched") : answer.matched ? t("answer.matched") : t("answer.undecided");
-  return h("p", {}, h("span", { class: `chip ${answer.matched === false ? "warn" : answer.matched ? "good" : ""}` }, text));
+  const { text, colour } = decisionText(answer);
+  return h("p", {}, h("span", { class: `chip ${colour}` }, text));
 }
 
 /** What became of an item, on the side where it is shown. */

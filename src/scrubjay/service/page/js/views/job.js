@@ -53,6 +53,7 @@ function made({ kind, result }) {
     return [
       h("p", {}, t("result.learn", { generation: result.generation, n: Array.isArray(result.classes) ? result.classes.length : (result.classes ?? 0), images: result.images ?? 0 })),
       result.added === undefined || result.added === null ? null : h("p", {}, t("result.added", { n: result.added })),
+      result.refused?.length ? h("details", {}, h("summary", {}, t("result.refused", { n: result.refused.length })), h("ul", { lang: "en" }, result.refused.map(([name, reason]) => h("li", { class: "note" }, `${name}: ${reason}`)))) : null,
       h("div", { class: "row" }, h("a", { class: "button primary", href: link(["memory", result.generation]) }, t("result.examine"))),
     ];
   }

@@ -6,6 +6,7 @@ import { add, h, put } from "../dom.js";
 import { t } from "../i18n.js";
 import { answerView } from "../hits.js";
 import { localImage, itemImage } from "../images.js";
+import { decisionText } from "../match.js";
 import { openItem } from "../item_dialog.js";
 import { labelFilter } from "../label_filter.js";
 import { query, requestImage, takeItem, teachingFile } from "../query.js";
@@ -68,7 +69,7 @@ export function show(root, { query: stated, signal }) {
       if (!several) return view;
       return h("section", { class: "stack" }, h("h2", { class: "row answer-head" }, h("span", { class: "tiny" }, thumbnail(images[0])), t("answer.of", { name: images[0].name })), view);
     }));
-    announce(answers.map((answer) => t(answer.matched === false ? "answer.said.unmatched" : "answer.said", { n: answer.hits.length, label: answer.hits[0]?.label ?? t("hit.nolabel") })).join(" "));
+    announce(answers.map((answer) => t("answer.said", { n: answer.hits.length, label: answer.hits[0]?.label ?? t("hit.nolabel"), decision: decisionText(answer).text })).join(" "));
   }
 
   function teach(images) {
