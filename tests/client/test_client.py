@@ -285,6 +285,15 @@ def test_a_file_larger_than_a_block_is_sent_whole(tmp_path: Path) -> None:
     assert all(form(asked)[0] == ("images", "large.jpg", content) for asked in script.asked)
 
 
+def test_an_argument_out_of_range_is_an_error_before_anything_is_sent() -> None:
+    with server(SEARCHED) as script, Client(script.url) as client:
+        with pytest.raises(ConfigError, match=r"search: k = 0: Input should be greater than or equal to 1\."):
+            client.search(b"content", k=0)
+        with pytest.raises(ConfigError, match=r"remove_items: ids = \[\]"):
+            client.remove_items([])
+    assert not script.asked
+
+
 def item(number: int) -> dict[str, Any]:
     return {"id": str(number), "label": None, "metadata": {}}
 

@@ -6,6 +6,7 @@ import pytest
 
 from scrubjay.catalogue import Catalogue
 from scrubjay.errors import CatalogueError, ConfigError, DataError, NotFoundError
+from scrubjay.gallery import ingest
 from scrubjay.gallery.items import image_problem
 from scrubjay.inventory import ingesting
 from scrubjay.inventory.sent_images import SentImage
@@ -158,3 +159,23 @@ def test_a_few_items_leave_the_calibrations_of_a_large_gallery(shop: Catalogue, 
     for number in range(6):  # to the ten items that are there
         shop.inventory.add_images([sent(paint(tmp_path / f"new{number}.png", 5, number))], "quince")
     assert fitted == ["g0"], "at fourteen items, of which a quarter were not there when it was fitted"
+
+
+@pytest.mark.parametrize("make", [copied, metric_shop])
+def test_few_images_are_added_as_many_are(make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A gallery is not read as a whole for a few images, with the same result."""
+    digests = []
+    for chunk in (256, 1):
+        monkeypatch.setattr(ingest, "CHUNK", chunk)
+        shop = make(tmp_path / str(chunk))
+        folder = tmp_path / str(chunk) / "spring/train"
+        (item,) = shop.gallery.store.page(1, labels=["pear"])
+        shop.gallery.store.drop_embeddings(shop.gallery.store.spaces()[-1].id, [item.id])
+        paint(folder / "pear/new.png", 5, 1)
+        (folder / "pear/broken.png").write_bytes(b"no image")
+        added = shop.add([folder])
+        assert len(added.failures) == 1
+        stored = {each.id: each for each in shop.gallery.store.items()}
+        digests.append((added.items, {name: each.label for name, each in stored.items()}, shop.gallery.unembedded()))
+        assert item.id in shop.gallery.store.vectors(shop.gallery.store.spaces()[-1].id)[0]
+    assert digests[0] == digests[1]

@@ -78,6 +78,7 @@ def test_everything_that_others_do_is_seen(tmp_path: Path) -> None:
     assert "fig" not in {each.name for each in shop.inventory.classes()}
 
 
+@pytest.mark.slow
 def test_generations_that_were_made_again_have_their_own_bridges(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

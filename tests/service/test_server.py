@@ -171,6 +171,15 @@ def test_start_line_says_that_keys_are_required(tmp_path: Path) -> None:
         assert "no API keys" not in running.line
 
 
+@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "python_multipart", "prometheus_client"])
+def test_missing_extra_is_told_with_the_command_that_installs_it(missing: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from scrubjay.cli import main; main()"
+    command = [sys.executable, "-c", code, "serve", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"{missing} is not installed: pip install 'scrubjay[service]'" in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_catalogue_that_cannot_be_read(tmp_path: Path, workers: str) -> None:

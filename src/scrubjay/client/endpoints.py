@@ -7,8 +7,11 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
+from pydantic import ValidationError
+
 from scrubjay.client import calls
 from scrubjay.client.call import Call
+from scrubjay.errors import ConfigError
 
 if TYPE_CHECKING:
     from scrubjay.client.asynchronous import AsyncClient
@@ -43,12 +46,23 @@ class Endpoint(Generic[P, T]):
 
         @functools.wraps(make)
         def method(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return send(make(*args, **kwargs))
+            try:
+                call = make(*args, **kwargs)
+            except ValidationError as error:
+                raise ConfigError(_explained(make.__name__, error)) from None
+            return send(call)
 
         signature = inspect.signature(make)
         answer = str(signature.return_annotation).removeprefix("Call[").removesuffix("]")
         method.__signature__ = signature.replace(return_annotation=answer)  # type: ignore[attr-defined]
         return method
+
+
+def _explained(name: str, error: ValidationError) -> str:
+    """The first argument that is not as required, and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    argument = ".".join(map(str, first["loc"]))
+    return f"{name}: {argument} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}."
 
 
 class Endpoints:

@@ -112,8 +112,10 @@ class Statistics:
         (n1, m1), (n2, m2) = self._aligned(labels), other._aligned(labels)
         n = n1 + n2
         means = (n1[:, None] * m1 + n2[:, None] * m2) / n[:, None]
-        between = _gram((n1 * n2 / n).sqrt()[:, None] * (m1 - m2))
-        return Statistics(self.era, labels, n.long(), means, self.scatter + other.scatter + between)
+        scatter, both = self.scatter + other.scatter, (n1 > 0) & (n2 > 0)
+        if bool(both.any()):
+            scatter = scatter + _gram((n1 * n2 / n).sqrt()[both, None] * (m1 - m2)[both])
+        return Statistics(self.era, labels, n.long(), means, scatter)
 
     def __sub__(self, other: Statistics) -> Statistics:
         """The statistics without a part of the vectors: the inverse of `+`. Classes without a vector left disappear.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -69,8 +70,7 @@ class Ingest:
             ImageError: an image cannot be decoded, if strict.
         """
         store = self.gallery.store
-        known = {item.id: item for item in store.items()}
-        embedded = self._embedded_before(known)
+        known, embedded = self._known_few(samples) if len(samples) <= CHUNK else self._known_all()
         items: set[str] = set()
         for start in range(0, len(samples), CHUNK):
             chunk = self._identified(samples[start : start + CHUNK], known)
@@ -81,16 +81,33 @@ class Ingest:
             items |= chunk.keys() & embedded
         return Added(len(items), tuple(self.failures.items()))
 
-    def _embedded_before(self, known: Iterable[str]) -> set[str]:
-        """Ids of the items that have a vector already, and features where these are kept."""
+    def _known_all(self) -> tuple[dict[str, Item], set[str]]:
+        """All items by id, and the ids of those that have a vector already, and features where these are kept."""
         store = self.gallery.store
+        known = {item.id: item for item in store.items()}
         if self.space not in store.spaces():
-            return set()
+            return known, set()
         embedded = set(known).difference(store.missing(self.space.id))
         if self.features is None:
-            return embedded
+            return known, embedded
         lacking = lacking_features(store, self.encoder.era)
-        return set() if lacking is None else embedded - lacking
+        return known, set() if lacking is None else embedded - lacking
+
+    def _known_few(self, samples: Sequence[tuple[Sample, str | None]]) -> tuple[dict[str, Item], set[str]]:
+        """As `_known_all`, of the items of a few images: a large gallery is not read for one more image."""
+        store, names = self.gallery.store, list[str]()
+        for sample, _ in samples:
+            with suppress(ImageError):  # reported where the images are identified
+                names.append(content_hash(sample))
+        known = {item.id: item for item in store.items(list(dict.fromkeys(names)))}
+        if not known or self.space not in store.spaces():
+            return known, set()
+        embedded = set(store.vectors(self.space.id, list(known))[0])
+        if self.features is None:
+            return known, embedded
+        if self.encoder.era not in store.features.codecs():
+            return known, set()
+        return known, embedded.intersection(store.features.read(self.encoder.era, list(known))[0])
 
     def _identified(
         self, samples: Sequence[tuple[Sample, str | None]], known: Mapping[str, Item]

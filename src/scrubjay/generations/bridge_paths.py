@@ -22,7 +22,7 @@ class BridgePaths:
     def __init__(self, lineage: Lineage) -> None:
         self.lineage = lineage
         self._composed: dict[tuple[str, str], tuple[Bridge, int]] = {}
-        self._known: dict[str, tuple[str, str | None]] = {}
+        self._known: dict[str, tuple[str, str, str | None]] = {}
 
     def bridge(self, source: str, target: str) -> Bridge:
         """The map from the space of one generation to that of another, composed along the line between them.
@@ -67,7 +67,7 @@ class BridgePaths:
     def _current(self) -> dict[str, Generation]:
         """The generations by name; where they have changed, bridges are composed again."""
         known = self.lineage.by_name()
-        state = {name: (each.fingerprint, each.parent) for name, each in known.items()}
+        state = {name: (each.fingerprint, each.info.created, each.parent) for name, each in known.items()}
         if state != self._known:
             self._known, self._composed = state, {}
         return known

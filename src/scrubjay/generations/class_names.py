@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from scrubjay.errors import CatalogueError, CheckpointError
+from scrubjay.generations.generation import Generation
 from scrubjay.io.atomic import write_json
 
 
@@ -83,6 +84,16 @@ class ClassNames:
             if number < change.before:
                 changed = {name: change.new if now == change.old else now for name, now in changed.items()}
         return tuple(changed[name] for name in names)
+
+    def translated(self, generation: Generation) -> Generation:
+        """A generation with today's names of its classes."""
+        info, number = generation.info, generation.number
+        names = {
+            "classes": self.current(info.classes, number),
+            "new_classes": tuple(dict.fromkeys(self.current(info.new_classes, number))),
+            "extended_classes": tuple(dict.fromkeys(self.current(info.extended_classes, number))),
+        }
+        return replace(generation, info=info.model_copy(update=names))
 
     @property
     def unfinished(self) -> NameChange | None:

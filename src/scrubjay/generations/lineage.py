@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -86,18 +85,8 @@ class Lineage:
         state = (status.st_ino, status.st_mtime_ns, self.class_names.changes)
         known = self._parsed.get(folder)
         if known is None or known[0] != state:
-            known = self._parsed[folder] = (state, self._named(read_generation(folder)))
+            known = self._parsed[folder] = (state, self.class_names.translated(read_generation(folder)))
         return known[1]
-
-    def _named(self, generation: Generation) -> Generation:
-        """The generation with today's names of its classes."""
-        info, number = generation.info, generation.number
-        names = {
-            "classes": self.class_names.current(info.classes, number),
-            "new_classes": tuple(dict.fromkeys(self.class_names.current(info.new_classes, number))),
-            "extended_classes": tuple(dict.fromkeys(self.class_names.current(info.extended_classes, number))),
-        }
-        return replace(generation, info=info.model_copy(update=names))
 
     @property
     def newest(self) -> Generation | None:

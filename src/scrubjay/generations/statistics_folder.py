@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from functools import reduce
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -29,6 +29,7 @@ class StatisticsFolder:
     def __init__(self, folder: Path, class_names: ClassNames | None = None) -> None:
         self.folder = folder
         self._class_names = class_names or ClassNames(folder.with_name("class_names.json"))
+        self._last: _Total | None = None
 
     def path(self, name: str) -> Path:
         """Path of the file of a session."""
@@ -128,5 +129,43 @@ class StatisticsFolder:
         Raises:
             CheckpointError: a file is missing or damaged.
         """
-        sessions = (self.get(name).under(generation.classes) for name in generation.info.statistics)
-        return reduce(lambda total, session: session if total is None else total + session, sessions, None)
+        asked = _Total(generation.classes, tuple(self._file(name) for name in generation.info.statistics))
+        total = asked.continued(self._last)
+        done = 0 if total is None or self._last is None else len(self._last.files)
+        for name in generation.info.statistics[done:]:
+            session = self.get(name).under(generation.classes)
+            total = session if total is None else total + session
+        if total is not None:
+            self._last = replace(asked, statistics=total)
+        return total
+
+    def _file(self, name: str) -> tuple[str, int, int]:
+        """Which version of the file of a session there is: name, time of its last change, and size."""
+        path = self.path(name)
+        try:
+            state = path.stat()
+        except OSError:
+            return name, 0, 0  # reading it raises the error
+        return name, state.st_mtime_ns, state.st_size
+
+
+@dataclass(frozen=True, slots=True)
+class _Total:
+    """A sum of statistics, kept because that of the next generation begins with it.
+
+    Attributes:
+        classes: names of the classes, by label.
+        files: the files that were added, in their order.
+        statistics: the sum.
+    """
+
+    classes: tuple[str, ...]
+    files: tuple[tuple[str, int, int], ...]
+    statistics: Statistics | None = None
+
+    def continued(self, last: _Total | None) -> Statistics | None:
+        """The sum that this one begins with, if the last one is that."""
+        if last is None or last.statistics is None:
+            return None
+        begins = self.classes[: len(last.classes)] == last.classes and self.files[: len(last.files)] == last.files
+        return last.statistics if begins else None

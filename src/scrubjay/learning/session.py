@@ -31,7 +31,7 @@ from scrubjay.methods import Method, method
 from scrubjay.models.embedder import Network, NetworkOptions
 from scrubjay.models.embedding import Encoder
 from scrubjay.training import discard, learn, seeded
-from scrubjay.types import Dataset, Sample, Session, TrunkFeatures
+from scrubjay.types import Sample, Session, TrunkFeatures
 from scrubjay.workers import HERE, Workers
 from scrubjay.workspace.removal_request import RemovalRequest
 from scrubjay.workspace.workspace import Workspace
@@ -105,9 +105,9 @@ class SessionLearner:
         number = int(self.name.removeprefix("g"))
         known = tuple(dict.fromkeys(self._known)) if accumulates else self._known
         session = extend(known, dataset, number, more_of_known=accumulates)
-        left_out = 0
+        repeats = 0
         if accumulates:
-            session, left_out = without_known(session, (*known, *session.classes), self._known_images())
+            session, repeats = without_known(session, (*known, *session.classes), self._known_images())
         with seeded(options.seed):
             fresh = {} if self.parent is None else {"pretrained": False}
             network = Network(options.network.model_copy(update=fresh))
@@ -117,7 +117,7 @@ class SessionLearner:
         if known != self._known and isinstance(learner, Accumulation):  # classes were merged: they are one from now on
             relabel(learner, self._known, known)
         chosen = {"name": name, **settings_of_method.model_dump(mode="json")}
-        return self._train(learner, session, dataset, chosen, known, left_out)
+        return self._train(learner, session, dataset.root, chosen, known, repeats)
 
     @property
     def _known(self) -> tuple[str, ...]:
@@ -134,19 +134,13 @@ class SessionLearner:
         return {probe.id for probe in probes}.union(*learned_from)
 
     def _train(
-        self,
-        learner: Method,
-        session: Session,
-        dataset: Dataset,
-        chosen: dict[str, Any],
-        known: tuple[str, ...],
-        left_out: int,
+        self, learner: Method, session: Session, root: Path, chosen: dict[str, Any], known: tuple[str, ...], left: int
     ) -> Generation:
         options, checkpoint = self.workspace.options, self.checkpoint
         for stale in interrupted_sessions(self.workspace.folder):  # left by a kill just after a generation
             if stale != checkpoint:
                 discard(stale)
-        content = data_hash(session.train, dataset.root)
+        content = data_hash(session.train, root)
         loader = ImageLoader(session.train, options.images, train=True)
         tests, unreadable = readable(ImageLoader(session.test, options.images, train=False, cache=loader.cache))
         session = replace(session, test=tuple(tests))
@@ -164,7 +158,7 @@ class SessionLearner:
             classes=classes,
             new_classes=session.classes,
             extended_classes=tuple(classes[label] for label in sorted(extended)),
-            known_images=left_out,
+            known_images=left,
             method=chosen,
             seed=options.seed,
             images=options.images,

@@ -54,7 +54,6 @@ def examine(workspace: Workspace) -> list[Finding]:
         _features,
         _coverage,
         _files,
-        _unused_images,
         _interrupted,
     )
     findings: list[Finding] = []
@@ -252,7 +251,7 @@ def _coverage(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _files(workspace: Workspace) -> Iterator[Finding]:
-    """Items whose image files are missing or have changed."""
+    """Items whose image files are missing or have changed, and images that were sent and have no item any more."""
     folder = workspace.folder
     problems = [(item.uri, image_problem(item)) for item in workspace.gallery.store.items()]
     missing = [uri for uri, problem in problems if problem == MISSING]
@@ -263,14 +262,9 @@ def _files(workspace: Workspace) -> Iterator[Finding]:
     if changed:
         what = f"{len(changed)} items whose file has changed since it was added ({_some(changed)})"
         yield Finding("note", what, f"scrubjay add {folder} FILES, then: scrubjay remove {folder} --gone")
-
-
-def _unused_images(workspace: Workspace) -> Iterator[Finding]:
-    """Images that were sent to the catalogue and that no item uses."""
-    unused = unused_images(workspace)
-    if unused:
-        what = f"{len(unused)} images in {workspace.images.folder} without an item ({_some([p.name for p in unused])})"
-        yield Finding("note", what, f"scrubjay doctor {workspace.folder} --repair")
+    if unused := unused_images(workspace):
+        what = f"{len(unused)} images in {workspace.images.folder} without an item"
+        yield Finding("note", what, f"scrubjay doctor {folder} --repair")
 
 
 def _interrupted(workspace: Workspace) -> Iterator[Finding]:
@@ -281,9 +275,8 @@ def _interrupted(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("note", what, f"repeat the same `scrubjay learn {folder} PHOTOS` to finish it")
     removal = RemovalRequest.pending(folder)
     if removal is not None:
-        yield Finding(
-            "error", "a removal was interrupted: a part of the images is still there", removal.command(folder)
-        )
+        what = "a removal was interrupted: a part of the images is still there"
+        yield Finding("error", what, removal.command(folder))
     change = workspace.lineage.class_names.unfinished
     if change is not None:
         what = (

@@ -36,6 +36,9 @@ def probe_queries(workspace: Workspace, generation: Generation, *ends: Generatio
     names = dict.fromkeys(name for line in lines for name in reversed(line))
 
     def embed(samples: Sequence[Sample]) -> NDArray[np.float32]:
+        if generation.info.statistics:  # the next generation will have the same trunk
+            encoder = workspace.encoder(generation)
+            return encoder.project(workspace.probe_features.of(encoder, samples))
         embedded = workspace.embed(generation, samples)
         if embedded.failures:
             path, reason = embedded.failures[0]

@@ -15,7 +15,6 @@ from scrubjay.closed_form.match_model import MatchModel
 from scrubjay.closed_form.no_match import ClassModel, left_out_scores
 from scrubjay.closed_form.selection import DEFAULTS
 from scrubjay.closed_form.statistics import Statistics
-from scrubjay.errors import CheckpointError
 from scrubjay.generations.generation import Generation
 from scrubjay.workspace.workspace import Workspace
 
@@ -94,9 +93,5 @@ def _probes(workspace: Workspace, generation: Generation) -> tuple[Tensor, Tenso
     probes = workspace.probe_set.probes(workspace.lineage.line(generation.name))
     kept = [(probe.sample, positions[probe.label]) for probe in probes if probe.sample and probe.label in positions]
     labels = torch.tensor([label for _, label in kept], dtype=torch.int64)
-    encoder = workspace.encoder(generation)
-    found = encoder.features([sample for sample, _ in kept])
-    if found.failures:
-        path, reason = found.failures[0]
-        raise CheckpointError(f"{path}: a probe image cannot be read ({reason}): restore it from a copy.")
-    return torch.from_numpy(found.features), labels
+    found = workspace.probe_features.of(workspace.encoder(generation), [sample for sample, _ in kept])
+    return torch.from_numpy(found), labels

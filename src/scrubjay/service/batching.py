@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scrubjay.service.problems import ProblemError, busy
+from scrubjay.service.problems import ProblemError, busy, late
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +144,7 @@ class BatchQueue:
                 return await question.answer
         except TimeoutError:
             if question.begun:
-                raise ProblemError(504, "timeout", "The answer took too long", f"No answer in {seconds:g} s.") from None
+                raise late(seconds) from None
             headers = {"Retry-After": "5"}
             detail = f"The query waited for {seconds:g} s; try again later."
             raise ProblemError(503, "overloaded", "The service is overloaded", detail, headers) from None

@@ -16,6 +16,7 @@ from jinja2 import Environment
 from scrubjay.service import schemas as schema_module
 from scrubjay.service.examples import EXAMPLES
 from scrubjay.service.keys import KeyFile
+from scrubjay.service.problems import COMMON, MEANINGS
 from scrubjay.service.schemas import FieldError, Problem, SearchSettings
 
 _DESCRIPTION = """Search a catalogue by images, add to it, teach it classes, and choose which generation answers.
@@ -67,6 +68,11 @@ def document(app: FastAPI) -> dict[str, Any]:
     for name, described in descriptions().items():
         for field, text in described.items():
             schemas.get(name, {}).get("properties", {}).get(field, {}).setdefault("description", text)
+    for operations in built["paths"].values():
+        for operation in operations.values():
+            for answer in operation["responses"].values():
+                if answer["description"] == "Successful Response":  # what FastAPI writes where a route says nothing
+                    answer["description"] = "The answer."
     for name, example in EXAMPLES.items():
         if name in schemas:
             schemas[name]["examples"] = [example]
@@ -120,7 +126,13 @@ def page(app: FastAPI) -> str:
         for method, operation in methods.items():
             tag = (operation.get("tags") or ["operations"])[0]
             operations.setdefault(tag, []).append({"path": path, "method": method.upper(), **operation})
-    return template.render(document=built, operations=operations, schemas=built["components"]["schemas"], kind=kind)
+    return template.render(
+        document=built,
+        operations=operations,
+        schemas=built["components"]["schemas"],
+        common={str(status): MEANINGS[status] for status in COMMON},
+        kind=kind,
+    )
 
 
 def kind(schema: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from scrubjay.service.jobs import JobRunner
 from scrubjay.service.keys import KeyFile
 from scrubjay.service.metrics import Facts, Metrics
 from scrubjay.service.options import ServiceOptions
+from scrubjay.service.problems import late
 from scrubjay.service.shadowing import ShadowImages
 from scrubjay.service.thumbnails import Thumbnails
 from scrubjay.service.unknown import UnknownImages
@@ -128,6 +129,18 @@ class OpenCatalogue:
             return answers
         finally:
             self.metrics.queue_depth.set(self._queue.depth)
+
+    async def in_time(self, work: Awaitable[T]) -> T:
+        """The result of some work within the time limit of a request.
+
+        Raises:
+            ProblemError: it takes longer (504).
+        """
+        try:
+            async with asyncio.timeout(self.options.request_seconds):
+                return await work
+        except TimeoutError:
+            raise late(self.options.request_seconds) from None
 
     def coming(self) -> Any:
         """A context inside which a query is being decoded; see `BatchQueue.coming`."""

@@ -91,6 +91,11 @@ _OF_ERRORS: Sequence[tuple[type[ScrubjayError], int, str, str, Mapping[str, str]
 """Errors of the library, the most special first, and the problems that they are."""
 
 
+def late(seconds: float) -> ProblemError:
+    """504: the answer took too long."""
+    return ProblemError(504, "timeout", "The answer took too long", f"There was no answer in {seconds:g} s.")
+
+
 def of_error(error: ScrubjayError, folder: Path) -> ProblemError:
     """The problem that an error of the library is; paths of the catalogue's folder are left out."""
     detail = str(error)
@@ -164,7 +169,7 @@ def install(app: FastAPI, folder: Path) -> None:
         app.add_exception_handler(kind, of_problem)
 
 
-_MEANINGS = {
+MEANINGS = {
     400: "The body cannot be read.",
     401: "The API key is missing, unknown or revoked.",
     403: "The key does not allow this, or the request comes from a page of another site.",
@@ -180,12 +185,13 @@ _MEANINGS = {
     503: "The service is overloaded, or its storage cannot be reached; Retry-After says when to try again.",
     504: "The answer took too long.",
 }
+"""What status codes mean."""
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route: what these status codes mean, each with the one shape of errors."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+    return {status: {"description": MEANINGS[status], "content": content} for status in statuses}
 
 
 COMMON = (400, 401, 403, 408, 413, 421, 422, 429, 500, 503)

@@ -108,6 +108,20 @@ def having(labels: Sequence[str] | None, where: Mapping[str, Any]) -> models.Fil
     return models.Filter(must=must)
 
 
+def nearest(of: Space, query: NDArray[np.float32], condition: Any, parameters: Any, limit: int) -> models.QueryRequest:
+    """The request for the nearest items of a query (d,) that meet a condition, with their fields and vectors."""
+    name = vector_name(of)
+    return models.QueryRequest(
+        query=query.tolist(),
+        using=name,
+        filter=condition,
+        params=parameters,
+        limit=limit,
+        with_payload=FIELDS,
+        with_vector=[name],
+    )
+
+
 def write_vectors(of: Space, rows: Mapping[str, NDArray[np.float32]], hashes: Mapping[str, str]) -> list[Any]:
     """Operations that write vectors of items: first the vectors, then the payload that marks them as current.
 

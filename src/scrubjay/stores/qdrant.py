@@ -112,8 +112,7 @@ class QdrantStore(Store):
 
     def labels(self) -> tuple[list[str], list[str | None]]:
         labels = {record.payload["id"]: record.payload.get("label") for record in self._scroll(None, ["id", "label"])}
-        ids = sorted(labels, key=str.encode)
-        return ids, [labels[name] for name in ids]
+        return (ids := sorted(labels, key=str.encode)), [labels[name] for name in ids]
 
     def count(self) -> int:
         return self._count(None)
@@ -241,22 +240,11 @@ class QdrantStore(Store):
     def _nearest(
         self, space: Space, queries: NDArray[np.float32], condition: Any, limit: int, exact: bool
     ) -> list[list[Any]]:
-        name, results = points.vector_name(space), []
+        results: list[list[Any]] = []
         served = self.address.folder is None  # the local mode always scans, and warns about parameters
         parameters = models.SearchParams(exact=exact, hnsw_ef=max(128, 2 * limit)) if served else None
         for block in points.batches(queries, max(1, min(64, _NUMBERS // (space.dim * limit)))):
-            requests = [
-                models.QueryRequest(
-                    query=query.tolist(),
-                    using=name,
-                    filter=condition,
-                    params=parameters,
-                    limit=limit,
-                    with_payload=points.FIELDS,
-                    with_vector=[name],
-                )
-                for query in block
-            ]
+            requests = [points.nearest(space, query, condition, parameters, limit) for query in block]
             with translated(self.address):
                 results += [answer.points for answer in self._client.query_batch_points(self._name, requests)]
         return results

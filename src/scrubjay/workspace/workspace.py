@@ -27,6 +27,7 @@ from scrubjay.types import Embeddings, Sample
 from scrubjay.workspace.calibrations import Calibrations
 from scrubjay.workspace.migrations import migrate
 from scrubjay.workspace.options import CatalogueOptions
+from scrubjay.workspace.probe_features import ProbeFeatures
 
 ENCODERS = 4
 """Number of networks that are kept in memory: those of the generation that answers, of the one before it, of a
@@ -48,6 +49,7 @@ class Workspace:
         bridge_paths: bridges between the spaces of the generations.
         probe_set: held-out images by which generations are judged.
         images: images of items that were sent to the catalogue.
+        probe_features: trunk features of probe images, kept in memory.
 
     Raises:
         CatalogueError: the folder is not a catalogue.
@@ -71,6 +73,7 @@ class Workspace:
         self.bridge_paths = BridgePaths(self.lineage)
         self.probe_set = ProbeSet(folder / "probe")
         self.images = ImageFolder(folder / "images")
+        self.probe_features = ProbeFeatures()
         self._encoders: dict[str, Encoder] = {}
         self._match_models: dict[Path, tuple[int, MatchModel]] = {}
 

@@ -84,7 +84,7 @@ async def explain(opened: Opened, request: ExplainRequest) -> ExplainAnswer:
     """Decompose the similarity of a query and an item over the positions of both images."""
     item = await find_item(opened, request.item)
     (image,) = await decoded(opened, [await named_image(opened, request.image, "image")])
-    explained = await opened.engine.run(opened.catalogue.explain_item, image, item.id)
+    explained = await opened.in_time(opened.engine.run(opened.catalogue.explain_item, image, item.id))
     if explained.explanation is None:
         raise conflict(f"Item {item.id!r} cannot be explained: {explained.reason}.")
     return explain_answer(explained.explanation)
