@@ -95,7 +95,7 @@ def _search_service(
     url: str, image: Path, k: int, labels: list[str], where: dict[str, Any], filters: Sequence[str], as_json: bool
 ) -> None:
     """Search the catalogue of a running service, and print the answer as for a folder."""
-    from scrubjay.client import Client
+    from scrubjay.client.synchronous import Client
 
     with Client(url) as client:
         (answer,) = client.search(image, k=k, labels=labels, where=where).answers

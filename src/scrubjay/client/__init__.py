@@ -1,8 +1,4 @@
-"""Typed clients of the service. They import neither torch nor the web framework, only httpx and pydantic."""
+"""Typed clients of the service: `scrubjay.Client` and `scrubjay.AsyncClient`.
 
-from __future__ import annotations
-
-from scrubjay.client.asynchronous import AsyncClient
-from scrubjay.client.synchronous import Client
-
-__all__ = ["AsyncClient", "Client"]
+They import neither torch nor the web framework, only httpx and pydantic. Importing one does not import the other.
+"""

@@ -31,7 +31,7 @@ class Body(BaseModel):
 class Record(BaseModel):
     """Base of all answers."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 # Errors
