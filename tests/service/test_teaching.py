@@ -48,7 +48,7 @@ def test_a_class_is_found_as_soon_as_it_was_taught(tmp_path: Path) -> None:
         generations = client.get("/v1/generations").json()
         assert [each["new_classes"] for each in generations["generations"]][2:] == [["citrus/lemon"], []]
         assert generations["generations"][3]["extended_classes"] == ["citrus/lemon"]
-    assert not list((shop.folder / "uploads").iterdir())
+    assert not list((shop.folder / "images").glob(".*")), "no table is left"
     later = Catalogue(shop.folder)
     assert not [finding for finding in later.upkeep.examine() if finding.kind == "error"]
     items = {item.id: item for item in later.gallery.store.items()}

@@ -1,6 +1,7 @@
-"""Files that the service keeps of images that are no items: unknown queries, and uploads that nobody has learned yet.
+"""Files that the service keeps of images that are no items: queries, and uploads that nobody has learned yet.
 
 shop/unknown/<content>                          images of queries that matched nothing
+shop/shadow/<content>-<number>.ppm              images that the shadow generation has still to answer
 shop/uploads/<id>/{images,left_out}/<class>/…   images that were sent to be learned
 """
 
@@ -14,6 +15,7 @@ from scrubjay.errors import ImageError
 from scrubjay.types import Sample
 
 UNKNOWN = "images of unknown queries"
+SHADOW = "images that wait for a shadow answer"
 UPLOADS = "images that were uploaded and not learned"
 
 
@@ -27,6 +29,7 @@ def sent_files(folder: Path, classes: Collection[str], contents: Collection[str]
     """
     found = {
         UNKNOWN: [path for path in sorted(folder.glob("unknown/*")) if path.name in contents],
+        SHADOW: [path for path in sorted(folder.glob("shadow/*.ppm")) if path.name.partition("-")[0] in contents],
         UPLOADS: [path for path, name in _uploaded(folder / "uploads") if name in classes or _shows(path, contents)],
     }
     return {place: paths for place, paths in found.items() if paths}

@@ -22,7 +22,7 @@ from scrubjay.service.schemas import FieldError, Problem, SearchSettings
 _DESCRIPTION = """Search a catalogue by images, add to it, teach it classes, and choose which generation answers.
 
 All errors have one shape (RFC 9457). Where the service requires API keys, send one as `Authorization: Bearer KEY`."""
-_TAGS = ("search", "items", "classes", "teaching", "generations", "jobs", "unknown", "operations")
+_TAGS = ("search", "items", "classes", "generations", "jobs", "unknown queries", "operations")
 
 
 def install(app: FastAPI, keys: KeyFile) -> None:

@@ -84,7 +84,13 @@ LOOKS = (("light", WIDE), ("dark", PHONE))
 OTHER_LOOKS = (("dark", WIDE), ("light", PHONE))
 
 
-@pytest.mark.parametrize("state", STATES)
+LATER = {"crop", "teach", "shortcuts", "error", "confusions", "class"}
+"""States that only the slow tests look at."""
+
+
+@pytest.mark.parametrize(
+    "state", [pytest.param(state, marks=[pytest.mark.slow] if state in LATER else []) for state in STATES]
+)
 @pytest.mark.parametrize(
     "looks", [pytest.param(LOOKS, id="looks"), pytest.param(OTHER_LOOKS, id="others", marks=pytest.mark.slow)]
 )

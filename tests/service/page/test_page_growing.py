@@ -66,6 +66,7 @@ def test_an_unknown_image_is_said_to_be_so_and_taught_as_a_new_class(
     expect(page.locator(".hit strong").first).to_have_text("cherry")
 
 
+@pytest.mark.slow
 def test_unknown_queries_are_grouped_named_and_taught(open_page: OpenPage, service: Running, tmp_path: Path) -> None:
     page = open_page()
     for seed in (21, 22, 23, 24):

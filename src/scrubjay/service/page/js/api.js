@@ -135,6 +135,7 @@ export function explainError(error) {
   };
   const title = titles[error.status] ?? t("error.other");
   if (error.status === 0) return { title, detail: t("error.unreachable.detail") };
+  if (error.status === 401 && error.problem.type) return { title, detail: t("key.lead") }; // the service speaks of headers
   const fields = (error.problem.errors ?? []).map((each) => `${each.field}: ${each.message}`);
   return { title, detail: [error.problem.detail ?? error.problem.title ?? "", ...fields].filter(Boolean).join(" ") };
 }
