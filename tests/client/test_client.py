@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import socket
 from collections.abc import Callable
 from email.parser import BytesParser
@@ -382,3 +383,21 @@ def test_the_asynchronous_client_does_the_same() -> None:
             await ask(Reply(drop=True), act=lambda client: client.promote("g1", revision=1))
 
     asyncio.run(all_of_it())
+
+
+def test_the_example_of_the_documentation_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Client" in block]
+    (tmp_path / "photo.jpg").write_bytes(b"content")
+    (tmp_path / "new classes" / "fig").mkdir(parents=True)
+    (tmp_path / "new classes" / "fig" / "1.jpg").write_bytes(b"content")
+    monkeypatch.chdir(tmp_path)
+    checked = {"upload": "u", "images": 1, "classes": {}, "new_classes": [], "known_classes": [], "findings": []}
+    end = Reply(event("end", job(9, "done")))
+    with server(SEARCHED, Reply(checked), Reply(job(0).model_dump()), end) as script:
+        example = example.replace("http://127.0.0.1:8000", script.url).replace("sj_…", "sj_1")
+        exec(compile(example, "docs/service.md", "exec"), {})
+    assert capsys.readouterr().out == "[('fig', None)]\ndone None 9 9\n"
+    assert json.loads(script.asked[2].body) == {"kind": "learn", "upload": "u"}
