@@ -245,7 +245,6 @@ def requests() -> st.SearchStrategy[Sent]:
     of_images = st.one_of(
         forms("/v1/search/upload", "images"),
         forms("/v1/search/upload", "images", "settings", "crop"),
-        forms("/v1/items", "images"),
         searched.map(lambda image: document("/v1/search", {"images": [image]})),
         searched.map(lambda image: document("/v1/compare", {"image": image, "before": "g0", "after": "g1"})),
         searched.map(lambda image: document("/v1/explain", {"image": image, "item": "none"})),
