@@ -33,14 +33,9 @@ def test_a_service_answers_as_the_folder_does(call: Call, running: tuple[Path, R
         remote = call("search", str(root / image), "--service", service.url, *options)
         assert local[0] == remote[0] == 0, (local, remote)
         if "--json" in options:
-            assert json.loads(remote[1]) == rounded(json.loads(local[1]))
+            assert json.loads(remote[1]) == json.loads(local[1])
         else:
             assert remote[1] == local[1]
-
-
-def rounded(answer: dict[str, object]) -> dict[str, object]:
-    """The same to the rounding of another process; lists of the order of keys are compared by `==` on dicts."""
-    return pytest.approx(answer, rel=1e-5) if not answer["hits"] else answer  # type: ignore[no-any-return]
 
 
 def test_mistakes_are_one_line(call: Call, running: tuple[Path, Running], tmp_path: Path) -> None:
@@ -62,22 +57,6 @@ def test_mistakes_are_one_line(call: Call, running: tuple[Path, Running], tmp_pa
         assert err.count("\n") == 1
 
 
-def test_a_key_is_taken_from_the_environment(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shops.metric_shop(tmp_path)
-    secret, _ = KeyFile(tmp_path / "shop").make("reader", "read")
-    image = str(tmp_path / "spring/train/pear/1.png")
-    monkeypatch.delenv("SCRUBJAY_KEY", raising=False)
-    with served(tmp_path / "shop") as service:
-        code, _, err = call("search", image, "--service", service.url)
-        assert code == 2
-        assert "Send an API key" in err
-        monkeypatch.setenv("SCRUBJAY_KEY", secret)
-        code, out, _ = call("search", image, "--service", service.url, "--json")
-        assert code == 0
-        assert {hit["uri"] for hit in json.loads(out)["hits"]} == {None}, "a reader sees no paths of the machine"
-        assert call("search", image, "--service", service.url)[0] == 0
-
-
 def test_neither_torch_nor_the_web_framework_is_imported() -> None:
     script = (
         "import sys; from scrubjay.cli import main; sys.argv[1:] = ['search', 'x.jpg', '--service', 'http://127.0.0.1:9']\n"
@@ -87,3 +66,21 @@ def test_neither_torch_nor_the_web_framework_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_key_is_taken_from_the_environment(
+    call: Call, running: tuple[Path, Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of this module, because the service needs a key from now on."""
+    root, service = running
+    secret, _ = KeyFile(root / "shop").make("reader", "read")
+    image = str(root / "spring/train/pear/1.png")
+    monkeypatch.delenv("SCRUBJAY_KEY", raising=False)
+    code, _, err = call("search", image, "--service", service.url)
+    assert code == 2
+    assert "Send an API key" in err
+    monkeypatch.setenv("SCRUBJAY_KEY", secret)
+    code, out, _ = call("search", image, "--service", service.url, "--json")
+    assert code == 0
+    assert {hit["uri"] for hit in json.loads(out)["hits"]} == {None}, "a reader sees no paths of the machine"
+    assert call("search", image, "--service", service.url)[0] == 0

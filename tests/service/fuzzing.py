@@ -72,7 +72,7 @@ def bases() -> tuple[bytes, ...]:
 def mutated(draw: st.DrawFn, base: bytes) -> bytes:
     """Content with up to five mutations: bytes changed, cut off, left out, put in, or a number made extreme."""
     content = bytearray(base)
-    for _ in range(draw(st.integers(0, 5))):
+    for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2, 3, 5]))):
         reach = min(len(content), HEADER) if draw(st.booleans()) else len(content)
         place = draw(st.integers(0, max(0, reach - 1)))
         match draw(st.sampled_from(["set", "cut", "drop", "insert", "number", "repeat"])):
@@ -98,6 +98,7 @@ def images() -> st.SearchStrategy[bytes]:
     svg = b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><script>alert(1)</script></svg>"
     base = st.integers(0, len(bases()) - 1).map(lambda number: bases()[number])
     return st.one_of(
+        base,
         base.flatmap(mutated),
         base.flatmap(mutated),
         st.binary(max_size=256),
@@ -185,11 +186,11 @@ def texts() -> st.SearchStrategy[str]:
     return st.one_of(dumped, dumped.map(lambda text: text[: len(text) // 2]), st.text(max_size=40))
 
 
-def files(field: str, limit: int = 3) -> st.SearchStrategy[list[tuple[str, tuple[str, bytes, str]]]]:
+def files(field: str, limit: int = 2) -> st.SearchStrategy[list[tuple[str, tuple[str, bytes, str]]]]:
     """Files of a form, under a field."""
     types = st.one_of(st.just("application/octet-stream"), st.sampled_from(MEDIA_TYPES))
     named = st.tuples(names(), images(), types)
-    return st.lists(named.map(lambda file: (field, file)), max_size=limit)
+    return st.lists(named.map(lambda file: (field, file)), min_size=1, max_size=limit)
 
 
 def forms(path: str, field: str, *texts_in: str) -> st.SearchStrategy[Sent]:
@@ -234,16 +235,17 @@ def parameters() -> st.SearchStrategy[Sent]:
 
 def requests() -> st.SearchStrategy[Sent]:
     """Requests to every path that takes an image or a parameter; those that learn are not among them."""
-    crops = st.one_of(st.none(), st.lists(st.integers(-5, 40), max_size=5), st.integers())
+    crops = st.one_of(st.none(), st.none(), st.lists(st.integers(-5, 40), max_size=5), st.integers())
     searched = st.builds(_query, images(), crops)
     json_type = {"Content-Type": "application/json"}
 
     def document(path: str, body: Any) -> Sent:
         return Sent("POST", path, {"content": json.dumps(body).encode(), "headers": json_type})
 
-    return st.one_of(
-        forms("/v1/search/upload", "images", "settings", "crop"),
+    of_images = st.one_of(
         forms("/v1/search/upload", "images"),
+        forms("/v1/search/upload", "images", "settings", "crop"),
+        forms("/v1/items", "images"),
         searched.map(lambda image: document("/v1/search", {"images": [image]})),
         searched.map(lambda image: document("/v1/compare", {"image": image, "before": "g0", "after": "g1"})),
         searched.map(lambda image: document("/v1/explain", {"image": image, "item": "none"})),
@@ -254,6 +256,8 @@ def requests() -> st.SearchStrategy[Sent]:
         ),
         forms("/v1/uploads", "images"),
         forms("/v1/items", "images", "label", "metadata"),
+    )
+    others = st.one_of(
         *(documents("POST", path) for path in ("/v1/search", "/v1/compare", "/v1/explain", "/v1/items/delete")),
         documents("POST", "/v1/jobs", lambda value: {"kind": "export", "generation": value}),
         documents("POST", "/v1/rollback", lambda value: {"revision": -1, "generation": value}),
@@ -263,3 +267,4 @@ def requests() -> st.SearchStrategy[Sent]:
         documents("PATCH", "/v1/items/none"),
         parameters(),
     )
+    return st.booleans().flatmap(lambda images: of_images if images else others)  # one in two holds an image
