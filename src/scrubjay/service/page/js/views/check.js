@@ -15,6 +15,7 @@ const KINDS = {
   near_duplicate: ["check.near", "check.near.detail"], known: ["check.known", "check.known.detail"],
   tiny_class: ["check.tiny", "check.tiny.detail"], suspected_label: ["check.label", "check.label.detail"],
 };
+const NEIGHBOURS = 4; // images shown beside each other for one finding
 const SHOWN = 24; // findings of a kind at first
 
 export function checkView(root, id, signal) {
@@ -60,19 +61,22 @@ function section(check, kind, out, changed) {
   return h("section", { class: "stack" }, h("div", { class: "row spread" }, h("h2", {}, t(title, { n: findings.length })), every), h("p", { class: "note" }, t(detail)), grid, more);
 }
 
-/** Which images of a finding can be spared: of images that resemble each other the first one stays. */
+/** Which images of a finding can be spared: of images that resemble each other the first one stays; a suspected label is
+ * that of the first image, and the others are its neighbours. */
 function copies({ kind, images, items }) {
+  if (kind === "suspected_label") return images.slice(0, 1);
   return images.slice((kind === "duplicate" || kind === "near_duplicate") && !items.length ? 1 : 0);
 }
 
 function finding(check, each, kind, out, changed) {
-  const images = each.images.map((name) => {
+  const most = kind === "suspected_label" ? NEIGHBOURS : each.images.length;
+  const images = each.images.slice(0, most).map((name, index) => {
     const box = h("input", { type: "checkbox", checked: out.has(name), onchange: () => { out[box.checked ? "add" : "delete"](name); changed(); } });
     const shown = kind === "unreadable" ? null : remoteImage(`${at("uploads", check.upload)}/images/${name.split("/").map(encodeURIComponent).join("/")}`, name);
-    const choice = kind === "unreadable" ? null : h("label", { class: "tick" }, box, h("span", {}, t("check.leaveout"), h("span", { class: "unseen" }, ` ${name}`)));
+    const choice = kind === "unreadable" || (kind === "suspected_label" && index) ? null : h("label", { class: "tick" }, box, h("span", {}, t("check.leaveout"), h("span", { class: "unseen" }, ` ${name}`)));
     return h("div", { class: "finding-image" }, shown, h("span", { class: "note file-name" }, name), choice);
   });
-  const items = each.items.map((id) => h("div", { class: "finding-image" }, itemImage(id, t("check.item"), 256), h("span", { class: "note" }, t("check.item"))));
+  const items = each.items.slice(0, Math.max(1, NEIGHBOURS - images.length)).map((id) => h("div", { class: "finding-image" }, itemImage(id, t("check.item"), 256), h("span", { class: "note" }, t("check.item"))));
   return h("div", { class: "stack" }, h("div", { class: "finding-images" }, images, items), h("p", { class: "note", lang: "en" }, each.message));
 }
 
