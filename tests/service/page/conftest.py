@@ -26,20 +26,31 @@ EXPECTED = ("Failed to load resource",)
 OpenPage = Callable[..., "Page"]
 
 
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    """Chromium, whose camera shows a test pattern."""
-    sync_api = pytest.importorskip("playwright.sync_api")
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the browser; without it all tests of the page are skipped."""
+    pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
+    return CHROMIUM
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """Chromium, whose camera shows a test pattern.
+
+    It ends with its module: while it runs, its event loop does too, and tests of other modules need their own.
+    """
+    from playwright.sync_api import sync_playwright
+
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera])
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *camera])
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that holds the catalogue `shop` and the images that it has learned."""
     root = tmp_path_factory.mktemp("page")
@@ -47,8 +58,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="package")
-def service(browser: Browser, photos: Path) -> Iterator[Running]:
+@pytest.fixture(scope="session")
+def service(chromium: str, photos: Path) -> Iterator[Running]:
     """A service without keys, for all tests of the page; tests leave it usable for others."""
     with served(photos / "shop") as running:
         yield running
@@ -62,8 +73,8 @@ class Locked:
     keys: dict[str, str]
 
 
-@pytest.fixture(scope="package")
-def locked(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
+@pytest.fixture(scope="session")
+def locked(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
     """A service with keys, over a catalogue of its own."""
     folder = metric_shop(tmp_path_factory.mktemp("locked")).folder
     keys = {scope: KeyFile(folder).make(scope, scope)[0] for scope in ("read", "write", "admin")}
