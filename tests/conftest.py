@@ -8,6 +8,7 @@ from pathlib import Path
 
 # Networks of these sizes gain nothing from threads, and two that spin for each other's cores lose seconds.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when a library that can ask the Hub is imported
 
 import pytest
 import torch

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from pathlib import Path
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the library is imported
 
 import datasets
 import numpy as np
