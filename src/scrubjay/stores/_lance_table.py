@@ -21,6 +21,8 @@ from scrubjay.errors import CatalogueError, ScrubjayError, StorageError
 KEY = pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key:position": "1"})
 _VECTORS, _IDS = "vector_idx", "id_idx"
 _REFINED = 4  # factor of candidates compared by their full vectors: the index has only four bits per coordinate
+# By default the caches may take gigabytes. Each commit adds metadata of a version that nobody reads again.
+_INDEX_CACHE, _METADATA_CACHE = 512 * 2**20, 32 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -33,8 +35,9 @@ class Database:
         with translated(folder):
             import lancedb
 
-            # zero: every read first looks for commits of other processes
-            self._connection = lancedb.connect(folder, read_consistency_interval=timedelta(0))
+            # read_consistency_interval zero: every read first looks for commits of other processes
+            session = lancedb.Session(index_cache_size_bytes=_INDEX_CACHE, metadata_cache_size_bytes=_METADATA_CACHE)
+            self._connection = lancedb.connect(folder, read_consistency_interval=timedelta(0), session=session)
 
     def make(self, name: str, schema: pa.Schema) -> Table:
         """The table `name`, created if it does not exist or if its creation was interrupted."""
