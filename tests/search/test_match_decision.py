@@ -12,7 +12,7 @@ import torch
 
 from scrubjay.catalogue import Catalogue
 from scrubjay.closed_form.match_model import MatchModel
-from scrubjay.closed_form.no_match import left_out_scores, left_out_threshold
+from scrubjay.closed_form.no_match import covariance_root, left_out_scores, left_out_threshold
 from scrubjay.closed_form.selection import DEFAULTS
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.errors import CheckpointError
@@ -75,7 +75,9 @@ def test_the_threshold_comes_from_training_images_whose_class_is_left_out(root: 
     labels = session.images.labels.repeat_interleave(crops)
     centre = torch.arange(len(labels)) % crops == 0
     rows = session.images.features.flatten(0, 1)
-    scores, of = left_out_scores(statistics, DEFAULTS.shrinkage(statistics), rows, labels, centre)
+    shrinkage = DEFAULTS.shrinkage(statistics)
+    root_of_covariance = covariance_root(statistics, shrinkage)
+    scores, of = left_out_scores(statistics, root_of_covariance, shrinkage, rows, labels, centre)
     model = stored(shop, "g0")
     torch.testing.assert_close(model.left_out_scores, scores)
     assert torch.equal(model.left_out_labels, of)
