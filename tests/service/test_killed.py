@@ -81,6 +81,31 @@ def test_classes_that_were_taught_stay_taught(tmp_path: Path) -> None:
     assert taught.keys() <= set(sound(shop.folder).workspace.serving_generation().classes)
 
 
+def test_items_whose_addition_was_acknowledged_are_found(tmp_path: Path) -> None:
+    shop = metric_shop(tmp_path)
+    rng = random.Random(3)
+    added: dict[str, bytes] = {}
+    for number in range(ROUNDS):
+
+        def add(client: httpx.Client, first: int = 1000 * (number + 1)) -> None:
+            for position in range(0, 300, 3):
+                sent = images(tmp_path, 2, 3, first + position)
+                answer = client.post("/v1/items", files=sent, data={"label": f"batch {first + position}"})
+                assert answer.status_code == 201, answer.text
+                ids = [item["id"] for item in answer.json()["added"]]
+                added.update(zip(ids, (content for _, (_, content) in sent), strict=True))
+
+        with served(tmp_path / "shop") as running:
+            killed_while(running, add, rng.uniform(0.5, 3))
+        sound(shop.folder)
+    assert added
+    with served(tmp_path / "shop") as running, running.client() as client:
+        for name, content in added.items():
+            answer = client.post("/v1/search/upload", files=[("images", ("query.png", content))])
+            assert answer.json()["answers"][0]["hits"][0]["id"] == name
+            assert client.get(f"/v1/items/{name}/image").status_code == 200
+
+
 def test_a_job_that_was_accepted_is_done_after_restarts(tmp_path: Path) -> None:
     shop = metric_shop(tmp_path)
     rng, jobs = random.Random(1), []
