@@ -16,7 +16,7 @@ demo: $(SETUP)  ## the whole story on the embedded data, into ./demo
 
 # The tests of the web page need Chromium, and are skipped where it is missing: apt-get install chromium
 test: $(SETUP)  ## the tests that end within ten minutes
-	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(SETUP)  ## format, lint, types, import floors
 	$(BIN)/ruff format --check src tests benchmarks
@@ -26,7 +26,7 @@ check: $(SETUP)  ## format, lint, types, import floors
 
 # Other processors and numbers of threads round differently; no test may depend on that.
 check-all: check  ## everything: the slow tests too, then the others with the arithmetic of other processors
-	$(BIN)/pytest -n 2 --dist loadfile -m "slow or not slow" --hypothesis-profile explore
+	$(BIN)/pytest -n 2 --dist loadfile -m "slow or not slow" --hypothesis-profile explore --cov --cov-report=term:skip-covered
 	for variant in "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41" \
 			"ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2" "OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE"; do \
 		echo "== $$variant"; env $$variant $(BIN)/pytest -n 2 --dist loadfile || exit 1; \
