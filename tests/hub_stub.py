@@ -79,8 +79,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _missing(self, what: str) -> None:
         self._answer(404, X_Error_Code=what)
 
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
     def _handle(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         self.hub.requests.append((self.command, self.path, self.headers.get("authorization")))
         if self.hub.fail_at is not None and f"{self.command} {self.path}".startswith(self.hub.fail_at[0]):
             self._answer(self.hub.fail_at[1])

@@ -5,6 +5,8 @@ Tokens are read by huggingface_hub alone: from `HF_TOKEN`, or as `hf auth login`
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +27,10 @@ def hub(repository: str, file: str = "the file") -> Iterator[Any]:
         HubError: the repository or a file of it does not exist, access is refused, or the Hub cannot be reached.
     """
     from huggingface_hub import HfApi, errors
+    from huggingface_hub.utils import disable_progress_bars
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     api = HfApi(library_name="scrubjay")
     # The library that sends the requests differs between versions of huggingface_hub; its base error is named here.
     transport: type[Exception] = errors.HfHubHTTPError.__bases__[0]
@@ -45,16 +50,14 @@ def hub(repository: str, file: str = "the file") -> Iterator[Any]:
         ) from None
     except errors.RevisionNotFoundError:
         raise HubError(f"{repository}: has no such revision: name a branch, tag or commit that it has.") from None
-    except errors.LocalEntryNotFoundError as error:  # neither on the Hub nor in the cache
-        cause = error.__cause__ or error
+    except errors.RemoteEntryNotFoundError:
+        raise HubError(f"{repository}: it has no {file}; name a repository that holds such a model.") from None
+    except (OSError, RuntimeError, ValueError, errors.EntryNotFoundError, transport) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, errors.HfHubHTTPError):
+            cause = cause.__cause__
         failed = _refused if isinstance(cause, errors.HfHubHTTPError) else _unreachable
         raise failed(api.endpoint, repository, cause) from None
-    except errors.EntryNotFoundError:
-        raise HubError(f"{repository}: it has no {file}; name a repository that holds such a model.") from None
-    except errors.HfHubHTTPError as error:
-        raise _refused(api.endpoint, repository, error) from None
-    except (OSError, RuntimeError, ValueError, transport) as error:
-        raise _unreachable(api.endpoint, repository, error) from None
 
 
 def download(repository: str, name: str, revision: str | None = None) -> Path:
@@ -91,6 +94,12 @@ def download_first(repository: str, names: Sequence[str], revision: str | None =
                 missing = error
         assert missing is not None
         raise missing
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _refused(endpoint: str, repository: str, error: BaseException) -> HubError:

@@ -6,7 +6,6 @@ weights. What is found there is recorded as a `BackboneOrigin`, from which the n
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from scrubjay import _compat as compat
 from scrubjay.config import Config
 from scrubjay.errors import ConfigError
-from scrubjay.io.hub import download, download_first
+from scrubjay.io.hub import download, download_first, sha256
 
 HUB = ("hf-hub:", "hf_hub:")
 FOLDER = "local-dir:"
@@ -190,8 +189,7 @@ def _with_file(origin: BackboneOrigin, file: Path | None, pinned: str, name: str
     if file is None:
         return Found(origin, None, pinned)
     try:
-        with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        digest = sha256(file)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); name a file of weights.") from None
     found = {"weights": name or str(file), "sha256": digest}
