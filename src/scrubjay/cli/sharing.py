@@ -41,19 +41,14 @@ def push(
 @app.command()
 def pull(
     repository: Repository,
-    folder: Annotated[Path, typer.Argument(help="Folder of a catalogue, or a new one.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder, or a catalogue that has learned nothing.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit. Default: the main branch.")] = None,
 ) -> None:
-    """Pull a generation from the Hugging Face Hub into a catalogue. A new catalogue answers with it at once."""
-    from scrubjay.generations.serving import ServingFile
+    """Pull a generation from the Hugging Face Hub into a new catalogue, which answers with it at once."""
     from scrubjay.report.lineage_tree import described
     from scrubjay.sharing.pull import pull as pulled
 
     with working():
         generation = pulled(repository, folder, revision)
     say(described(generation))
-    serving = ServingFile(folder).read().generation
-    if serving == generation.name:
-        say(f"{generation.name} answers queries in {folder}. Next: scrubjay add {folder} PHOTOS")
-    else:
-        say(f"{serving or 'no generation'} answers queries. Next: scrubjay gate {folder} {generation.name}")
+    say(f"next: scrubjay add {folder} PHOTOS")

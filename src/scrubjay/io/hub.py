@@ -27,7 +27,7 @@ def hub(repository: str, file: str = "the file") -> Iterator[Any]:
         HubError: the repository or a file of it does not exist, access is refused, or the Hub cannot be reached.
     """
     from huggingface_hub import HfApi, errors
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not sys.stderr.isatty():
         disable_progress_bars()

@@ -75,8 +75,8 @@ class Received:
 def pull(repository: str, folder: Path, revision: str | None = None) -> Generation:
     """Make a generation of a repository one of a catalogue.
 
-    In a new folder it makes a catalogue, in which the generation answers. In an existing one the generation begins a
-    line of its own, and does not answer yet. A generation that is there already is not added again.
+    In a new folder it makes a catalogue. The generation answers queries at once. A catalogue that has learned something
+    else is refused: no bridge leads from one line of generations to the other, so that its items would not be found.
 
     Args:
         repository: `owner/name`.
@@ -85,7 +85,7 @@ def pull(repository: str, folder: Path, revision: str | None = None) -> Generati
 
     Raises:
         HubError: the repository cannot be reached, or does not hold a generation as it should be.
-        CatalogueError: the folder is in use for something else.
+        CatalogueError: the folder is in use for something else, or its catalogue has learned something else.
         ConfigError: the catalogue has another network, or prepares images in another way.
         StorageError: the disk is full; nothing was changed.
     """
@@ -179,11 +179,17 @@ def _adopted(lineage: Lineage, received: Received) -> Generation:
 
 
 def _into(workspace: Workspace, received: Received) -> Generation:
-    """Add a generation to a catalogue, unless it is there."""
+    """Add a generation to a catalogue that has learned nothing, unless it is there."""
     with locked(workspace.folder):
-        for generation in workspace.lineage.generations():
-            if generation.fingerprint == received.description.fingerprint:
-                return generation
+        known = workspace.lineage.generations()
+        same = next((each for each in known if each.fingerprint == received.description.fingerprint), None)
+        if same is not None:
+            return same
+        if known:
+            raise CatalogueError(
+                f"{workspace.folder}: has learned {known[-1].name}, and no bridge leads from it to what is pulled: "
+                "pull it into a new folder; `scrubjay merge` makes one catalogue of two that learned in closed form."
+            )
         options, images = workspace.options.network, workspace.options.images
         if _comparable(options) != _comparable(received.network.options):
             raise ConfigError(
@@ -194,7 +200,9 @@ def _into(workspace: Workspace, received: Received) -> Generation:
                 f"{received.source}: is for images of {received.images.size} of {received.images.resize} pixels, "
                 f"{workspace.folder} for {images.size} of {images.resize}: pull it into a new folder."
             )
-        return _adopted(workspace.lineage, received)
+        generation = _adopted(workspace.lineage, received)
+        workspace.serving.change("promote", generation.name, workspace.serving.read().revision)
+        return generation
 
 
 def _comparable(options: NetworkOptions) -> dict[str, Any]:
