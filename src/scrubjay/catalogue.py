@@ -109,6 +109,8 @@ class Catalogue:
 
         Raises:
             CatalogueError: the folder is not empty, or `run` is not a finished run.
+            ConfigError: the backbone or its weights are not as the options say.
+            HubError: a backbone of the Hub is not there, or cannot be reached.
         """
         if os.path.exists(folder / "catalogue.json"):
             raise CatalogueError(f"{folder}: is a catalogue already; go on with: scrubjay learn {folder} PHOTOS")
@@ -117,12 +119,13 @@ class Catalogue:
         if options.store is not None:
             open_store(options.store)
         if run is None:
-            Embedder(options.network)  # refuses an unavailable backbone before anything is written
+            network = Embedder(options.network).options  # refuses an unavailable backbone before anything is written
         else:
-            import_run(run / "generations", folder / "generations", options)
+            network = import_run(run / "generations", folder / "generations", options)
         newest = Lineage(folder / "generations").newest
         if newest is not None:
             ServingFile(folder).change("promote", newest.name, 0)
+        options = options.model_copy(update={"network": network})
         write_json(folder / "catalogue.json", {"format": FORMAT, **options.model_dump(mode="json")})
         return cls(folder)
 

@@ -11,6 +11,7 @@
         ├── ConfigError           an option is unknown or out of range
         ├── DataError             a folder, table, class or stream is not as required
         │   └── ImageError        a file is not an image, or is refused
+        ├── HubError              a repository of models cannot be reached, or lacks what was asked for
         ├── SpaceError            vectors of different embedding spaces cannot be compared
         └── CatalogueError        a catalogue is missing, empty, or in use
             ├── NotFoundError     a generation, item or class does not exist
@@ -87,6 +88,10 @@ class DataError(UserError):
 
 class ImageError(DataError):
     """A file is not an image, is truncated, or is larger than the limit."""
+
+
+class HubError(UserError):
+    """A repository of models cannot be reached, refuses access, or lacks what was asked for."""
 
 
 class SpaceError(UserError):

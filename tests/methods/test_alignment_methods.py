@@ -22,7 +22,7 @@ from scrubjay.losses.layerwise import pod, squares
 from scrubjay.losses.mmd import mmd
 from scrubjay.methods import Method
 from scrubjay.methods.adversarial import Adversarial, AdversarialOptions
-from scrubjay.models.embedder import GrowingHead
+from scrubjay.models.head import GrowingHead
 from scrubjay.models.stages import watching
 from scrubjay.training import learn
 from scrubjay.types import Batch, Session

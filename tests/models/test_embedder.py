@@ -8,7 +8,8 @@ import torch
 from pydantic import ValidationError
 
 import tiny
-from scrubjay.models.embedder import Embedder, GrowingHead, Network, NetworkOptions, Pooling, fingerprint
+from scrubjay.models.embedder import Embedder, Network, NetworkOptions, Pooling, fingerprint
+from scrubjay.models.head import GrowingHead
 from scrubjay.training import seeded
 
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 import io
 import sys
 
-from scrubjay.cli import catalogue, checks, experiments, generations, learned, search, service
+from scrubjay.cli import catalogue, checks, experiments, generations, learned, search, service, sharing
 from scrubjay.cli.app import app
 from scrubjay.cli.terminal import fail
 from scrubjay.errors import ScrubjayError
 
-__all__ = ["app", "catalogue", "checks", "experiments", "generations", "learned", "main", "search", "service"]
+__all__ = [
+    "app",
+    "catalogue",
+    "checks",
+    "experiments",
+    "generations",
+    "learned",
+    "main",
+    "search",
+    "service",
+    "sharing",
+]
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ import typer
 from scrubjay import __version__
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Image retrieval that keeps learning: it adds new classes, forgets none, and keeps the index valid.",

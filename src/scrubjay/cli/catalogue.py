@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder of the new catalogue.")],
-    backbone: Annotated[str | None, typer.Option(help="Name of a timm model. See `scrubjay backbones`.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Name of a timm model, see `scrubjay backbones`; or hf-hub:OWNER/NAME, or local-dir:FOLDER."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="File or folder of weights, in place of those of timm.")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="SHA-256 that the file of weights must have.")
+    ] = None,
     run: Annotated[Path | None, typer.Option("--from", help="Import the generations of a finished run.")] = None,
     settings: Settings = None,
 ) -> None:
@@ -35,8 +44,10 @@ def init(
         config = read_json(run / "config.json")
         values = {key: config[key] for key in CatalogueOptions.model_fields if key in config}
         values["network"] = {"features": "last", **config.get("network", {})}  # older runs knew no others
-    if backbone is not None:
-        values = override(values, [f"network.backbone={backbone}"])
+    given = {"backbone": backbone, "weights": weights and str(weights), "sha256": sha256 and sha256.lower()}
+    named = {key: value for key, value in given.items() if value is not None}
+    if named:
+        values["network"] = {**values.get("network", {}), **named}
     Catalogue.init(folder, CatalogueOptions.parse(override(values, settings or []), "init"), run)
     say(f"created {folder}. Next: scrubjay {'learn' if run is None else 'add'} {folder} PHOTOS")
 

@@ -34,6 +34,9 @@ def check(
     ],
     catalogue: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Catalogue that is to learn them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the findings with their images to this HTML file.")
+    ] = None,
 ) -> None:
     """Check images before they are learned: broken, repeated, known, too few, or labelled wrongly."""
     from scrubjay.checks.folder_check import check_photos
@@ -41,10 +44,16 @@ def check(
 
     with working():
         result = check_photos(photos, None if catalogue is None else Workspace(catalogue))
+    if html is not None:
+        from scrubjay.report.check_page import write_check_page
+
+        write_check_page(html, result, photos, _TITLES)
     if as_json:
         print(json.dumps(asdict(result), ensure_ascii=True, indent=1))
         return
     _show(result)
+    if html is not None:
+        say(str(html))
 
 
 def _show(result: FolderCheck) -> None:
@@ -57,7 +66,7 @@ def _show(result: FolderCheck) -> None:
         for finding in findings[:_SHOWN]:
             say(f"  {_images(finding)}: {finding.message}")
         if len(findings) > _SHOWN:
-            say(f"  and {len(findings) - _SHOWN} more; see them with --json")
+            say(f"  and {len(findings) - _SHOWN} more; see them with --html or --json")
     if not result.findings:
         say("nothing was found that stands in the way of learning them.")
 

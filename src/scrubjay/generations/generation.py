@@ -10,16 +10,23 @@ Older formats are upgraded when they are read, by numbered steps; the file itsel
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
+from torch import Tensor
 
+from scrubjay import bridges as maps
+from scrubjay.bridges import Bridge
 from scrubjay.config import Config, explain
 from scrubjay.data.images import ImageOptions
-from scrubjay.errors import CheckpointError
+from scrubjay.errors import CheckpointError, StorageError
+from scrubjay.io.atomic import write_json
+from scrubjay.models.checkpoint import save_tensors
 from scrubjay.models.embedder import NetworkOptions
 
 FORMAT = 3
@@ -97,6 +104,10 @@ class GenerationInfo(SessionRecord):
     generation was not learned in closed form."""
     versions: dict[str, str]
     """Versions of Python and of the packages that results depend on."""
+    pulled_from: str | None = None
+    """The repository that it was pulled from, `owner/name@commit`; None where it was learned here."""
+    weights_only: bool = False
+    """Whether it was pulled without what its method keeps of the images that it has learned."""
 
     @property
     def record(self) -> SessionRecord:
@@ -169,6 +180,39 @@ def read_generation(folder: Path) -> Generation:
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         reason = str(error)
     raise CheckpointError(f"{path}: damaged or missing ({reason}): move the folder {folder} away.")
+
+
+def write_generation(
+    folder: Path,
+    info: GenerationInfo,
+    files: Mapping[str, Mapping[str, Tensor]],
+    bridges: Mapping[str, Bridge] | None = None,
+) -> Generation:
+    """Write a new generation, which appears completely or not at all.
+
+    Args:
+        folder: folder of all generations.
+        info: the content of its `generation.json`.
+        files: the tensors of each file by its name without suffix; a file without tensors is left out.
+        bridges: `to_parent` and `from_parent`.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; no generation is left behind.
+    """
+    building = folder / f".{info.name}.{os.getpid()}"
+    try:
+        for name, tensors in files.items():
+            if tensors:
+                save_tensors(building / f"{name}.safetensors", tensors, {"generation": info.name})
+        if bridges:
+            maps.save(building / "bridges.safetensors", bridges)
+        write_json(building / "generation.json", info.model_dump(mode="json"))
+        building.rename(folder / info.name)
+    except OSError as error:
+        raise StorageError(f"{folder / info.name}: could not be put in place ({error.strerror}).") from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return Generation(folder / info.name, info)
 
 
 def _separate_image_count(values: Mapping[str, Any]) -> dict[str, Any]:

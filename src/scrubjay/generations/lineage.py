@@ -16,7 +16,6 @@ backbone is stored before that. In generations of formats 1 and 2, `network.safe
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,19 +23,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from scrubjay import bridges as maps
 from scrubjay.bridges import Bridge
 from scrubjay.components.accumulation import Accumulation
-from scrubjay.errors import CatalogueError, NotFoundError, StorageError
+from scrubjay.errors import CatalogueError, NotFoundError
 from scrubjay.generations.class_names import ClassNames
-from scrubjay.generations.generation import Generation, GenerationInfo, SessionRecord, read_generation
+from scrubjay.generations.generation import (
+    Generation,
+    GenerationInfo,
+    SessionRecord,
+    read_generation,
+    write_generation,
+)
 from scrubjay.generations.session_embeddings import SessionEmbeddings
 from scrubjay.generations.session_statistics import TrainingImages
 from scrubjay.generations.statistics_folder import StatisticsFolder
 from scrubjay.generations.trunks import PREFIX, Trunks
 from scrubjay.generations.versions import versions
-from scrubjay.io.atomic import write_json
 from scrubjay.methods import Method
 from scrubjay.models.checkpoint import load_into, load_tensors, save_tensors
 from scrubjay.models.embedder import Network
@@ -166,14 +171,11 @@ class Lineage:
         Raises:
             StorageError: the disk is full or the folder cannot be written; no generation is left behind.
         """
-        newest = self.newest
-        parent = parent or newest
-        name = f"g{0 if newest is None else newest.number + 1}"
-        weights = method.network.state_dict()
-        own = {key: value for key, value in weights.items() if not key.startswith(PREFIX)}
+        name, parent = self.next_name, parent or self.newest
+        own, trunk = self.put_trunk(method.network)
         info = GenerationInfo(
             name=name,
-            trunk=self.trunks.put({key: value for key, value in weights.items() if key not in own}),
+            trunk=trunk,
             statistics=self.statistics.add(name, parent, method, record.classes, images),
             parent=None if parent is None else parent.name,
             line=() if parent is None else tuple(self.line(parent.name)),
@@ -182,24 +184,21 @@ class Lineage:
             versions=versions(),
             **{field: getattr(record, field) for field in SessionRecord.model_fields},
         )
-        building = self.folder / f".{name}.{os.getpid()}"
-        try:
-            save_tensors(building / "network.safetensors", own, {"generation": name})
-            kept = {key: value for key, value in method.state_dict().items() if _is_own(key)}
-            if kept:
-                save_tensors(building / "method.safetensors", kept, {"generation": name})
-            if bridges:
-                maps.save(building / "bridges.safetensors", bridges)
-            tensors = {} if embeddings is None else embeddings.to_tensors()
-            if tensors:
-                save_tensors(building / "session.safetensors", tensors, {"generation": name})
-            write_json(building / "generation.json", info.model_dump(mode="json"))
-            building.rename(self.folder / name)
-        except OSError as error:
-            raise StorageError(f"{self.folder / name}: could not be put in place ({error.strerror}).") from None
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-        return Generation(self.folder / name, info)
+        files = {"network": own, "method": {key: value for key, value in method.state_dict().items() if _is_own(key)}}
+        files["session"] = {} if embeddings is None else embeddings.to_tensors()
+        return write_generation(self.folder, info, files, bridges)
+
+    @property
+    def next_name(self) -> str:
+        """Name of the generation that is made next."""
+        newest = self.newest
+        return f"g{0 if newest is None else newest.number + 1}"
+
+    def put_trunk(self, network: Network) -> tuple[dict[str, Tensor], str]:
+        """Store the backbone of a network; returns the tensors of the rest, and the name of the backbone's file."""
+        weights = network.state_dict()
+        own = {key: value for key, value in weights.items() if not key.startswith(PREFIX)}
+        return own, self.trunks.put({key: value for key, value in weights.items() if key not in own})
 
     def load(self, generation: Generation, network: Network) -> None:
         """Load the weights of a generation into a network of the same options.

@@ -7,17 +7,21 @@ from pathlib import Path
 
 from scrubjay.errors import CatalogueError, ConfigError, StorageError
 from scrubjay.generations.lineage import Lineage
+from scrubjay.models.embedder import NetworkOptions
 from scrubjay.models.embedding import space_fingerprint
 from scrubjay.workspace.options import CatalogueOptions
 
 
-def import_run(generations: Path, target: Path, options: CatalogueOptions) -> None:
+def import_run(generations: Path, target: Path, options: CatalogueOptions) -> NetworkOptions:
     """Copy the generations of a run, if it has the same network and prepares images in the same way.
 
     Args:
         generations: folder `generations` of the run.
         target: folder that the generations are copied to.
         options: options of the catalogue.
+
+    Returns:
+        The options of the network, with the origin of weights that are not timm's own.
 
     Raises:
         CatalogueError: there is no finished run.
@@ -30,7 +34,10 @@ def import_run(generations: Path, target: Path, options: CatalogueOptions) -> No
         raise CatalogueError(f"{generations.parent}: no finished run here; give the --out of a `scrubjay run`.")
     network = lineage.network(newest)
     same_space = space_fingerprint(network.embedder, options.images) == newest.fingerprint
-    if network.options != options.network or not same_space:
+    # Filled in when the network was created; the space tells whether such weights are the same.
+    filled = {"backbone": "", "weights": None, "sha256": None, "origin": None} if network.options.origin else {}
+    same_options = network.options.model_copy(update=filled) == options.network.model_copy(update=filled)
+    if not (same_options and same_space):
         raise ConfigError(
             f"{generations.parent}: has another network or image size; do not set network or images beside --from."
         )
@@ -41,3 +48,4 @@ def import_run(generations: Path, target: Path, options: CatalogueOptions) -> No
         raise StorageError(
             f"{target}: could not be written ({error.strerror or 'copy failed'}): free some space."
         ) from None
+    return network.options

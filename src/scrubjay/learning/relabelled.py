@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scrubjay.components.accumulation import Accumulation
-from scrubjay.models.embedder import GrowingHead
+from scrubjay.models.head import GrowingHead
 
 
 def relabel(learner: Accumulation, names: Sequence[str], classes: Sequence[str]) -> None:

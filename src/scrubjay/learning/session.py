@@ -100,6 +100,8 @@ class SessionLearner:
                 f"method {name!r} protects only what was learned with it, and the generation to be trained further was "
                 f"learned with {previous!r}: go on with {previous!r}, or take a method without a memory, such as mmd."
             )
+        if kind.has_memory and self.parent is not None and self.parent.info.weights_only:
+            raise ConfigError(f"{self.parent.name} was pulled with weights only: {name!r} cannot go on; take mmd.")
         settings_of_method = kind.Options.parse(settings, f"method {name}")
         dataset = read_photos(photos, HELD_OUT)
         number = int(self.name.removeprefix("g"))

@@ -1,10 +1,9 @@
-"""The embedder (backbone, pooling, projection, L2 normalisation) and the classifier head that grows every session."""
+"""The embedder (backbone, pooling, projection, L2 normalisation), and the network of embedder and head."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -13,7 +12,10 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from scrubjay.config import Config
-from scrubjay.models import backbones
+from scrubjay.errors import ConfigError
+from scrubjay.models import backbones, pretrained
+from scrubjay.models.head import GrowingHead
+from scrubjay.models.pretrained import BackboneOrigin
 from scrubjay.models.stem import Stem
 from scrubjay.models.transform import Kind, Transform
 from scrubjay.models.trunk import Trunk
@@ -23,9 +25,15 @@ class NetworkOptions(Config):
     """The architecture of the network, and its initial weights."""
 
     backbone: str = backbones.DEFAULT
-    """Name of a timm model."""
+    """Name of a timm model; or `hf-hub:owner/name[@revision]` or `local-dir:FOLDER`, a model as timm writes it."""
     pretrained: bool = True
     """Start from ImageNet weights."""
+    weights: str | None = None
+    """Weights in place of those that timm publishes: a safetensors or PyTorch file, or a folder that holds one."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """SHA-256 of the file of the weights, where they are not timm's own: a file of another one is refused."""
+    origin: BackboneOrigin | None = None
+    """Where such weights came from; filled in when the network is created."""
     frozen: str | None = None
     """Name of a backbone module such as "blocks.5": it and all modules before it are never trained; "all" freezes the
     whole backbone. By default, or with "none", the whole backbone is trained."""
@@ -75,6 +83,7 @@ class Embedder(nn.Module):
     """Maps images to trunk features, and these to embeddings on the unit sphere.
 
     Attributes:
+        options: its options, with the origin of weights that are not timm's own.
         trunk: the stages whose features are taken; None: those of the last feature map.
         stem: the frozen part of the backbone; None: all of it is trained.
         transform: fixed transform of the features of the backbone.
@@ -89,12 +98,13 @@ class Embedder(nn.Module):
 
         Raises:
             ConfigError: the backbone is unknown, its weights are not available, or it has no such stages.
+            HubError: it is on the Hub, which does not have it or cannot be reached.
         """
         super().__init__()
-        self.backbone = backbones.create(options.backbone, options.pretrained)
+        self.options, self.backbone = _created(options)
         self.trunk = None if options.features == "last" else _trunk(self.backbone, options.features)
         taken = options.pooling if self.trunk is None else ",".join(self.trunk.widths)
-        self.kind = f"{options.backbone} {taken}"
+        self.kind = f"{_architecture(self.options)} {taken}"
         self.stem = None if options.frozen is None else Stem(self.backbone, options.frozen, self.trunk)
         self.pooling = Pooling(options.pooling)
         width = backbones.channels(self.backbone) if self.trunk is None else self.trunk.width
@@ -171,6 +181,35 @@ class Embedder(nn.Module):
         return self.project(self.features(images))
 
 
+def _created(options: NetworkOptions) -> tuple[NetworkOptions, nn.Module]:
+    """The backbone, and the options with which exactly the same one is created again."""
+    if options.origin is not None and not options.pretrained:
+        return options, pretrained.build(options.origin)
+    found = pretrained.locate(options.backbone, options.weights, options.pretrained)
+    if found is None:
+        if options.sha256 is not None:
+            raise ConfigError(f"network.sha256 = {options.sha256!r}: {options.backbone} is timm's own; leave it out.")
+        return options, backbones.create(options.backbone, options.pretrained)
+    digest = found.origin.sha256
+    if options.sha256 not in (None, digest) and digest is not None:
+        raise ConfigError(
+            f"{found.origin.weights}: has the SHA-256 {digest}, not network.sha256 = {options.sha256}: take the file "
+            "that was meant, or correct the checksum."
+        )
+    update = {"backbone": found.pinned, "sha256": digest or options.sha256, "origin": found.origin}
+    if options.weights is not None:
+        update["weights"] = str(found.file)
+    return options.model_copy(update=update), pretrained.build(found.origin, found.file)
+
+
+def _architecture(options: NetworkOptions) -> str:
+    """What tells apart two backbones of the same weights."""
+    if options.origin is None:
+        return options.backbone
+    arguments = options.origin.arguments
+    return options.origin.architecture + (f" {json.dumps(arguments, sort_keys=True)}" if arguments else "")
+
+
 def _trunk(backbone: nn.Module, features: str | tuple[str, ...]) -> Trunk:
     if features != "stages":
         for name in features:
@@ -178,52 +217,13 @@ def _trunk(backbone: nn.Module, features: str | tuple[str, ...]) -> Trunk:
     return Trunk(backbone, features)
 
 
-class GrowingHead(nn.Module):
-    """Linear classifier over the embedding: l = s·(W z + b), one row of W for each class. Rows are only ever added.
-
-    The keys of its `state_dict` never change; loading the state of a larger or smaller head resizes this one.
-    """
-
-    def __init__(self, dim: int, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-        self.weight = nn.Parameter(torch.empty(0, dim))
-        self.bias = nn.Parameter(torch.empty(0))
-
-    @property
-    def classes(self) -> int:
-        """Number of classes, which is the number of rows of W."""
-        return len(self.weight)
-
-    def grow(self, classes: int) -> None:
-        """Add rows up to `classes`, uniform in ±1/√d with bias 0; existing rows keep their values."""
-        missing, dim = classes - self.classes, self.weight.shape[1]
-        if missing <= 0:
-            return
-        bound = 1 / math.sqrt(dim)
-        rows = torch.empty(missing, dim).uniform_(-bound, bound).to(self.weight)
-        self.weight = nn.Parameter(torch.cat([self.weight.detach(), rows]))
-        self.bias = nn.Parameter(torch.cat([self.bias.detach(), torch.zeros(missing).to(self.bias)]))
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Embeddings (B, d) → logits (B, classes)."""
-        return self.scale * F.linear(z, self.weight, self.bias)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name in ("weight", "bias"):
-            stored, own = state_dict.get(prefix + name), getattr(self, name)
-            if stored is not None and stored.shape[1:] == own.shape[1:] and len(stored) != len(own):
-                setattr(self, name, nn.Parameter(torch.empty_like(stored, device=own.device)))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-
 class Network(nn.Module):
     """Embedder and head: trained by a session, stored as a generation."""
 
     def __init__(self, options: NetworkOptions) -> None:
         super().__init__()
-        self.options = options
         self.embedder = Embedder(options)
+        self.options = self.embedder.options
         self.head = GrowingHead(options.dim, options.logit_scale)
         self.batchnorm_frozen = False
         for layer in self._frozen():

@@ -1,0 +1,1 @@
+"""Generations in repositories of the Hugging Face Hub: `scrubjay push` and `scrubjay pull`."""
