@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,9 @@ from scrubjay.models import backbones
 from scrubjay.models.stem import Stem
 from scrubjay.models.transform import Kind, Transform
 from scrubjay.models.trunk import Trunk
+
+if TYPE_CHECKING:
+    from scrubjay.models.shared_batch import SharedBatch
 
 
 class NetworkOptions(Config):
@@ -78,6 +81,7 @@ class Embedder(nn.Module):
         trunk: the stages whose features are taken; None: those of the last feature map.
         stem: the frozen part of the backbone; None: all of it is trained.
         transform: fixed transform of the features of the backbone.
+        shared: shares batches with other processes while they train together; see `models.shared_batch`.
         projection: linear map from the p trunk features to the embedding before its normalisation.
     """
 
@@ -91,6 +95,7 @@ class Embedder(nn.Module):
             ConfigError: the backbone is unknown, its weights are not available, or it has no such stages.
         """
         super().__init__()
+        self.shared: SharedBatch | None = None
         self.backbone = backbones.create(options.backbone, options.pretrained)
         self.trunk = None if options.features == "last" else _trunk(self.backbone, options.features)
         taken = options.pooling if self.trunk is None else ",".join(self.trunk.widths)
@@ -133,6 +138,11 @@ class Embedder(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Images as for `prepare`, or its result → trunk features (B, p), transformed as `network.transform` says."""
+        if self.shared is not None:
+            return self.shared(self._features, images)
+        return self._features(images)
+
+    def _features(self, images: Tensor) -> Tensor:
         return self.transform(self.backbone_features(images))  # type: ignore[no-any-return]
 
     def backbone_features(self, images: Tensor) -> Tensor:
