@@ -138,12 +138,8 @@ class Embedder(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Images as for `prepare`, or its result → trunk features (B, p), transformed as `network.transform` says."""
-        if self.shared is not None:
-            return self.shared(self._features, images)
-        return self._features(images)
-
-    def _features(self, images: Tensor) -> Tensor:
-        return self.transform(self.backbone_features(images))  # type: ignore[no-any-return]
+        shared, own = self.shared, self.backbone_features
+        return self.transform(own(images) if shared is None else shared(own, images))  # type: ignore[no-any-return]
 
     def backbone_features(self, images: Tensor) -> Tensor:
         """Images as for `prepare`, or its result → `network.features` of the backbone, not transformed."""
@@ -165,10 +161,7 @@ class Embedder(nn.Module):
         return torch.cat([*frozen, *(recorded[stage] for stage in stages)], 1)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Images as for `prepare`, or its result → the last feature map, pooled (B, C): the same with all `features`.
-
-        With named modules it is the map of the last one that runs.
-        """
+        """Images as for `prepare`, or its result → the last feature map that is computed, pooled (B, C)."""
         features = self.backbone_features(images)
         return features if self.trunk is None else self.trunk.last_mean(self.backbone, features)
 

@@ -81,7 +81,7 @@ def average_gradients(module: nn.Module, group: Group) -> None:
     gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
     total = torch.cat([gradient.reshape(-1) for gradient in gradients])
     distributed.all_reduce(total)
-    parts = (total / group.size).split([gradient.numel() for gradient in gradients])
+    parts = torch.split(total / group.size, [gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
 

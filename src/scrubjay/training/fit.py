@@ -123,7 +123,7 @@ class Fit:
             mixed_precision=options.precision,
             cpu=options.device == "cpu" or not (alone or torch.cuda.is_available()),
         )
-        # `evaluation_mode` leaves out torch's wrapper for data parallelism, which expects a loss for each part of a batch
+        # `evaluation_mode` leaves out torch's wrapper for data parallelism, which takes the loss of parts of a batch
         self.model = self.accelerator.prepare_model(work.method, evaluation_mode=not alone)
         self.optimizer = self.accelerator.prepare_optimizer(_optimizer(work.method, options))
         factor = options.increment_lr if work.session > 0 else 1.0

@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import get_context, parent_process
@@ -134,31 +134,32 @@ def _await(follower: _Follower) -> None:
         RuntimeError: it died before.
     """
     ready = wait([follower.reports, follower.process.sentinel])
-    if follower.reports not in ready or follower.reports.recv() != "":
+    if follower.reports not in ready or follower.reports.recv() is not None:
         raise RuntimeError("a process did not start")
 
 
 def _failure(followers: list[_Follower], error: RuntimeError) -> ScrubjayError | RuntimeError:
     """What ended the group: the message or the death of another process, or else the error of this one."""
-    sentinels = [follower.process.sentinel for follower in followers]
     if not any(name in str(error).lower() for name in ("gloo", "nccl", "connection", "did not start")):
         return error
-    wait(sentinels, timeout=10)
+    ended = wait([follower.process.sentinel for follower in followers], timeout=10)
     for follower in followers:
+        if follower.process.sentinel in ended:
+            follower.process.join(timeout=10)  # its files are closed before its exit code is known
         if follower.process.exitcode is not None and follower.reports.poll():
-            try:
-                return ScrubjayError(str(follower.reports.recv()))
-            except EOFError:
-                pass
-    for rank, follower in enumerate(followers, 1):
-        code = follower.process.exitcode
-        if code is not None:
-            cause = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            return StorageError(
-                f"process {rank + 1} of the {len(followers) + 1} that train together {cause}: see whether memory runs "
-                "out; the same command goes on from the last checkpoint."
-            )
-    return error
+            with suppress(EOFError):
+                reported: ScrubjayError = follower.reports.recv()
+                return reported
+    codes = [(follower.process.exitcode, rank) for rank, follower in enumerate(followers, 2)]
+    dead = sorted((code, rank) for code, rank in codes if code is not None)  # killed ones first, then their victims
+    if not dead:
+        return error
+    code, rank = dead[0]
+    cause = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return StorageError(
+        f"process {rank} of the {len(followers) + 1} that train together {cause}: see whether memory runs out; the "
+        "same command goes on from the last checkpoint."
+    )
 
 
 def _work(rank: int, size: int, port: int, follow: Follow, threads: int, reports: Connection) -> None:
@@ -169,14 +170,14 @@ def _work(rank: int, size: int, port: int, follow: Follow, threads: int, reports
     from torch import distributed
 
     torch.set_num_threads(threads)
-    reports.send("")
+    reports.send(None)
     with _environment(rank, size, threads):
         store = distributed.TCPStore("127.0.0.1", port, size, is_master=False)  # type: ignore[attr-defined]
         distributed.init_process_group(_backend(), store=store, rank=rank, world_size=size, timeout=LONGEST_WAIT)
         try:
             follow(Group(rank, size))
         except ScrubjayError as error:
-            reports.send(str(error))
+            reports.send(error)
         except RuntimeError:
             os._exit(1)  # another process ended; rank 0 says which
 
