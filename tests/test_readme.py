@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -54,3 +55,24 @@ def test_every_recipe_is_valid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert recipes
     for recipe in recipes:
         ExperimentOptions.parse({"name": recipe.stem, **read_toml(recipe)}, str(recipe))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "grocery",
+        "aviary",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("grocery_convnext_224", "grocery_siglip_224")),
+    ],
+)
+def test_the_network_of_a_recipe_can_be_made_without_its_weights(name: str) -> None:
+    from scrubjay.experiments.options import ExperimentOptions, make_method
+    from scrubjay.experiments.recipe import own_entry, read, resolve
+
+    recipe = Path(__file__).parents[1] / "recipes" / f"{name}.toml"
+    values = read(recipe, ["network.pretrained=false"])
+    options = ExperimentOptions.parse(resolve(values, own_entry(values, [])), str(recipe))
+    embedder = make_method(options).network.embedder.eval()
+    with torch.no_grad():
+        z = embedder(torch.zeros(1, 3, options.images.size, options.images.size))
+    assert z.shape == (1, options.network.dim)

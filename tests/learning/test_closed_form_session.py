@@ -80,9 +80,9 @@ def test_processes_learn_more_without_kept_features(spring: Path, tmp_path: Path
     np.testing.assert_allclose(vectors[0], vectors[1], rtol=0, atol=1e-5)
 
 
-def test_processes_are_for_methods_in_closed_form(spring: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"method .finetune. takes gradient steps.*leave out --processes"):
-        shop(tmp_path / "shop").learn(spring, "finetune", processes=2)
+def test_ray_is_for_methods_in_closed_form(spring: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"method .finetune. takes gradient steps.*not computed on Ray"):
+        shop(tmp_path / "shop").learn(spring, "finetune", ray="local")
 
 
 def test_images_that_were_learned_are_added_without_being_embedded_again(

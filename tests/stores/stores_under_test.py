@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import object_storage
 import postgres_server
 import qdrant_engine
 from scrubjay.stores import _lance_index
@@ -16,6 +17,7 @@ from scrubjay.stores import _lance_index
 # name: the address of an empty gallery, with a folder of its own; it skips where there is no such store
 ADDRESS: dict[str, Callable[[Path], str]] = {
     "lancedb": lambda folder: f"lancedb://{folder}/gallery",
+    "lancedb-s3": object_storage.url,
     "postgresql": lambda folder: postgres_server.url(),
     "qdrant": lambda folder: f"qdrant://{folder}/gallery",
     "qdrant-engine": qdrant_engine.url,
@@ -39,6 +41,7 @@ def few_rows_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_lance_index, "_PARTITION", 128)
 
 
-# A scan in Python: a minute for what the engine, which stands beside it, does in seconds.
-EACH = [pytest.param(name, marks=pytest.mark.slow) if name == "qdrant" else name for name in ADDRESS]
+# A scan in Python, and a server in Python: a minute for what others, which stand beside them, do in seconds.
+SLOW = ("lancedb-s3", "qdrant")
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in ADDRESS]
 """All stores, as the parameters of a test."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import object_storage
 from scrubjay.errors import CatalogueError, ConfigError, StorageError
 from scrubjay.stores import FeatureCodec, Item, Space, _lance_features, open_store
 from scrubjay.stores._lance_features import LanceFeatures
@@ -249,3 +251,22 @@ def test_the_remains_of_an_interrupted_creation_do_no_harm(tmp_path: Path) -> No
 def test_foreign_errors_are_translated(tmp_path: Path, error: Exception, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words), translated(tmp_path):
         raise error
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, "The specified bucket does not exist"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "Connection refused"),
+    ],
+)
+def test_object_storage_that_cannot_be_used_is_one_line(
+    change: dict[str, str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    object_storage.endpoint()
+    for name, value in change.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StorageError) as error:
+        open_store("s3://no-such-bucket/gallery").count()
+    start, end = "s3://no-such-bucket/gallery", "AWS_REGION and AWS_ENDPOINT_URL."
+    assert re.fullmatch(rf"{start}.*: the object storage cannot be used \({reason}\); check .*{end}", str(error.value))

@@ -9,6 +9,7 @@ from scrubjay.cli import catalogue, checks, experiments, generations, learned, s
 from scrubjay.cli.app import app
 from scrubjay.cli.terminal import fail
 from scrubjay.errors import ScrubjayError
+from scrubjay.workers.ranks import launched
 
 __all__ = [
     "app",
@@ -30,7 +31,12 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal may not be able to show all characters of file names
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        if launched() == 1:
+            app()
+        else:
+            from scrubjay.training.together import under_launcher
+
+            under_launcher(app)
     except ScrubjayError as error:
         fail(str(error), error.exit_code)
     except OSError as error:

@@ -75,11 +75,14 @@ def learn(
         ),
     ] = None,
     processes: Annotated[
-        int, typer.Option(min=1, help="Number of processes that compute features, for methods in closed form.")
+        int, typer.Option(min=1, help="Number of processes that learn together; the result is that of one process.")
     ] = 1,
     ray: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Compute them on a Ray cluster at this address, or on 'local'."),
+        typer.Option(
+            metavar="ADDRESS",
+            help="Compute features on a Ray cluster at this address, or on 'local'; closed form only.",
+        ),
     ] = None,
     add: Annotated[bool, typer.Option("--add", help="Add the images to the gallery as well.")] = False,
     settings: Settings = None,

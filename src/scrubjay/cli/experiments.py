@@ -17,6 +17,9 @@ from scrubjay.errors import ConfigError
 def run(
     recipe: Annotated[Path, typer.Argument(help="A TOML file; see the folder recipes.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; given again, the run is resumed.")],
+    processes: Annotated[
+        int, typer.Option(min=1, help="Number of processes that learn together; the result is that of one process.")
+    ] = 1,
     settings: Settings = None,
 ) -> None:
     """Learn a stream of sessions with one method, and measure what it forgets."""
@@ -29,9 +32,10 @@ def run(
     from scrubjay.experiments.sample_hits import retrievals
     from scrubjay.report.html import write_report
     from scrubjay.report.table import summary
+    from scrubjay.workers import Workers
 
     with working():
-        result = experiment.run(options, out)
+        result = experiment.run(options, out, workers=Workers(processes))
     console.print(summary([result]))
     write_report(out / "report.html", [result], retrievals({result["method"]: out}), title=options.name)
     say(f"{out / 'result.json'}\n{out / 'report.html'}")

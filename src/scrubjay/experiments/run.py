@@ -17,7 +17,7 @@ from typing import Any
 from scrubjay import bridges as maps
 from scrubjay.data.loading import Cache, ImageLoader
 from scrubjay.data.stream import Stream, data_hash
-from scrubjay.errors import DataError, ImageError
+from scrubjay.errors import ConfigError, DataError, ImageError
 from scrubjay.experiments import cross_generation, measurement
 from scrubjay.experiments import result as results
 from scrubjay.experiments.measurement import Measured
@@ -34,6 +34,7 @@ from scrubjay.models.embedder import Network
 from scrubjay.models.embedding import Encoder, space_fingerprint
 from scrubjay.training import adopt, discard, learn
 from scrubjay.types import Embeddings, Sample, Session
+from scrubjay.workers import HERE, Workers
 
 __all__ = ["ExperimentOptions", "load_stream", "make_method", "run"]
 
@@ -41,7 +42,11 @@ logger = logging.getLogger(__name__)
 
 
 def run(
-    options: ExperimentOptions, out: Path, start: Path | None = None, activations: Path | None = None
+    options: ExperimentOptions,
+    out: Path,
+    start: Path | None = None,
+    activations: Path | None = None,
+    workers: Workers = HERE,
 ) -> dict[str, Any]:
     """Learn every session of a stream without the images of earlier ones, and measure after each.
 
@@ -52,6 +57,7 @@ def run(
             of learning it.
         activations: folder in which the activations of the network's frozen part are stored, which runs may share;
             None: they are computed every time. The result is the same.
+        workers: processes that compute each training step together, or the features of images; see `training.learn`.
 
     Returns:
         What `result.json` holds.
@@ -60,6 +66,8 @@ def run(
         UserError: `out` holds a run with other options, another process is working in it, or the initial session of
             `start` cannot be used.
     """
+    if activations is not None and not workers.here:
+        raise ConfigError("stored activations are read by one process: give activations or several workers, not both.")
     stream, root = load_stream(options)
     learner = make_method(options)  # refuses wrong options before the folder is created
     with locked(out):
@@ -68,7 +76,7 @@ def run(
         if activations is not None and options.network.frozen is not None:
             stored = Activations(activations, learner.network.embedder, options.images)
         lineage = Lineage(out / "generations")
-        current = _Run(options, out, stream, root, lineage, Cache(options.images.cache_mb), stored)
+        current = _Run(options, out, stream, root, lineage, Cache(options.images.cache_mb), stored, workers)
         reference = current.reference(learner.network)
         if start is not None and not lineage.generations():
             current.reuse_initial_session(start, learner)
@@ -98,6 +106,7 @@ class _Run:
         lineage: the generations learned so far.
         cache: decoded images.
         activations: of the network's frozen part; None: they are computed every time.
+        workers: processes that learn together.
     """
 
     options: ExperimentOptions
@@ -107,6 +116,7 @@ class _Run:
     lineage: Lineage
     cache: Cache
     activations: Activations | None
+    workers: Workers
 
     def reuse_initial_session(self, start: Path, learner: Method) -> None:
         """Use the initial session of another run; what the method stores of a session is computed here."""
@@ -129,7 +139,8 @@ class _Run:
         checkpoint = self.out / f"session{index}.safetensors"
         loader = self._loader(samples)
         phase = Phase(index, "learn")
-        learned = learn(learner, session, loader, options.training, options.seed, checkpoint, f"session {index}")
+        key = f"session {index}"
+        learned = learn(learner, session, loader, options.training, options.seed, checkpoint, key, self.workers)
         entry = phase.record(learned.images)
         generation = self.lineage.add(
             learner,

@@ -86,10 +86,10 @@ class SessionLearner:
         name = method_name or previous or default_method(options.network)
         kind = method(name)
         accumulates = issubclass(kind, Accumulation) and kind.keeps_statistics
-        if not (accumulates or self.workers.here):
+        if self.workers.ray is not None and not accumulates:
             raise ConfigError(
-                f"method {name!r} takes gradient steps, which several processes cannot share: leave out --processes "
-                "and --ray, or take a method in closed form such as slda."
+                f"method {name!r} takes gradient steps, which are not computed on Ray: give --processes or use "
+                "`accelerate launch`, or take a method in closed form such as slda."
             )
         if kind.needs_old_images:
             raise ConfigError(

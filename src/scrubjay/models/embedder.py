@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,9 @@ from scrubjay.models.pretrained import BackboneOrigin
 from scrubjay.models.stem import Stem
 from scrubjay.models.transform import Kind, Transform
 from scrubjay.models.trunk import Trunk
+
+if TYPE_CHECKING:
+    from scrubjay.models.shared_batch import SharedBatch
 
 
 class NetworkOptions(Config):
@@ -87,6 +91,7 @@ class Embedder(nn.Module):
         trunk: the stages whose features are taken; None: those of the last feature map.
         stem: the frozen part of the backbone; None: all of it is trained.
         transform: fixed transform of the features of the backbone.
+        shared: shares batches with other processes while they train together; see `models.shared_batch`.
         projection: linear map from the p trunk features to the embedding before its normalisation.
     """
 
@@ -101,6 +106,7 @@ class Embedder(nn.Module):
             HubError: it is on the Hub, which does not have it or cannot be reached.
         """
         super().__init__()
+        self.shared: SharedBatch | None = None
         self.options, self.backbone = _created(options)
         self.trunk = None if options.features == "last" else _trunk(self.backbone, options.features)
         taken = options.pooling if self.trunk is None else ",".join(self.trunk.widths)
@@ -143,7 +149,8 @@ class Embedder(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Images as for `prepare`, or its result → trunk features (B, p), transformed as `network.transform` says."""
-        return self.transform(self.backbone_features(images))  # type: ignore[no-any-return]
+        shared, own = self.shared, self.backbone_features
+        return self.transform(own(images) if shared is None else shared(own, images))  # type: ignore[no-any-return]
 
     def backbone_features(self, images: Tensor) -> Tensor:
         """Images as for `prepare`, or its result → `network.features` of the backbone, not transformed."""
@@ -165,10 +172,7 @@ class Embedder(nn.Module):
         return torch.cat([*frozen, *(recorded[stage] for stage in stages)], 1)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Images as for `prepare`, or its result → the last feature map, pooled (B, C): the same with all `features`.
-
-        With named modules it is the map of the last one that runs.
-        """
+        """Images as for `prepare`, or its result → the last feature map that is computed, pooled (B, C)."""
         features = self.backbone_features(images)
         return features if self.trunk is None else self.trunk.last_mean(self.backbone, features)
 

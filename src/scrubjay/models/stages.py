@@ -87,7 +87,12 @@ def watching(embedder: Embedder, stages: Sequence[str]) -> Iterator[dict[str, Te
     Raises:
         ConfigError: a stage was not run, or its output is not a feature map.
     """
-    with recording(embedder.backbone, stages, lambda stage, output: _as_map(output, embedder, stage)) as maps:
+
+    def whole(stage: str, output: object) -> Tensor:
+        recorded = _as_map(output, embedder, stage)
+        return recorded if embedder.shared is None else embedder.shared.gather(recorded)
+
+    with recording(embedder.backbone, stages, whole) as maps:
         yield maps
     missing = [stage for stage in stages if stage not in maps]
     if missing:

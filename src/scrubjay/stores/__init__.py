@@ -228,8 +228,13 @@ def checked(vectors: ArrayLike, space: Space) -> NDArray[np.float32]:
     return array
 
 
+_OBJECT_STORAGE = ("s3", "gs", "az")
+
+
 def open_store(url: str) -> Store:
     """The store at `url`, for instance `lancedb:///home/me/shop/gallery`. Nothing is opened before the first use.
+
+    `s3://bucket/path`, `gs://…` and `az://…` are LanceDB in object storage.
 
     Raises:
         ConfigError: no store has this scheme, or the address is not valid for it.
@@ -237,5 +242,7 @@ def open_store(url: str) -> Store:
     scheme, separator, _ = url.partition("://")
     if not separator:
         raise ConfigError(f"{url!r} is not the address of a store; write it as lancedb:///path/of/the/folder.")
+    if scheme in _OBJECT_STORAGE:
+        scheme, url = "lancedb", f"lancedb://{url}"
     store: Store = plugins.load("stores", scheme, Store)(url)
     return store

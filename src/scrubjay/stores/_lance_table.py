@@ -25,47 +25,69 @@ _REFINED = 4  # factor of candidates compared by their full vectors: the index h
 _INDEX_CACHE, _METADATA_CACHE = 512 * 2**20, 32 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_REASONS = (r"<Message>([^<]+)", r'message: "([^"]+)"', r"Generic \w+ error: ([^,]+)", r"status: (\d+)")
+"""Where an error of object storage says what is wrong: as S3 answers, as the network or the library tells it."""
 
 
 class Database:
-    """A folder of tables, created on first use."""
+    """Tables in a folder, which is created on first use, or below an address in object storage.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with translated(folder):
+    Args:
+        place: the folder, or the address, such as `s3://bucket/gallery`.
+    """
+
+    def __init__(self, place: Path | str) -> None:
+        self.place = place
+        with translated(place):
             import lancedb
 
             # read_consistency_interval zero: every read first looks for commits of other processes
             session = lancedb.Session(index_cache_size_bytes=_INDEX_CACHE, metadata_cache_size_bytes=_METADATA_CACHE)
-            self._connection = lancedb.connect(folder, read_consistency_interval=timedelta(0), session=session)
+            self._connection = lancedb.connect(place, read_consistency_interval=timedelta(0), session=session)
 
     def make(self, name: str, schema: pa.Schema) -> Table:
         """The table `name`, created if it does not exist or if its creation was interrupted."""
-        path = self.folder / f"{name}.lance"
+        path = self._of(name)
         with translated(path):
             return Table(path, self._connection.create_table(name, schema=schema, exist_ok=True))
 
     def has(self, name: str) -> bool:
         """Whether there is a table `name`."""
-        return (self.folder / f"{name}.lance").is_dir()
+        path = self._of(name)
+        if isinstance(path, Path):
+            return path.is_dir()
+        with translated(path):
+            try:
+                self._connection.open_table(name)
+            except ValueError as error:
+                if "not found" not in str(error):
+                    raise
+                return False
+            return True
 
     def open(self, name: str) -> Table:
         """The existing table `name`."""
-        path = self.folder / f"{name}.lance"
+        path = self._of(name)
         with translated(path):
             return Table(path, self._connection.open_table(name))
 
     def drop(self, name: str) -> None:
         """Remove the table `name` and its files, if it exists."""
-        with translated(self.folder / f"{name}.lance"):
+        with translated(self._of(name)):
             self._connection.drop_table(name, ignore_missing=True)
+
+    def _of(self, name: str) -> Path | str:
+        """Where a table is."""
+        place = self.place
+        return place / f"{name}.lance" if isinstance(place, Path) else f"{place.rstrip('/')}/{name}.lance"
 
 
 class Table:
     """A table of rows with the key `id`. Every write is one commit: after a crash all of it is stored, or nothing."""
 
-    def __init__(self, path: Path, table: Any) -> None:
+    def __init__(self, path: Path | str, table: Any) -> None:
         self.path = path
+        self.name = Path(path).stem
         self._table = table
 
     def version(self) -> int:
@@ -197,7 +219,7 @@ def _quoted(text: str) -> str:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translated(path: Path | str) -> Iterator[None]:
     """Translate errors of the library and the system into ours, which name `path` and say what to do."""
     try:
         yield
@@ -205,7 +227,7 @@ def translated(path: Path) -> Iterator[None]:
         raise _translation(error, path) from error
 
 
-def _translation(error: Exception, path: Path) -> ScrubjayError:
+def _translation(error: Exception, path: Path | str) -> ScrubjayError:
     text = str(error)
     number = re.search(r"\(os error (\d+)\)", text)  # how Rust writes an errno
     code = int(number[1]) if number else getattr(error, "errno", None)
@@ -220,6 +242,13 @@ def _translation(error: Exception, path: Path) -> ScrubjayError:
     if "commit conflict" in text:
         return CatalogueError(
             f"{path}: another process keeps writing to it; run the command again when that process has finished."
+        )
+    if isinstance(path, str) and ("Generic" in text or "credential" in text):
+        found = (re.search(pattern, text) for pattern in _REASONS)
+        reason = next((match[1].rstrip(".") for match in found if match), " ".join(text.split())[:120])
+        return StorageError(
+            f"{path}: the object storage cannot be used ({reason}); check the address, the network, and "
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL."
         )
     reason = text.partition(", /")[0].removeprefix("lance error: ")[:200]
     return StorageError(f"{path} is damaged or cannot be read ({reason}); restore the gallery from a copy.")

@@ -1,4 +1,8 @@
-"""LanceDB in a folder (`lancedb:///path`): an embedded, crash-safe store for many concurrent readers and writers."""
+"""LanceDB in a folder (`lancedb:///path`) or in object storage (`lancedb://s3://bucket/path`): an embedded store.
+
+It is safe against crashes, and made for many concurrent readers and writers. Credentials, region and endpoint of object
+storage come from the environment, as for other programs (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL and so on).
+"""
 
 from __future__ import annotations
 
@@ -51,13 +55,13 @@ class LanceStore(Store):
         path = url.removeprefix("lancedb://")
         if path == url or not path:
             raise ConfigError(f"{url!r} names no folder; write the address as lancedb:///path/of/the/folder.")
-        self.folder = Path(path).absolute()
+        self.place = path if "://" in path else Path(path).absolute()
         self._cache: dict[tuple[str, str], tuple[tuple[int, ...], Any]] = {}
         self._opened: dict[str, Table] = {}
 
     @cached_property
     def _database(self) -> Database:
-        return Database(self.folder)
+        return Database(self.place)
 
     @cached_property
     def _items(self) -> Table:
@@ -259,7 +263,7 @@ class LanceStore(Store):
     def _current(self, kind: str, tables: Sequence[Table], build: Callable[[], T]) -> T:
         """The result of `build`, which is cached until one of the tables has a new version."""
         versions = tuple(table.version() for table in tables)
-        key = (kind, tables[-1].path.stem)
+        key = (kind, tables[-1].name)
         if key not in self._cache or self._cache[key][0] != versions:
             self._cache[key] = versions, build()
         return cast(T, self._cache[key][1])
