@@ -61,10 +61,9 @@ class CodedGallery:
         exact = exact_scores(query, self._gallery[items])
         low, high = _code(exact - self._error), _code(exact + self._error)
         candidates = np.flatnonzero(codes >= low.min())
-        kept = codes[candidates]
-        order = kept.argsort(kind="stable")
-        kept = kept[order]
-        first, last = kept.searchsorted(low, "left"), kept.searchsorted(high, "right")
+        kept = codes.take(candidates)
+        order = kept.argsort(kind="stable")  # a radix sort, since codes have 16 bits
+        first, last = kept.searchsorted(low, "left", order), kept.searchsorted(high, "right", order)
         ranks = len(kept) - last + 1
         close = last - first  # at least the item itself
         if close.sum() > len(items) + len(codes) // 8:
