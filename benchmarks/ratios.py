@@ -78,6 +78,6 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def alternate(ours: Callable[[], object], theirs: Callable[[], object], rounds: int = 5) -> tuple[float, float]:
-    """Median seconds of each of two calls, which take turns so that both meet the same load; the first round warms up."""
+    """Median seconds of two calls, which take turns so that both meet the same load; the first round warms up."""
     pairs = [(seconds(ours), seconds(theirs)) for _ in range(rounds + 1)][1:]
     return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)
