@@ -1,4 +1,4 @@
-"""Exact ranks of relevant items from 16-bit codes of float32 cosines, with exact cosines only where codes are too close.
+"""Exact ranks of relevant items from 16-bit codes of float32 cosines, with exact cosines where codes are too close.
 
 A float32 product has half the cost of the exact float64 product of `scrubjay.evaluation.exact_scores`, but an error of
 up to ε = d 2^-24 |q| |g| in any order of summation (Higham, Accuracy and Stability of Numerical Algorithms, 2002, eq.
