@@ -106,12 +106,16 @@ def plot(costs: list[Cost], path: Path) -> None:
     figure_.savefig(path, metadata={"Date": None})
 
 
+def command() -> str:
+    return " ".join(["python benchmarks/run.py", *sys.argv[1:]])
+
+
 def page(ratios: list[Ratio], costs: list[Cost], failures: list[str], minutes: float) -> str:
     load = "/".join(f"{each:.1f}" for each in os.getloadavg())
     failed = "".join(f"* {failure}\n" for failure in failures)
     return (
         "# Speed against peers\n\n"
-        f"`make bench`, {datetime.now(UTC):%Y-%m-%d}, {minutes:.0f} minutes: {machine()}; load at the end {load}.\n"
+        f"`{command()}`, {datetime.now(UTC):%Y-%m-%d}, {minutes:.0f} minutes: {machine()}; load at the end {load}.\n"
         f"{versions()}.\n\n"
         "Scrubjay and its peer do the same work in turns, in the same run. The ratio is scrubjay's figure over the "
         "peer's.\n\n"
@@ -144,10 +148,12 @@ def main() -> int:
             except Exception as error:
                 failures.append(f"{name}: {type(error).__name__}: {str(error).splitlines()[0]}")
             print(f"  {time.perf_counter() - start:.0f} s", flush=True)
+            text = page(ratios, costs, failures, (time.perf_counter() - began) / 60)
+            (given.out / "benchmarks.md").write_text(
+                text, encoding="utf-8"
+            )  # what is measured stays if a later one ends
     if costs:
         plot(costs, given.out / "benchmarks.svg")
-    text = page(ratios, costs, failures, (time.perf_counter() - began) / 60)
-    (given.out / "benchmarks.md").write_text(text, encoding="utf-8")
     print(text)
     return 1 if failures else 0
 
