@@ -42,7 +42,7 @@ from torch import Tensor
 
 from scrubjay.catalogue import Catalogue
 from scrubjay.closed_form.discriminant import Projection, aligned, solve
-from scrubjay.closed_form.no_match import ClassModel, left_out_scores, left_out_threshold
+from scrubjay.closed_form.no_match import ClassModel, covariance_root, left_out_scores, left_out_threshold
 from scrubjay.closed_form.selection import DEFAULTS
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.data.images import ImageOptions
@@ -118,9 +118,10 @@ class Rules:
 
     def __init__(self, learned: Learned, probes: Tensor) -> None:
         self.learned, self.probes = learned, probes
-        self.model = ClassModel.of(learned.statistics, learned.shrinkage)
+        root = covariance_root(learned.statistics, learned.shrinkage)
+        self.model = ClassModel.of(learned.statistics, root)
         centre = (torch.arange(1 + VIEWS) == 0).repeat(len(learned.rows))
-        exact = left_out_scores(learned.statistics, learned.shrinkage, learned.crops, learned.crop_labels, centre)
+        exact = left_out_scores(learned.statistics, root, learned.shrinkage, learned.crops, learned.crop_labels, centre)
         self.features, self.of = learned.photos.crops[probes, 0], learned.photos.labels[probes]
         means = self.model.left_out_scores(self.features, self.of)
         self.thresholds = {

@@ -23,7 +23,7 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from scrubjay.closed_form.discriminant import cholesky, shrunk_covariance
-from scrubjay.closed_form.no_match import ClassModel
+from scrubjay.closed_form.no_match import ClassModel, covariance_root
 from scrubjay.data.sources.aviary import Aviary
 from scrubjay.data.sources.grocery import Grocery
 
@@ -67,7 +67,7 @@ def scores(learned: Learned, queries: Tensor) -> Iterator[tuple[str, Tensor]]:
             f"relative Mahalanobis distance, τ = {spread:g}",
             ((z @ background) * z).sum(1) - distances.amin(1),
         )
-    default = ClassModel.of(statistics, learned.shrinkage).scores(queries).amax(1)
+    default = ClassModel.of(statistics, covariance_root(statistics, learned.shrinkage)).scores(queries).amax(1)
     yield "relative Mahalanobis distance, τ = 0.3 (the default)", default
     ranks = [torch.argsort(torch.argsort(each)) for each in (default, nearest(z, gz))]
     yield "ranks of the default and of the discriminant cosine, added", (ranks[0] + ranks[1]).double()

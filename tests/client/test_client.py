@@ -15,7 +15,8 @@ from scripted import Asked, Reply, Scripted, server
 
 from scrubjay import AsyncClient, Client, ServiceError, ServiceProblem
 from scrubjay.errors import ConfigError, DataError
-from scrubjay.service.schemas import JobRecord, QueryImage, SearchAnswer
+from scrubjay.service.schemas.jobs import JobRecord
+from scrubjay.service.schemas.search import QueryImage, SearchAnswer
 
 ANSWER = {
     "hits": [{"id": "1", "label": "fig", "score": 0.5, "match": None, "generation": "g0", "metadata": {"shelf": 3}}],

@@ -14,7 +14,7 @@ from scrubjay.client import calls
 from scrubjay.client.call import Call
 from scrubjay.client.endpoints import Endpoint, Endpoints
 from scrubjay.service.app import create_app
-from scrubjay.service.schemas import QueryImage
+from scrubjay.service.schemas.search import QueryImage
 
 IMAGE = b"content"
 BOX = (0, 0, 5, 5)

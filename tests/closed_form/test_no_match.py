@@ -12,7 +12,13 @@ from torch import Tensor
 
 from scrubjay.closed_form import no_match
 from scrubjay.closed_form.discriminant import shrunk_covariance, solve
-from scrubjay.closed_form.no_match import NEW_CLASS_SPREAD, ClassModel, left_out_scores, left_out_threshold
+from scrubjay.closed_form.no_match import (
+    NEW_CLASS_SPREAD,
+    ClassModel,
+    covariance_root,
+    left_out_scores,
+    left_out_threshold,
+)
 from scrubjay.closed_form.statistics import Statistics
 
 SHRINKAGE = 0.2
@@ -24,6 +30,10 @@ def features(classes: int = 5, each: int = 6, dim: int = 8, seed: int = 0) -> tu
     labels = torch.arange(classes).repeat_interleave(each) * 2 + 1
     noise = torch.randn(len(labels), dim, generator=random, dtype=torch.float64)
     return means.repeat_interleave(each, 0) + noise * torch.linspace(0.5, 2, dim) + 7, labels
+
+
+def class_model(statistics: Statistics, shrinkage: float = SHRINKAGE) -> ClassModel:
+    return ClassModel.of(statistics, covariance_root(statistics, shrinkage))
 
 
 def by_definition(x: Tensor, means: Tensor, covariance: Tensor) -> Tensor:
@@ -40,7 +50,7 @@ def test_the_scores_are_those_of_the_formula() -> None:
     x, labels = features()
     statistics = Statistics.of("era", x, labels)
     expected = by_definition(x, statistics.means, shrunk_covariance(statistics, SHRINKAGE))
-    model = ClassModel.of(statistics, SHRINKAGE)
+    model = class_model(statistics)
     torch.testing.assert_close(model.scores(x), expected)
     torch.testing.assert_close(model.own_scores(x, labels), expected[torch.arange(len(x)), (labels - 1) // 2])
 
@@ -54,7 +64,7 @@ def test_the_score_is_a_log_likelihood_ratio() -> None:
     normal = torch.distributions.MultivariateNormal
     new = normal(centre, covariance + NEW_CLASS_SPREAD * between).log_prob(x)
     ratio = torch.stack([normal(m, covariance).log_prob(x) - new for m in statistics.means], 1)
-    difference = ClassModel.of(statistics, SHRINKAGE).scores(x) - 2 * ratio
+    difference = class_model(statistics).scores(x) - 2 * ratio
     torch.testing.assert_close(difference, difference[:1, :1].expand_as(difference))
 
 
@@ -63,7 +73,7 @@ def test_the_best_class_is_the_nearest_mean_in_the_discriminant_space() -> None:
     statistics = Statistics.of("era", x, labels)
     projection = solve(statistics, SHRINKAGE, 16).projection()
     nearest = torch.cdist(projection(x), projection(statistics.means)).argmin(1)
-    assert torch.equal(ClassModel.of(statistics, SHRINKAGE).scores(x).argmax(1), nearest)
+    assert torch.equal(class_model(statistics).scores(x).argmax(1), nearest)
 
 
 def test_a_class_whose_mean_is_left_out() -> None:
@@ -71,7 +81,7 @@ def test_a_class_whose_mean_is_left_out() -> None:
     held_out, held_out_labels = features(seed=1)
     statistics = Statistics.of("era", x, labels)
     covariance = shrunk_covariance(statistics, SHRINKAGE)
-    scores, of = ClassModel.of(statistics, SHRINKAGE).left_out_scores(held_out, held_out_labels)
+    scores, of = class_model(statistics).left_out_scores(held_out, held_out_labels)
     assert torch.equal(of, held_out_labels)
     for score, label, image in zip(scores, held_out_labels, held_out, strict=True):
         others = statistics.means[statistics.labels != label]
@@ -82,7 +92,9 @@ def test_a_class_that_is_left_out_with_its_scatter() -> None:
     x, labels = features(each=20)
     statistics = Statistics.of("era", x, labels)
     scored = torch.arange(len(x)) % 4 == 0
-    scores, of = left_out_scores(statistics, SHRINKAGE, x.half(), labels, scored)
+    scores, of = left_out_scores(
+        statistics, covariance_root(statistics, SHRINKAGE), SHRINKAGE, x.half(), labels, scored
+    )
     assert torch.equal(of, labels[scored])
     diagonal = (statistics.scatter / statistics.total).diagonal()
     for label in statistics.labels.tolist():
@@ -102,25 +114,30 @@ def _ridge(diagonal: Tensor) -> Tensor:
 def test_scores_do_not_depend_on_the_coordinates_of_the_features() -> None:
     x, labels = features(each=20)
     scale = torch.linspace(0.5, 2, x.shape[1], dtype=torch.float64)
-    models = [ClassModel.of(Statistics.of("era", rows, labels), SHRINKAGE) for rows in (x, x * scale - 3)]
+    models = [class_model(Statistics.of("era", rows, labels)) for rows in (x, x * scale - 3)]
     torch.testing.assert_close(models[0].scores(x), models[1].scores(x * scale - 3), rtol=1e-3, atol=0.05)
 
 
 def test_two_classes_leave_too_few_to_leave_one_out() -> None:
     x, labels = features(classes=2)
     statistics = Statistics.of("era", x, labels)
-    scores, of = ClassModel.of(statistics, SHRINKAGE).left_out_scores(x, labels)
+    scores, of = class_model(statistics).left_out_scores(x, labels)
     assert len(scores) == len(of) == 0
     assert left_out_threshold(scores, of, 0.05) == math.inf
-    assert len(left_out_scores(statistics, SHRINKAGE, x, labels, labels > 0)[0]) == 0
+    assert (
+        len(left_out_scores(statistics, covariance_root(statistics, SHRINKAGE), SHRINKAGE, x, labels, labels > 0)[0])
+        == 0
+    )
 
 
 def test_at_most_some_classes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(no_match, "LEFT_OUT_CLASSES", 3)
     x, labels = features()
     statistics = Statistics.of("era", x, labels)
-    few, of = ClassModel.of(statistics, SHRINKAGE).left_out_scores(x, labels)
-    again, of_again = left_out_scores(statistics, SHRINKAGE, x, labels, labels > 0)
+    few, of = class_model(statistics).left_out_scores(x, labels)
+    again, of_again = left_out_scores(
+        statistics, covariance_root(statistics, SHRINKAGE), SHRINKAGE, x, labels, labels > 0
+    )
     assert len(of.unique()) == 3
     assert torch.equal(of, of_again)
     assert len(few) == len(again) == 18
@@ -186,7 +203,7 @@ def test_the_rate_is_kept_for_new_classes_like_those_that_are_left_out(classes: 
 
 def test_features_far_from_the_origin() -> None:
     x, labels = features(each=20)
-    near, far = (ClassModel.of(Statistics.of("era", rows, labels), SHRINKAGE).scores(rows) for rows in (x, x + 1e4))
+    near, far = (class_model(Statistics.of("era", rows, labels)).scores(rows) for rows in (x, x + 1e4))
     torch.testing.assert_close(near, far, rtol=1e-6, atol=1e-6)
 
 
@@ -195,4 +212,4 @@ def test_damaged_statistics_are_reported_as_by_the_solver() -> None:
     statistics = Statistics.of("era", x, labels)
     broken = replace(statistics, scatter=-statistics.scatter)
     with pytest.raises(Exception, match="not positive definite"):
-        ClassModel.of(broken, 0.0)
+        class_model(broken, 0.0)

@@ -12,7 +12,7 @@ import torch
 
 from scrubjay.catalogue import Catalogue
 from scrubjay.closed_form.match_model import MatchModel
-from scrubjay.closed_form.no_match import left_out_scores, left_out_threshold
+from scrubjay.closed_form.no_match import covariance_root, left_out_scores, left_out_threshold
 from scrubjay.closed_form.selection import DEFAULTS
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.errors import CheckpointError
@@ -75,7 +75,9 @@ def test_the_threshold_comes_from_training_images_whose_class_is_left_out(root: 
     labels = session.images.labels.repeat_interleave(crops)
     centre = torch.arange(len(labels)) % crops == 0
     rows = session.images.features.flatten(0, 1)
-    scores, of = left_out_scores(statistics, DEFAULTS.shrinkage(statistics), rows, labels, centre)
+    shrinkage = DEFAULTS.shrinkage(statistics)
+    root_of_covariance = covariance_root(statistics, shrinkage)
+    scores, of = left_out_scores(statistics, root_of_covariance, shrinkage, rows, labels, centre)
     model = stored(shop, "g0")
     torch.testing.assert_close(model.left_out_scores, scores)
     assert torch.equal(model.left_out_labels, of)
@@ -151,7 +153,7 @@ def test_an_item_with_the_same_bytes_is_a_match(root: Path) -> None:
 def test_a_class_that_was_never_learned_is_decided_by_its_cosine(root: Path) -> None:
     rule = Catalogue(root / "shop")._searcher.match_rule(Catalogue(root / "shop").lineage.get("g0"))
     calibrations = Calibrations(no_match_scores=[0.4] * 10)
-    rule = MatchRule(rule.generation, calibrations, rule.model, 0.2)
+    rule = MatchRule(rule.generation, calibrations, rule.model, trained_backbone=False, false_match_rate=0.2)
     assert rule.model is not None
     features = np.zeros((1, rule.model.classes.weight.shape[1]), np.float32)
     for match, expected in ((0.5, True), (0.3, False)):
@@ -205,8 +207,27 @@ def test_without_kept_images_or_features_no_rate_is_claimed(root: Path) -> None:
     assert (answer.matched, answer.threshold, answer.match_basis) == (None, None, None)
 
 
+def test_no_rate_is_claimed_where_the_backbone_was_trained(root: Path) -> None:
+    network = NETWORK.model_copy(update={"features": "stages", "dim": 16})
+    options = OPTIONS.model_copy(update={"network": network, "images": IMAGES, "false_match_rate": 0.2})
+    shop = Catalogue.init(root / "trained", options)
+    shop.learn(root / "spring", "slda", {"views": 1, "adapt": "first"})
+    shop.add([root / "spring" / "train"])
+    answer = shop.answer(root / "spring/test/apple/100.png", 3)
+    assert answer.match_basis == "left-out classes of a trained backbone"
+    assert answer.threshold is not None
+    assert answer.match_score is not None
+    shop.learn(root / "summer")
+    assert shop.lineage.has_trained_backbone(shop.lineage.get("g1")), "its parent trained it"
+    assert not Catalogue(root / "shop").lineage.has_trained_backbone(shop.lineage.get("g1"))
+
+
 def test_the_meaning_of_the_rate() -> None:
     assert "about 5% of images of classes never learned" in meaning("left-out classes", 0.05)
     assert "learned classes that are left out; not claimed for close relatives" in meaning("left-out classes", 0.05)
-    assert "probe images whose class is left out" in meaning("probe images", 0.05)
+    assert "the metric was trained on the classes that are left out" in meaning("probe images", 0.05)
+    trained = meaning("left-out classes of a trained backbone", 0.05)
+    assert "more than 5% of images of classes never learned may be" in trained
+    assert "the backbone was trained on the classes" in trained
+    assert "no rate is claimed" in trained
     assert "no rate is claimed" in meaning(None, 0.05)

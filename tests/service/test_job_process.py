@@ -13,7 +13,7 @@ from scrubjay.progress import track
 from scrubjay.service import job_process
 from scrubjay.service.job_process import Reporter, run
 from scrubjay.service.job_records import Job, JobStore
-from scrubjay.service.schemas import JobRequest
+from scrubjay.service.schemas.jobs import JobRequest
 
 
 @pytest.fixture

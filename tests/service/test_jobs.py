@@ -18,7 +18,7 @@ from scrubjay.io.locking import locked
 from scrubjay.service import job_records
 from scrubjay.service.job_records import Job, JobStore
 from scrubjay.service.jobs import DEATHS, JobRunner
-from scrubjay.service.schemas import JobRequest
+from scrubjay.service.schemas.jobs import JobRequest
 from scrubjay.service.uploads import Uploads
 from shops import copied, metric_shop
 from tiny import paint

@@ -14,7 +14,7 @@ import postgres_server
 import shops
 from scrubjay import Client
 from scrubjay.catalogue import Catalogue
-from scrubjay.service.schemas import AnswerRecord
+from scrubjay.service.schemas.search import AnswerRecord
 from tiny import paint
 from waiting import until
 

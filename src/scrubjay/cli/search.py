@@ -15,7 +15,7 @@ from scrubjay.errors import ConfigError
 
 if TYPE_CHECKING:
     from scrubjay.catalogue import Catalogue
-    from scrubjay.service.schemas import AnswerRecord, HitRecord
+    from scrubjay.service.schemas.search import AnswerRecord, HitRecord
     from scrubjay.types import Hit
 
 

@@ -13,7 +13,9 @@ from scrubjay.client.calls.jobs import job_events
 from scrubjay.client.endpoints import Endpoints
 from scrubjay.client.events import JobEvents
 from scrubjay.client.exchange import Attempts, Settings, problem, result, unreachable
-from scrubjay.service.schemas import ItemRecord, JobRecord, MetadataValue
+from scrubjay.service.schemas.base import MetadataValue
+from scrubjay.service.schemas.items import ItemRecord
+from scrubjay.service.schemas.jobs import JobRecord
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from scrubjay.client.call import answer_of
-from scrubjay.service.schemas import JobRecord
+from scrubjay.service.schemas.jobs import JobRecord
 
 ENDED = ("done", "failed", "cancelled")
 """States in which a job stays."""

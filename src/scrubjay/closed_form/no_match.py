@@ -46,6 +46,19 @@ MIN_CLASSES = 3
 """Smallest number of classes of which one can be left out: the score compares at least two."""
 
 
+def covariance_root(statistics: Statistics, shrinkage: float) -> Tensor:
+    """The lower Cholesky factor of the covariance that scores are computed with: float64 (p, p).
+
+    Args:
+        statistics: statistics of at least one class.
+        shrinkage: γ of the metric.
+
+    Raises:
+        DataError: it is not positive definite.
+    """
+    return cholesky(shrunk_covariance(statistics, shrinkage))
+
+
 @dataclass(frozen=True, slots=True)
 class ClassModel:
     """The learned classes as normal distributions of trunk features with one covariance.
@@ -63,15 +76,15 @@ class ClassModel:
     gram: Tensor
 
     @classmethod
-    def of(cls, statistics: Statistics, shrinkage: float) -> ClassModel:
+    def of(cls, statistics: Statistics, root: Tensor) -> ClassModel:
         """The model of the classes of these statistics.
 
         Args:
             statistics: statistics of at least one class.
-            shrinkage: γ of the metric.
+            root: float64 (p, p), their `covariance_root`.
         """
         centre = statistics.means.mean(0)
-        weight = torch.cholesky_solve((statistics.means - centre).T, _root(statistics, shrinkage)).T
+        weight = torch.cholesky_solve((statistics.means - centre).T, root).T
         return cls(statistics.labels, weight, -weight @ centre, weight @ (statistics.means - centre).T)
 
     def scores(self, features: Tensor) -> Tensor:
@@ -117,7 +130,7 @@ class ClassModel:
 
 
 def left_out_scores(
-    statistics: Statistics, shrinkage: float, features: Tensor, labels: Tensor, scored: Tensor
+    statistics: Statistics, root: Tensor, shrinkage: float, features: Tensor, labels: Tensor, scored: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The best scores of learned images, each as if no image of its class had been learned.
 
@@ -130,6 +143,7 @@ def left_out_scores(
 
     Args:
         statistics: statistics of all images.
+        root: float64 (p, p), their `covariance_root` with this shrinkage.
         shrinkage: γ of the metric.
         features: trunk features (N, p) of all images of the classes that are scored, as they are in the statistics.
         labels: int64 (N,).
@@ -138,7 +152,6 @@ def left_out_scores(
     Returns:
         Scores and labels as from `ClassModel.left_out_scores`.
     """
-    root = _root(statistics, shrinkage)
     centre = statistics.means.mean(0)
     means = torch.linalg.solve_triangular(root, (statistics.means - centre).T, upper=False)
     scores, of = [means.new_empty(0)], [labels.new_empty(0)]
@@ -170,10 +183,6 @@ def _left_out(classes: Tensor, labels: Tensor) -> Iterator[tuple[int, int]]:
     order = torch.randperm(len(present), generator=torch.Generator().manual_seed(0))[:LEFT_OUT_CLASSES]
     for label in present[order.sort().values].tolist():
         yield label, int(torch.searchsorted(classes, label))
-
-
-def _root(statistics: Statistics, shrinkage: float) -> Tensor:
-    return cholesky(shrunk_covariance(statistics, shrinkage))
 
 
 def _scores(products: Tensor, gram: Tensor) -> Tensor:

@@ -121,6 +121,11 @@ class Lineage:
             line.append(parent)
         return line
 
+    def has_trained_backbone(self, generation: Generation) -> bool:
+        """Whether a session on the line of a generation took gradient steps; pruned ancestors are not considered."""
+        known = self.by_name()
+        return any(known[name].info.curves for name in self.line(generation.name) if name in known)
+
     def path(self, source: str, target: str) -> list[str]:
         """Names of the generations from one to another, each the parent or a child of the one before.
 

@@ -92,7 +92,5 @@ def _remains(request: RemovalRequest, workspace: Workspace) -> Iterator[str]:
 
 def _is_adapted(generation: Generation, request: RemovalRequest, workspace: Workspace) -> bool:
     """Whether the first session on the line of a generation trained the backbone, and on removed images."""
-    sessions, known = generation.info.statistics, workspace.lineage.by_name()
-    line = [known[name] for name in workspace.lineage.line(generation.name) if name in known]
-    trained = any(each.info.method.get("adapt", "never") != "never" for each in line)
-    return trained and bool(sessions) and sessions[0] in request.involved
+    sessions = generation.info.statistics
+    return bool(sessions) and sessions[0] in request.involved and workspace.lineage.has_trained_backbone(generation)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scrubjay.closed_form.match_model import MatchModel
-from scrubjay.closed_form.no_match import ClassModel, left_out_scores
+from scrubjay.closed_form.no_match import ClassModel, covariance_root, left_out_scores
 from scrubjay.closed_form.selection import DEFAULTS
 from scrubjay.closed_form.statistics import Statistics
 from scrubjay.generations.generation import Generation
@@ -61,11 +61,13 @@ def _fitted(
     """
     known = torch.isin(labels, statistics.labels)
     features, labels = features[known], labels[known]
-    classes = ClassModel.of(statistics, DEFAULTS.shrinkage(statistics))
+    shrinkage = DEFAULTS.shrinkage(statistics)
+    root = covariance_root(statistics, shrinkage)
+    classes = ClassModel.of(statistics, root)
     if crops is None:
         scores, of = classes.left_out_scores(features, labels)
     else:
-        scores, of = left_out_scores(statistics, DEFAULTS.shrinkage(statistics), *crops)
+        scores, of = left_out_scores(statistics, root, shrinkage, *crops)
     own = classes.own_scores(features, labels) if len(labels) else classes.offset.new_empty(0)
     return MatchModel(classes, scores, of, own)
 

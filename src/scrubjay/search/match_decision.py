@@ -24,7 +24,7 @@ from scrubjay.workspace.calibrations import Calibrations
 CONSIDERED = 10
 """Number of best hits whose classes are considered; a smaller number of hits may be returned."""
 
-Basis = Literal["left-out classes", "probe images"]
+Basis = Literal["left-out classes", "left-out classes of a trained backbone", "probe images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,14 @@ class MatchRule:
         generation: the generation that embeds the queries.
         calibrations: calibrations of its queries.
         model: its match model; None where it was not learned in closed form.
+        trained_backbone: whether a session trained the backbone, on classes that are left out later.
         false_match_rate: α in 0 … 1.
     """
 
     generation: Generation
     calibrations: Calibrations
     model: MatchModel | None
+    trained_backbone: bool
     false_match_rate: float
 
     @property
@@ -65,14 +67,14 @@ class MatchRule:
         """The threshold for items of learned classes, and what it was computed from."""
         threshold = None if self.model is None else self.model.threshold(self.false_match_rate)
         if threshold is not None:
-            return threshold, "left-out classes"
+            return threshold, "left-out classes of a trained backbone" if self.trained_backbone else "left-out classes"
         threshold = self.calibrations.match_threshold(self.false_match_rate)
         return threshold, None if threshold is None else "probe images"
 
     @property
     def known_scores(self) -> Sequence[float]:
         """Scores of probe images for their own class, comparable with `threshold`."""
-        if self.model is not None and self.threshold[1] == "left-out classes":
+        if self.model is not None and self.threshold[1] != "probe images":
             scores: list[float] = self.model.own_scores.tolist()
             return scores
         return self.calibrations.match_scores
@@ -89,7 +91,7 @@ class MatchRule:
             return MatchDecision()
         threshold, basis = self.threshold
         score = None
-        if basis == "left-out classes" and features is not None:
+        if basis != "probe images" and features is not None and self.model is not None:
             score = self._class_score(torch.from_numpy(features), hits)
         if score is None:
             threshold, score = self.calibrations.match_threshold(self.false_match_rate), hits[0].match
@@ -121,10 +123,13 @@ def meaning(basis: Basis | None, false_match_rate: float) -> str:
     """
     if basis is None:
         return "too few held-out images to tell; no rate is claimed"
-    like = (
-        "learned classes that are left out" if basis == "left-out classes" else "probe images whose class is left out"
-    )
+    if basis != "left-out classes":
+        learned = "the metric" if basis == "probe images" else "the backbone"
+        return (
+            f"more than {false_match_rate:.0%} of images of classes never learned may be taken for a match, because "
+            f"{learned} was trained on the classes that are left out to set the threshold; no rate is claimed"
+        )
     return (
-        f"about {false_match_rate:.0%} of images of classes never learned are taken for a match, "
-        f"if these are like {like}; not claimed for close relatives of learned classes"
+        f"about {false_match_rate:.0%} of images of classes never learned are taken for a match, if these are like "
+        "learned classes that are left out; not claimed for close relatives of learned classes"
     )

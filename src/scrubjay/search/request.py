@@ -66,12 +66,12 @@ class Answer:
             Of the images of classes that were never learned, a share of about `false_match_rate` is taken for a match,
             on average over such classes, if these are like the learned classes that are left out to compute the
             threshold. That is not claimed for classes that have closer relatives among the learned classes than these
-            have among each other.
+            have among each other, and only with a `match_basis` of "left-out classes".
         threshold: what `match_score` has to exceed for that.
         unembedded: number of items without any vector, which no search finds.
         match_score: the score that was compared with the threshold; see `MatchDecision`.
-        match_basis: what the threshold was computed from: classes that are left out of a metric in closed form, or
-            probe images whose class is left out of the gallery.
+        match_basis: what the threshold was computed from: classes that are left out of a metric in closed form, the
+            same with a backbone that was trained on them, or probe images whose class is left out of the gallery.
     """
 
     hits: tuple[Hit, ...]

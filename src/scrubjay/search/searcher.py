@@ -126,6 +126,7 @@ class Searcher:
             generation,
             workspace.calibrations(generation),
             workspace.match_model(generation),
+            workspace.lineage.has_trained_backbone(generation),
             workspace.options.false_match_rate,
         )
 

@@ -12,7 +12,8 @@ from PIL import Image
 from scrubjay.models.explanation import Contributions, Explanation
 from scrubjay.search.match_decision import meaning
 from scrubjay.search.request import Answer
-from scrubjay.service.schemas import AnswerRecord, CompareAnswer, ContributionMap, ExplainAnswer, HitRecord, Move, Scope
+from scrubjay.service.schemas.base import Scope
+from scrubjay.service.schemas.search import AnswerRecord, CompareAnswer, ContributionMap, ExplainAnswer, HitRecord, Move
 
 
 def answer_record(

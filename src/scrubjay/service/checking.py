@@ -11,7 +11,7 @@ from scrubjay.checks.folder_check import check_photos
 from scrubjay.errors import ImageError
 from scrubjay.io.atomic import write_file
 from scrubjay.service.opened import OpenCatalogue
-from scrubjay.service.schemas import CheckAnswer, CheckFinding
+from scrubjay.service.schemas.uploads import CheckAnswer, CheckFinding
 from scrubjay.service.uploads import Upload
 
 _AT_ONCE = 16  # images in memory

@@ -11,7 +11,7 @@ from fastapi.security import HTTPBearer
 from scrubjay.service.keys import SCOPES
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import ProblemError
-from scrubjay.service.schemas import Scope
+from scrubjay.service.schemas.base import Scope
 
 _bearer = HTTPBearer(auto_error=False, description="An API key, made with `scrubjay keys make`.")
 

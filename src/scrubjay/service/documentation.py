@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import ast
 import functools
-import inspect
 from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from jinja2 import Environment
 
-from scrubjay.service import schemas as schema_module
+from scrubjay.service import schemas
 from scrubjay.service.examples import EXAMPLES
 from scrubjay.service.keys import KeyFile
 from scrubjay.service.problems import COMMON, MEANINGS
-from scrubjay.service.schemas import FieldError, Problem, SearchSettings
+from scrubjay.service.schemas.problems import FieldError, Problem
+from scrubjay.service.schemas.search import SearchSettings
 
 _DESCRIPTION = """Search a catalogue by images, add to it, teach it classes, and choose which generation answers.
 
@@ -99,14 +100,15 @@ def descriptions() -> dict[str, dict[str, str]]:
     'Number of hits for each answer.'
     """
     found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(schema_module)).body:
-        if isinstance(node, ast.ClassDef):
-            own = found[node.name] = {}
-            for base in node.bases:
-                own |= found.get(base.id, {}) if isinstance(base, ast.Name) else {}
-            for field, text in pairwise(node.body):
-                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                    own |= _text(field.target.id, text)
+    for path in sorted(Path(schemas.__path__[0]).glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                own = found[node.name] = {}
+                for base in node.bases:
+                    own |= found.get(base.id, {}) if isinstance(base, ast.Name) else {}
+                for field, text in pairwise(node.body):
+                    if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                        own |= _text(field.target.id, text)
     return found
 
 

@@ -16,7 +16,7 @@ from scrubjay.errors import CatalogueError
 from scrubjay.gate.probe_set import Probe
 from scrubjay.gate.report import GateReport
 from scrubjay.io.atomic import write_file
-from scrubjay.service.schemas import FlippedQuery, GateAnswer, GateCheck
+from scrubjay.service.schemas.generations import FlippedQuery, GateAnswer, GateCheck
 
 
 class KeptGate(BaseModel):

@@ -17,9 +17,10 @@ from scrubjay.data.photos import bytes_hash
 from scrubjay.errors import ImageError
 from scrubjay.gallery.items import sample_of
 from scrubjay.search.query_image import QueryImage
-from scrubjay.service import schemas
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import ProblemError, image_refused, not_found
+from scrubjay.service.schemas import search as schemas
+from scrubjay.service.schemas.problems import FieldError
 from scrubjay.stores import Item
 from scrubjay.types import Sample
 
@@ -131,7 +132,7 @@ def _from_base64(text: str) -> bytes:
 
 
 def _invalid(field: str, message: str) -> ProblemError:
-    errors = [schemas.FieldError(field=f"body.{field}", message=message)]
+    errors = [FieldError(field=f"body.{field}", message=message)]
     return ProblemError(
         422, "invalid-request", "The request is not as required", f"body.{field}: {message}.", errors=errors
     )

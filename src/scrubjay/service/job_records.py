@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from scrubjay.errors import StorageError
 from scrubjay.io.atomic import write_file
 from scrubjay.io.locking import try_lock
-from scrubjay.service.schemas import JobRecord, JobRequest
+from scrubjay.service.schemas.jobs import JobRecord, JobRequest
 
 KEPT = 200
 """Number of newest jobs whose records are kept."""

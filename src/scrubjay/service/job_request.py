@@ -8,7 +8,7 @@ from scrubjay.catalogue import Catalogue
 from scrubjay.methods import method
 from scrubjay.service.job_records import JobStore
 from scrubjay.service.problems import ProblemError, conflict, not_found
-from scrubjay.service.schemas import JobRequest
+from scrubjay.service.schemas.jobs import JobRequest
 from scrubjay.service.uploads import Uploads
 
 FIELDS: Mapping[str, frozenset[str]] = {

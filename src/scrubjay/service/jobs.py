@@ -20,7 +20,7 @@ from typing import IO
 from scrubjay.errors import ScrubjayError
 from scrubjay.io.locking import try_lock
 from scrubjay.service.job_records import Job, JobStore, now
-from scrubjay.service.schemas import JobRequest
+from scrubjay.service.schemas.jobs import JobRequest
 from scrubjay.service.uploads import Uploads
 
 LANES = {"learn": "writers", "forget": "writers", "backfill": "backfill", "export": "export"}

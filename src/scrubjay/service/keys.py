@@ -23,7 +23,7 @@ from typing import get_args
 from scrubjay.errors import CatalogueError, ConfigError, StorageError
 from scrubjay.io.atomic import write_json
 from scrubjay.io.locking import locked
-from scrubjay.service.schemas import Scope
+from scrubjay.service.schemas.base import Scope
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 """All scopes; each holds those before it."""

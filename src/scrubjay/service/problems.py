@@ -24,7 +24,7 @@ from scrubjay.errors import (
     SpaceError,
     UserError,
 )
-from scrubjay.service.schemas import FieldError, Problem
+from scrubjay.service.schemas.problems import FieldError, Problem
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,8 @@ from scrubjay.io.locking import locked
 from scrubjay.learning.session import HELD_OUT
 from scrubjay.methods import method
 from scrubjay.service.gates import keep_gate
-from scrubjay.service.schemas import Refused, Taught
+from scrubjay.service.schemas.classes import Taught
+from scrubjay.service.schemas.items import Refused
 from scrubjay.service.staged_images import Split, StagedImage, stage
 
 FEW = 7

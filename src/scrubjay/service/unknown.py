@@ -25,7 +25,7 @@ from scrubjay.io.atomic import write_file
 from scrubjay.search.novelty import WINDOW, message
 from scrubjay.search.query_image import QueryImage
 from scrubjay.search.query_log import Query
-from scrubjay.service.schemas import UnknownAnswer, UnknownGroup, UnknownQuery
+from scrubjay.service.schemas.unknown import UnknownAnswer, UnknownGroup, UnknownQuery
 
 BATCH = 16
 """Number of kept images that are asked again together."""

@@ -26,7 +26,7 @@ from typing import IO
 
 from scrubjay.data.sources._files import SUFFIXES, inside
 from scrubjay.errors import DataError, StorageError
-from scrubjay.service.schemas import CheckAnswer, CheckFinding
+from scrubjay.service.schemas.uploads import CheckAnswer, CheckFinding
 
 EXPIRES = 24 * 3600.0
 """Seconds after which an upload that no job uses is deleted."""

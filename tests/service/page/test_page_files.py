@@ -102,7 +102,7 @@ def test_files_are_served_with_type_tag_and_policy(client: TestClient, path: str
 
 
 @pytest.mark.parametrize(
-    "path", ["/page/", "/page/js", "/page/nothing.js", "/page/..%2f__init__.py", "/page/../schemas.py"]
+    "path", ["/page/", "/page/js", "/page/nothing.js", "/page/..%2f__init__.py", "/page/../answers.py"]
 )
 def test_other_names_are_not_found(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404

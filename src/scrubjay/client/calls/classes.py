@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scrubjay.client.call import Call, Image, Part, answer_of, file_part
-from scrubjay.service.schemas import ClassChange, ClassList, ClassName, ClassTarget, ConfusionList, JobRecord, Taught
+from scrubjay.service.schemas.classes import ClassChange, ClassList, ClassName, ClassTarget, ConfusionList, Taught
+from scrubjay.service.schemas.jobs import JobRecord
 
 
 def classes() -> Call[ClassList]:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from scrubjay.client.call import Call, answer_of, raw
-from scrubjay.service.schemas import GateAnswer, GenerationList, PromoteRequest, RollbackRequest, ServingRecord
+from scrubjay.service.schemas.generations import (
+    GateAnswer,
+    GenerationList,
+    PromoteRequest,
+    RollbackRequest,
+    ServingRecord,
+)
 
 
 def generations() -> Call[GenerationList]:

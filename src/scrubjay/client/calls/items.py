@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from scrubjay.client.call import Call, Image, Part, answer_of, file_part, raw
-from scrubjay.service.schemas import AddAnswer, ItemChange, ItemIds, ItemPage, ItemRecord, MetadataValue, Removed
+from scrubjay.service.schemas.base import MetadataValue
+from scrubjay.service.schemas.items import AddAnswer, ItemChange, ItemIds, ItemPage, ItemRecord, Removed
 
 
 def items(

@@ -8,7 +8,8 @@ from typing import Literal
 
 from scrubjay.client.call import Call, Part, answer_of, file_part, nothing, raw
 from scrubjay.errors import DataError
-from scrubjay.service.schemas import CheckAnswer, JobList, JobRecord, JobRequest
+from scrubjay.service.schemas.jobs import JobList, JobRecord, JobRequest
+from scrubjay.service.schemas.uploads import CheckAnswer
 
 Kind = Literal["learn", "backfill", "export", "forget"]
 

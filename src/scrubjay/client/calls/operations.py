@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from scrubjay.client.call import Call, answer_of, nothing, raw
-from scrubjay.service.schemas import CatalogueRecord, Ready, UnknownAnswer
+from scrubjay.service.schemas.operations import CatalogueRecord, Ready
+from scrubjay.service.schemas.unknown import UnknownAnswer
 
 
 def unknown() -> Call[UnknownAnswer]:

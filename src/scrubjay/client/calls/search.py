@@ -6,13 +6,12 @@ import base64
 from collections.abc import Mapping, Sequence
 
 from scrubjay.client.call import Call, Image, Part, answer_of, content_of, file_part
-from scrubjay.service.schemas import (
-    Box,
+from scrubjay.service.schemas.base import Box, MetadataValue
+from scrubjay.service.schemas.search import (
     CompareAnswer,
     CompareRequest,
     ExplainAnswer,
     ExplainRequest,
-    MetadataValue,
     QueryImage,
     SearchAnswer,
     SearchRequest,

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query
 from scrubjay.catalogue import Catalogue
 from scrubjay.service.dependencies import Opened, Reader, Writer
 from scrubjay.service.problems import problems
-from scrubjay.service.schemas import (
+from scrubjay.service.schemas.classes import (
     ClassChange,
     ClassList,
     ClassName,

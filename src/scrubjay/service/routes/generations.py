@@ -16,7 +16,7 @@ from scrubjay.service.gates import all_probes, keep_gate, measured_gate, retaine
 from scrubjay.service.images import JPEG
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import ProblemError, image_refused, not_found, problems
-from scrubjay.service.schemas import (
+from scrubjay.service.schemas.generations import (
     GateAnswer,
     GenerationList,
     GenerationRecord,

@@ -18,16 +18,8 @@ from scrubjay.service.dependencies import Opened, Reader, Writer
 from scrubjay.service.forms import parsed
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import not_found, problems
-from scrubjay.service.schemas import (
-    AddAnswer,
-    ItemChange,
-    ItemIds,
-    ItemPage,
-    ItemRecord,
-    Metadata,
-    Refused,
-    Removed,
-)
+from scrubjay.service.schemas.base import Metadata
+from scrubjay.service.schemas.items import AddAnswer, ItemChange, ItemIds, ItemPage, ItemRecord, Refused, Removed
 from scrubjay.service.writing import when_free
 from scrubjay.stores import Item
 

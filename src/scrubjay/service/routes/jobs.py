@@ -17,7 +17,8 @@ from scrubjay.service.job_records import FINISHED
 from scrubjay.service.job_request import check_request
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import ProblemError, conflict, image_refused, not_found, problems
-from scrubjay.service.schemas import CheckAnswer, JobList, JobRecord, JobRequest
+from scrubjay.service.schemas.jobs import JobList, JobRecord, JobRequest
+from scrubjay.service.schemas.uploads import CheckAnswer
 from scrubjay.service.uploads import Upload, read_check
 
 router = APIRouter(prefix="/v1", tags=["jobs"])

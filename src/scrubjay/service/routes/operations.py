@@ -9,7 +9,7 @@ from scrubjay.service import VERSION
 from scrubjay.service.dependencies import CallerScopes, Opened, Reader
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import problems
-from scrubjay.service.schemas import CatalogueRecord, Ready
+from scrubjay.service.schemas.operations import CatalogueRecord, Ready
 from scrubjay.service.teaching import teaches
 
 router = APIRouter(tags=["operations"])

@@ -16,14 +16,13 @@ from scrubjay.service.forms import parsed
 from scrubjay.service.images import SentImage, decoded, find_item, named_image, named_images, sent_file
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import ProblemError, conflict, not_found, problems
-from scrubjay.service.schemas import (
+from scrubjay.service.schemas.base import Box, Scope
+from scrubjay.service.schemas.search import (
     AnswerRecord,
-    Box,
     CompareAnswer,
     CompareRequest,
     ExplainAnswer,
     ExplainRequest,
-    Scope,
     SearchAnswer,
     SearchRequest,
     SearchSettings,

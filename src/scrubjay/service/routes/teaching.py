@@ -14,7 +14,9 @@ from scrubjay.service.images import SentImage, sent_file
 from scrubjay.service.job_request import check_request
 from scrubjay.service.opened import OpenCatalogue
 from scrubjay.service.problems import ProblemError, image_refused, not_found, problems
-from scrubjay.service.schemas import JobRecord, JobRequest, Refused, Taught
+from scrubjay.service.schemas.classes import Taught
+from scrubjay.service.schemas.items import Refused
+from scrubjay.service.schemas.jobs import JobRecord, JobRequest
 from scrubjay.service.teaching import Lesson, teach
 
 router = APIRouter(prefix="/v1", tags=["classes"])

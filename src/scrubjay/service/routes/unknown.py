@@ -10,7 +10,7 @@ from scrubjay.errors import ImageError
 from scrubjay.service.dependencies import Opened, Reader, Writer
 from scrubjay.service.images import JPEG
 from scrubjay.service.problems import ProblemError, image_refused, not_found, problems
-from scrubjay.service.schemas import UnknownAnswer
+from scrubjay.service.schemas.unknown import UnknownAnswer
 from scrubjay.service.unknown import unknown_answer
 
 router = APIRouter(prefix="/v1", tags=["unknown queries"])

@@ -43,7 +43,11 @@ export function decisionText(answer) {
   return { text: t(key), colour };
 }
 
-const MEANINGS = { "left-out classes": "match.meaning.classes", "probe images": "match.meaning.probes" };
+const MEANINGS = {
+  "left-out classes": "match.meaning.classes",
+  "left-out classes of a trained backbone": "match.meaning.backbone",
+  "probe images": "match.meaning.metric",
+};
 
 /** What the decision about a query claims. */
 export function meaningOf(answer, falseMatchRate) {
