@@ -25,6 +25,7 @@ from scrubjay.backfill import Backfill, Backfilled, Limits
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.photos import content_hash
 from scrubjay.data.sources.aviary import Aviary
+from scrubjay.generations.generation import SessionRecord
 from scrubjay.generations.lineage import Lineage
 from scrubjay.io.journal import Journal
 from scrubjay.methods import method
@@ -65,7 +66,10 @@ class Bench:
         for _ in range(2):
             trained = method("finetune")(Network(NetworkOptions(backbone=backbone, pretrained=False, dim=DIM)))
             fingerprint = space_fingerprint(trained.network.embedder, IMAGES)
-            generation = lineage.add(trained, {"fingerprint": fingerprint, "classes": []})
+            generation = lineage.add(
+                trained,
+                SessionRecord(method={"name": "finetune"}, fingerprint=fingerprint, classes=(), seed=0, data_hash=""),
+            )
             spaces.append(Space(generation.name, DIM, fingerprint, generation.name))
         self.embedder, (old, self.new) = lineage.network(generation).embedder, spaces
         self.url = f"lancedb://{folder / 'gallery'}"
