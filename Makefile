@@ -36,12 +36,12 @@ fix: $(SETUP)  ## correct format and lint where a machine can
 	$(BIN)/ruff check --fix src tests benchmarks
 	$(BIN)/ruff format src tests benchmarks
 
-bench: $(SETUP)  ## every benchmark against its peers, one after another
+bench: $(SETUP)  ## the benchmarks against their peers, into docs/benchmarks.md, in at most 15 minutes
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,bench]"
-	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/run.py
 
 docs: $(SETUP)  ## the page of all methods, from their docstrings and what a step costs
-	$(BIN)/python benchmarks/methods.py --page docs/methods.md
+	$(BIN)/python benchmarks/studies/methods.py --page docs/methods.md
 
 clean:
 	rm -rf .venv demo

@@ -219,7 +219,7 @@ def test_any_block_gives_the_same_bits_and_equal_vectors_tie() -> None:
 def test_ranks_a_tile_of_the_gallery_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, labels = clusters(200, 4)
     in_one = evaluate_self(vectors, labels)
-    monkeypatch.setattr("scrubjay.evaluation.ranks._TILE_BYTES", 8 * 48 * 33)
+    monkeypatch.setattr("scrubjay.evaluation.exact_scores._TILE_BYTES", 8 * 48 * 33)
     assert evaluate_self(vectors, labels) == in_one
 
 

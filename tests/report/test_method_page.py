@@ -9,7 +9,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
 
 
 def test_the_page_in_the_docs_is_of_today() -> None:
-    """All but its measured columns follows from the docstrings; benchmarks/methods.py --text-only updates it."""
+    """All but its measured columns follows from the docstrings; `methods.py --text-only` updates it."""
     page = PAGE.read_text(encoding="utf-8")
     costs, measured = read_page(page)
     assert sorted(costs) == plugins.names("methods")

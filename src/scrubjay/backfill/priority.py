@@ -14,10 +14,10 @@ strongly the order of each query's list would change the score,
 It is large for an item that ranks above the matches of other classes, and for one that queries of its own class do not
 find; it is 0 for an item that is ranked right, and for one that no query comes near. Selection by the length of a
 gradient is known from active learning (Settles, Craven, Ray, Multiple-Instance Active Learning, NIPS 2007).
-`docs/results/mixed_search.md` compares the orders (`benchmarks/mixed_search.py`): by mAP@R the gradient is well ahead
-of all others; by recall@1 it is about level with a random order, and the order by the bridge's error is behind that,
-because an item whose vector is far off does not necessarily outrank any match. Without probe images all gradients are
-equal, and `gain` is a random order.
+`docs/results/mixed_search.md` compares the orders (`benchmarks/studies/mixed_search.py`): by mAP@R the gradient is well
+ahead of all others; by recall@1 it is about level with a random order, and the order by the bridge's error is behind
+that, because an item whose vector is far off does not necessarily outrank any match. Without probe images all gradients
+are equal, and `gain` is a random order.
 """
 
 from __future__ import annotations

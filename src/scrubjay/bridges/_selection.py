@@ -4,8 +4,8 @@ mAP@R on the session's own classes is no criterion: the new network was trained 
 so a map that leaves the new vectors unchanged, or only rotates them, retrieves these classes better than the old
 network itself would. For old classes it is the other way round. The criterion is whether a map generalises to classes
 it was not fitted to: each image is mapped by a bridge that was fitted without its class, and retrieves *itself* among
-the target network's embeddings of all images; its reciprocal rank is averaged. `benchmarks/bridges.py` shows both
-measures beside the figures of old classes.
+the target network's embeddings of all images; its reciprocal rank is averaged. `benchmarks/studies/bridges.py` shows
+both measures beside the figures of old classes.
 
 * Cross-validation over classes: each kind at each strength is fitted to the classes outside one of three folds, and
   maps the images of that fold. Items of the gallery that both networks could embed are fitted and evaluated with the

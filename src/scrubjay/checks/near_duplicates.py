@@ -22,7 +22,7 @@ SAME = 0.94
 """Least correlation of two such images that counts as nearly the same. Of 399 photographs of 20 classes of groceries,
 no two different ones reach it. Copies always reach it where they were re-encoded, resized, changed in brightness,
 contrast or colour, or trimmed by 2 % at every side; in 96 % of the cases if they were turned by 2°, and in 12 % if they
-were trimmed by 4 % (`benchmarks/folder_check.py`)."""
+were trimmed by 4 % (`benchmarks/studies/folder_check.py`)."""
 CANDIDATES = 4
 """Number of nearest neighbours of an image, by embedding, that are compared with it."""
 _BLOCK = 1024

@@ -9,7 +9,8 @@ Northcutt, Jiang, Chuang, Confident Learning, Journal of Artificial Intelligence
 The weights keep a large class from claiming the images of a small one. Where even the best class is below its t_j, the
 image is unlike all classes; that is no evidence of a wrong label. Of 400 photographs of 20 classes of groceries,
 embedded by the untrained default network, none is suspected; with 5 % of the labels exchanged, 76 % of these are found,
-and nothing else (with 20 %: 84 %, and 95 % of what is found; means of five draws, `benchmarks/folder_check.py`).
+and nothing else (with 20 %: 84 %, and 95 % of what is found; means of five draws,
+`benchmarks/studies/folder_check.py`).
 """
 
 from __future__ import annotations

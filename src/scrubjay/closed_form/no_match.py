@@ -9,7 +9,7 @@ up to a constant twice the log-likelihood ratio of "an image of class k" to "an 
 normally distributed images and classes (Ioffe: Probabilistic linear discriminant analysis, ECCV 2006). With τ = 1 it is
 the relative Mahalanobis distance (Ren et al.: A simple fix to Mahalanobis distance for improving near-OOD detection,
 2021). The cosines of an embedding ignore how far an image lies from all class means, and tell learned classes from
-others less well (`benchmarks/no_match.py`).
+others less well (`benchmarks/studies/no_match.py`).
 
 The score depends on inner products ⟨a, b⟩ = (a − ḡ)ᵀ Σ⁻¹ (b − ḡ) only. With P_k = ⟨φ, m_k⟩ and G_jk = ⟨m_j, m_k⟩, both
 centred on the mean over classes,

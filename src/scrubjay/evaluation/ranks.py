@@ -1,11 +1,8 @@
 """Exact ranks of the relevant items in each query's ranking, and its top k, computed in blocks of queries.
 
-Scores are cosines, larger is better, and ties go to the item that comes first in the gallery. This requires that equal
-vectors have equal scores, which float32 matrix products do not guarantee: their last bits change with the shape of the
-block and the position in it. The vectors are therefore first rounded to multiples of 2^-26, a change of at most 2^-27
-in each component, which is below the rounding errors of the float32 product that it replaces. All products are then
-multiples of 2^-52 and all partial sums of unit vectors are below 2, so every sum is exact in float64, in any order:
-results are bit for bit the same for any block size, number of threads, linear algebra library or machine.
+Scores are the exact cosines of `scrubjay.evaluation.exact_scores`, larger is better, and ties go to the item that comes
+first in the gallery: results are bit for bit the same for any block size, number of threads, linear algebra library or
+machine.
 """
 
 from __future__ import annotations
@@ -14,18 +11,18 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from scrubjay.errors import ConfigError, DataError
+from scrubjay.evaluation.coded_ranks import CodedGallery
+from scrubjay.evaluation.exact_scores import check_vectors, exact_product
 
-_GRID_BITS = 26
-_NORM_TOLERANCE = 0.01
+_BLOCK = 256
 _BLOCK_BYTES = 64 * 2**20
-_TILE_BYTES = 4 * 2**20
 _THREADS = min(os.cpu_count() or 1, 16)
 
 T = TypeVar("T")
@@ -45,27 +42,6 @@ class Ranks:
     queries: NDArray[np.int64]
     counts: NDArray[np.int64]
     ranks: NDArray[np.int64]
-
-
-def check_vectors(name: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Check vectors, and round them to the grid of this module: float32 (N, d), finite, unit rows.
-
-    Raises:
-        DataError: they are not of two dimensions, finite and of unit length, or there are none.
-    """
-    vectors = np.asarray(vectors, dtype=np.float32)
-    if vectors.ndim != 2 or 0 in vectors.shape:
-        raise DataError(f"{name}: vectors of shape {vectors.shape}; needed are (N, d) with at least one row.")
-    with np.errstate(all="ignore"):
-        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    wrong = np.flatnonzero(~(np.abs(lengths - 1) <= _NORM_TOLERANCE))
-    if wrong.size:
-        length = float(lengths[wrong[0]])
-        problem = (
-            f"has length {length:.3g}: normalise the rows" if np.isfinite(length) else "is not finite: leave it out"
-        )
-        raise DataError(f"{name}: vector {wrong[0]} {problem} ({wrong.size} of {len(vectors)} vectors are wrong).")
-    return np.ldexp(np.rint(np.ldexp(vectors, _GRID_BITS)), -_GRID_BITS)
 
 
 def check_labels(name: str, labels: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -99,8 +75,8 @@ def relevant_ranks(
         gallery: float32 (G, d), unit rows.
         gallery_labels: integers (G,).
         own: int64 (Q,), position in the gallery of the query itself, which is left out of its ranking; −1 for none.
-        block: number of queries in a block; each thread holds one block, 8 G bytes for each query; default: what fits
-            64 MiB.
+        block: number of queries in a block; each thread holds one block, 2 G bytes for each query; default: 256, or
+            what fits 64 MiB.
 
     Raises:
         DataError: vectors are not finite unit rows (N, d), or there is not one label for each.
@@ -113,12 +89,19 @@ def relevant_ranks(
     first, last = (np.searchsorted(gallery_labels[by_label], query_labels, side) for side in ("left", "right"))
     counts = last - first - ((own >= 0) & (gallery_labels[own] == query_labels))
 
-    def ranks(query: int, scores: NDArray[np.float64]) -> NDArray[np.int64]:
-        items = by_label[first[query] : last[query]]
-        return _ranks(scores, items[items != own[query]])
+    coded = CodedGallery(gallery)
 
-    for part, part_ranks in _each_query(ranks, np.flatnonzero(counts), queries, gallery, own=own, block=block):
-        yield Ranks(part, counts[part], np.concatenate(part_ranks))
+    def ranks(part: NDArray[np.int64], codes: NDArray[np.int16]) -> Ranks:
+        coded.codes(queries[part], own[part], codes)
+        found = []
+        for query, row in zip(part, codes, strict=True):
+            items = by_label[first[query] : last[query]]
+            items = items[items != own[query]]
+            by_codes = coded.ranks(queries[query], row, items)
+            found.append(_exact_ranks(queries[query], gallery, own[query], items) if by_codes is None else by_codes)
+        return Ranks(part, counts[part], np.concatenate(found))
+
+    yield from _in_blocks(ranks, np.flatnonzero(counts), len(gallery), np.dtype(np.int16), block)
 
 
 def ranks_of_scores(
@@ -189,14 +172,18 @@ def top_k(
     scores = np.empty((len(queries), k), np.float32)
     indices = np.empty((len(queries), k), np.int64)
 
-    def top(query: int, row: NDArray[np.float64]) -> None:
-        lowest = np.partition(row, -k)[-k]
-        candidates = np.flatnonzero(row >= lowest)
-        indices[query] = candidates[np.argsort(-row[candidates], kind="stable")[:k]]
-        scores[query] = row[indices[query]]
+    def top(part: NDArray[np.int64], rows: NDArray[np.float64]) -> None:
+        exact_product(queries[part], gallery, rows)
+        inside = np.flatnonzero(own[part] >= 0)
+        rows[inside, own[part[inside]]] = -np.inf
+        for query, row in zip(part, rows, strict=True):
+            lowest = np.partition(row, -k)[-k]
+            candidates = np.flatnonzero(row >= lowest)
+            indices[query] = candidates[np.argsort(-row[candidates], kind="stable")[:k]]
+            scores[query] = row[indices[query]]
 
     if k:
-        for _ in _each_query(top, np.arange(len(queries)), queries, gallery, own=own, block=block):
+        for _ in _in_blocks(top, np.arange(len(queries)), len(gallery), np.dtype(np.float64), block):
             pass
     return scores, indices
 
@@ -213,47 +200,41 @@ def _comparable(
     return queries, gallery
 
 
-def _each_query(
-    work: Callable[[int, NDArray[np.float64]], T],
+def _in_blocks(
+    work: Callable[[NDArray[np.int64], NDArray[Any]], T],
     wanted: NDArray[np.int64],
-    queries: NDArray[np.float32],
-    gallery: NDArray[np.float32],
-    *,
-    own: NDArray[np.int64],
+    width: int,
+    dtype: np.dtype[Any],
     block: int | None,
-) -> Iterator[tuple[NDArray[np.int64], list[T]]]:
-    """Call `work(query, scores)` for every wanted query, in blocks; the query itself has the score −inf."""
-    block = max(1, _BLOCK_BYTES // (8 * _THREADS * len(gallery))) if block is None else block
+) -> Iterator[T]:
+    """Call `work(part, buffer)` for blocks of the wanted queries, with a buffer (len(part), width) of a type."""
+    if block is None:
+        block = max(1, min(_BLOCK, _BLOCK_BYTES // (dtype.itemsize * _THREADS * width)))
     if block < 1:
         raise ConfigError(f"block = {block}: a block holds at least 1 query.")
-
-    def finish(part: NDArray[np.int64], buffer: NDArray[np.float64]) -> tuple[NDArray[np.int64], list[T]]:
-        scores = _score(queries[part], gallery, buffer[: len(part)])
-        inside = np.flatnonzero(own[part] >= 0)
-        scores[inside, own[part[inside]]] = -np.inf
-        return part, [work(query, row) for query, row in zip(part, scores, strict=True)]
 
     # One block and one matrix product per thread is faster than a threaded product: threads never wait for one another.
     blas = ThreadpoolController()
     parts = [wanted[start : start + block] for start in range(0, len(wanted), block)]
-    buffers = [np.empty((min(block, len(wanted)), len(gallery))) for _ in range(_THREADS)]
+    buffers = [np.empty((min(block, len(wanted)), width), dtype) for _ in range(_THREADS)]
     with ThreadPoolExecutor(_THREADS) as pool:
         for first in range(0, len(parts), _THREADS):
             with blas.limit(limits=1, user_api="blas"):
-                finished = list(pool.map(finish, parts[first : first + _THREADS], buffers))
+                running = [
+                    pool.submit(work, part, buffer[: len(part)])
+                    for part, buffer in zip(parts[first : first + _THREADS], buffers, strict=False)
+                ]
+                finished = [each.result() for each in running]
             yield from finished
 
 
-def _score(
-    queries: NDArray[np.float32], gallery: NDArray[np.float32], scores: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Exact dot products, written into `scores` (Q, G). Tiles keep the float64 copy of the gallery small."""
-    exact = queries.astype(np.float64)
-    tile = max(1, _TILE_BYTES // (8 * gallery.shape[1]))
-    for start in range(0, len(gallery), tile):
-        stop = start + tile
-        np.matmul(exact, gallery[start:stop].astype(np.float64).T, out=scores[:, start:stop])
-    return scores
+def _exact_ranks(
+    query: NDArray[np.float32], gallery: NDArray[np.float32], own: int, items: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    scores = exact_product(query[None], gallery, np.empty((1, len(gallery))))[0]
+    if own >= 0:
+        scores[own] = -np.inf
+    return _ranks(scores, items)
 
 
 def _ranks(scores: NDArray[np.float64], items: NDArray[np.int64]) -> NDArray[np.int64]:

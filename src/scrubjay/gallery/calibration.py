@@ -12,8 +12,8 @@ Approach, ICML 2007)
 
 over the best items of each query in every space. Some queries are harder than others; that cancels here. Fits of each
 space by itself (Platt scaling of all pairs or of the best ones, two normal distributions, the tail of the non-matches)
-mistake it for uncertainty and flatten the line, to a degree that differs between spaces. `benchmarks/mixed_search.py`
-compares them.
+mistake it for uncertainty and flatten the line, to a degree that differs between spaces.
+`benchmarks/studies/mixed_search.py` compares them.
 
 The merged scores become log-odds by one further line, the same for all spaces, fitted to the best items of the merged
 lists (Platt, Probabilistic Outputs for Support Vector Machines, 1999, with his smoothed targets). It does not change

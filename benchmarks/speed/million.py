@@ -1,4 +1,7 @@
-"""Speed, recall and memory of the default store with a large gallery: `python benchmarks/million.py --rows 1000000`."""
+"""Speed, recall and memory of the default store with a large gallery.
+
+python benchmarks/speed/million.py --rows 1000000
+"""
 
 from __future__ import annotations
 

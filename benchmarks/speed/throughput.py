@@ -3,7 +3,7 @@
 Both have the same network, optimizer, memory format, threads and decoded images in memory. Rounds alternate between
 the two, and the median of the rounds' ratios is printed.
 
-    python benchmarks/throughput.py [--source grocery] [--rounds 5]
+    python benchmarks/speed/throughput.py [--source grocery] [--rounds 5]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+from ratios import Ratio, show
 
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.loading import Cache, ImageLoader, batches, eval_batches
@@ -75,16 +76,37 @@ def speed(work, *arguments) -> float:
     return images / (time.perf_counter() - began)
 
 
-def compare(name: str, rounds: int, ours, bare) -> None:
+def compare(name: str, rounds: int, ours, bare) -> Ratio:
     pairs = []
     for number in range(rounds + 1):
         order = (ours, bare) if number % 2 else (bare, ours)
         first, second = order[0](), order[1]()
         pairs.append((first, second) if number % 2 else (second, first))
-    pairs = pairs[1:]  # the first round warms up
-    ratio = statistics.median(a / b for a, b in pairs)
-    mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-    print(f"{name:10} scrubjay {mine:7.1f} images/s   bare PyTorch {theirs:7.1f} images/s   ratio {ratio:.3f}")
+    mine, theirs = (statistics.median(column) for column in zip(*pairs[1:], strict=True))  # the first round warms up
+    return Ratio(name, "bare PyTorch", mine, theirs, "images/s", more_is_better=True)
+
+
+def measure(name: str = "aviary", rounds: int = 3) -> list[Ratio]:
+    dataset = source(name).parse({}).load()
+    session = split(dataset, StreamOptions(initial=41, step=10)).sessions[0]
+    loader = ImageLoader(session.train, IMAGES, train=True)
+    size = f"{name}, {len(session.train)} images, {IMAGES.size} px"
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "session.safetensors"
+        training = compare(
+            f"training, {size}",
+            rounds,
+            lambda: speed(our_training, Network(NetworkOptions()), loader, session, checkpoint),
+            lambda: speed(bare_training, Network(NetworkOptions()), loader, session),
+        )
+    network = Network(NetworkOptions())
+    embedding = compare(
+        f"embedding, {size}",
+        rounds,
+        lambda: speed(our_embedding, network, session, loader.cache),
+        lambda: speed(bare_embedding, network, session, loader.cache),
+    )
+    return [training, embedding]
 
 
 def main() -> None:
@@ -92,25 +114,7 @@ def main() -> None:
     parser.add_argument("--source", default="aviary")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    dataset = source(given.source).parse({}).load()
-    session = split(dataset, StreamOptions(initial=41, step=10)).sessions[0]
-    loader = ImageLoader(session.train, IMAGES, train=True)
-    print(f"{given.source}: {len(session.train)} images, 96 px, {torch.get_num_threads()} threads")
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "session.safetensors"
-        compare(
-            "training",
-            given.rounds,
-            lambda: speed(our_training, Network(NetworkOptions()), loader, session, checkpoint),
-            lambda: speed(bare_training, Network(NetworkOptions()), loader, session),
-        )
-    network = Network(NetworkOptions())
-    compare(
-        "embedding",
-        given.rounds,
-        lambda: speed(our_embedding, network, session, loader.cache),
-        lambda: speed(bare_embedding, network, session, loader.cache),
-    )
+    show(measure(given.source, given.rounds))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 The run is plain fine-tuning on drawn birds with the settings of recipes/aviary.toml and fewer species. It is compared
 with the same run that computes the frozen part in every step. All runs give the same figures, to the bit.
 
-    python benchmarks/activations.py [--species 24]
+    python benchmarks/speed/activations.py [--species 24]
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scrubjay.experiments import run as experiment
 from scrubjay.experiments.recipe import read
 from scrubjay.experiments.run import ExperimentOptions
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "aviary.toml"
+RECIPE = Path(__file__).parents[2] / "recipes" / "aviary.toml"
 SAME = ("groups", "accuracy", "compatibility", "reindex", "curves")
 
 

@@ -1,6 +1,6 @@
 """How well the check of a folder finds altered copies and wrong labels, on photographs of known classes.
 
-    python benchmarks/folder_check.py TABLE [--classes 20] [--each 20]
+    python benchmarks/studies/folder_check.py TABLE [--classes 20] [--each 20]
 
 TABLE is a CSV or Parquet file or a folder with one sub-folder for each class.
 """

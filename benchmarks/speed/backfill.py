@@ -5,12 +5,13 @@ commits, journal, audit) in this process, in two processes and on a local Ray cl
 `embed` over the same images in the same run; then the latency of searches in a separate process, alone and during a
 backfill.
 
-    python benchmarks/backfill.py [--backbone test_resnet] [--images 1500] [--without-ray]
+    python benchmarks/speed/backfill.py [--backbone test_resnet] [--images 1500] [--without-ray]
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,11 +19,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from ratios import Ratio
 
 from scrubjay.backfill import Backfill, Backfilled, Limits
 from scrubjay.data.images import ImageOptions
 from scrubjay.data.photos import content_hash
 from scrubjay.data.sources.aviary import Aviary
+from scrubjay.generations.generation import SessionRecord
 from scrubjay.generations.lineage import Lineage
 from scrubjay.io.journal import Journal
 from scrubjay.methods import method
@@ -63,7 +66,10 @@ class Bench:
         for _ in range(2):
             trained = method("finetune")(Network(NetworkOptions(backbone=backbone, pretrained=False, dim=DIM)))
             fingerprint = space_fingerprint(trained.network.embedder, IMAGES)
-            generation = lineage.add(trained, {"fingerprint": fingerprint, "classes": []})
+            generation = lineage.add(
+                trained,
+                SessionRecord(method={"name": "finetune"}, fingerprint=fingerprint, classes=(), seed=0, data_hash=""),
+            )
             spaces.append(Space(generation.name, DIM, fingerprint, generation.name))
         self.embedder, (old, self.new) = lineage.network(generation).embedder, spaces
         self.url = f"lancedb://{folder / 'gallery'}"
@@ -103,6 +109,18 @@ def latency(bench: Bench, limits: Limits | None) -> str:
         rounds += 1
     p50, p95, worst = map(float, searcher.communicate()[0].split())
     return f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, slowest {worst:.1f} ms"
+
+
+def measure(images: int = 600) -> list[Ratio]:
+    samples = list(Aviary(species=60, train=-(-images // 60), test=0).load().samples[:images])
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), "test_resnet", samples)
+        bench.bare()
+        bench.backfill(Limits())
+        pairs = [(bench.backfill(Limits()).images_per_second, bench.bare()) for _ in range(3)]
+    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+    name = f"backfill of {images} images, a small network"
+    return [Ratio(name, "bare loop of embedding", ours, theirs, "images/s", more_is_better=True)]
 
 
 def main() -> None:

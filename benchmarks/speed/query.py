@@ -1,6 +1,6 @@
 """Milliseconds of one query through `Catalogue.answer`: a catalogue of two generations, both spaces searched.
 
-    python benchmarks/query.py [--items 12 100000] [--queries 30] [--size 96]
+    python benchmarks/speed/query.py [--items 12 100000] [--queries 30] [--size 96]
 
 The network is EfficientNet-Lite0 with all but its last block frozen. Items beyond the first dozen have random unit
 vectors in the space of the first generation, so that every query is carried over a bridge.

@@ -1,4 +1,6 @@
-"""Retrieval in a gallery during a backfill, by the order of its items: `python benchmarks/mixed_search.py --runs DIR …`
+"""Retrieval in a gallery during a backfill, by the order of its items.
+
+    python benchmarks/studies/mixed_search.py --runs DIR …
 
 The last generation (of longer runs, g3) embeds the queries. The gallery holds every session's training images, embedded
 by the generation that was newest when they were added ("as they came"), or those of all older sessions by g0 ("all by
@@ -16,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from crossed import Crossed, crossed
 from numpy.typing import NDArray
 
-from crossed import Crossed, crossed
 from scrubjay.backfill.priority import BackfillQueue, backfill_order, expected_errors, score_gradients
 from scrubjay.bridges import Bridge, compose, fit
 from scrubjay.config import read_json

@@ -1,7 +1,7 @@
 """Learning in closed form: does the order of sessions matter, what does a removal leave, what does alignment keep?
 
-    python benchmarks/closed_form.py recipes/aviary.toml
-    python benchmarks/closed_form.py recipes/grocery.toml --set source.root=GROCERY
+    python benchmarks/studies/closed_form.py recipes/aviary.toml
+    python benchmarks/studies/closed_form.py recipes/grocery.toml --set source.root=GROCERY
 
 One pass over the training images gives the statistics of every class; everything after that is linear algebra.
 """

@@ -1,7 +1,7 @@
 """How well images of classes never learned are told from images of learned classes, by metrics in closed form.
 
-    python benchmarks/no_match.py aviary [--splits 20] [--seed 1000]
-    python benchmarks/no_match.py grocery [--splits 20] [--names] [--adapt] [--size 224]
+    python benchmarks/studies/no_match.py aviary [--splits 20] [--seed 1000]
+    python benchmarks/studies/no_match.py grocery [--splits 20] [--names] [--adapt] [--size 224]
 
 Random splits of the classes: 34 learned and 8 never learned of the 60 drawn birds, 14 and 10 of the 81 groceries, at
 96 px (`--size`) with the default trunk, untouched or (`--adapt`) trained by g0 on its classes. Generation g0 learns

@@ -1,6 +1,6 @@
 """What it changes that the same held-out images choose bridges, fit calibrations and judge the gate.
 
-    python benchmarks/probe_halves.py [--splits 20] [--method finetune]
+    python benchmarks/studies/probe_halves.py [--splits 20] [--method finetune]
 
 A catalogue of drawn birds: 24 species, then 12 more, each embedded by the generation that learned it; all but the last
 block of EfficientNet-Lite0 is frozen, 96 px, ten held-out images of each species. For random halves A and B of the

@@ -3,7 +3,7 @@
 Both runtimes get the same images as uint8 and one thread; torch uses channels_last, its fastest layout here. Rounds
 alternate between the two, and the median of the rounds' ratios is printed.
 
-    python benchmarks/export.py [--run FOLDER] [--images 256] [--rounds 7]
+    python benchmarks/speed/export.py [--run FOLDER] [--images 256] [--rounds 7]
 
 `FOLDER` is the folder of a run or a catalogue, whose newest generation is exported. Without it, an untrained network
 with the default backbone is exported. Images: those of Grocery Store (SCRUBJAY_GROCERY or ../shared/data/grocery) if
@@ -53,7 +53,7 @@ def image_options(run: Path | None) -> ImageOptions:
 
 
 def sample_images(number: int, folder: Path) -> tuple[str, list[Sample]]:
-    beside = Path(__file__).parents[2] / "shared" / "data" / "grocery"
+    beside = Path(__file__).parents[3] / "shared" / "data" / "grocery"
     found = sorted(Path(os.environ.get("SCRUBJAY_GROCERY", beside)).glob("test/**/*.jpg"))
     if found:
         return "grocery, test", [Sample(path, 0) for path in found[:: max(1, len(found) // number)][:number]]

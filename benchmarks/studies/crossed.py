@@ -2,8 +2,8 @@
 
 `crossed(folder)` opens the folder of a `scrubjay run`, or of one run of a `scrubjay compare`. Test images were
 embedded when the run was measured. Training images of sessions that a generation had not learned yet are embedded on
-the first call and stored in `crossed/gN.safetensors`; `python benchmarks/crossed.py DIR …` does that and reports the
-numbers of images.
+the first call and stored in `crossed/gN.safetensors`; `python benchmarks/studies/crossed.py DIR …` does that and
+reports the numbers of images.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Scores that tell images of classes never learned from images of learned classes, compared.
 
-    python benchmarks/no_match_scores.py aviary [--splits 20] [--seed 1000]
-    python benchmarks/no_match_scores.py grocery [--splits 20]
+    python benchmarks/studies/no_match_scores.py aviary [--splits 20] [--seed 1000]
+    python benchmarks/studies/no_match_scores.py grocery [--splits 20]
 
-Splits, images and metric are those of `benchmarks/no_match.py`: 34 learned and 8 other classes of the drawn birds, 14
-and 10 of the groceries. Queries are all test images; the gallery is the training images of the learned classes. No
-threshold is computed: AUROC, and the share of images of learned classes above the threshold that 5 % of the others
-exceed. Every score is higher for learned classes.
+Splits, images and metric are those of `benchmarks/studies/no_match.py`: 34 learned and 8 other classes of the drawn
+birds, 14 and 10 of the groceries. Queries are all test images; the gallery is the training images of the learned
+classes. No threshold is computed: AUROC, and the share of images of learned classes above the threshold that 5 % of
+the others exceed. Every score is higher for learned classes.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
+from no_match import RATE, SIZES, Learned, Photos
 from scipy.stats import mannwhitneyu
 from torch import Tensor
 
-from no_match import RATE, SIZES, Learned, Photos
 from scrubjay.closed_form.discriminant import cholesky, shrunk_covariance
 from scrubjay.closed_form.no_match import ClassModel, covariance_root
 from scrubjay.data.sources.aviary import Aviary

@@ -1,6 +1,6 @@
 """Retrieval in an old gallery over each kind of bridge, without a backfill, as a share of a full re-index.
 
-    python benchmarks/bridges.py --runs DIR [DIR …] [--out docs/results/bridges.md]
+    python benchmarks/studies/bridges.py --runs DIR [DIR …] [--out docs/results/bridges.md]
 
 DIR are folders of finished runs. Queries are test images embedded by the newest generation; the gallery is the training
 images embedded by an older generation, of the classes that it knew. Bridges are fitted from session to session, on that
@@ -20,9 +20,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from crossed import Crossed, EmbeddedImages, crossed
 from numpy.typing import NDArray
 
-from crossed import Crossed, EmbeddedImages, crossed
 from scrubjay.bridges import Bridge, Choice, PairedEmbeddings, choose, compose, fit
 from scrubjay.config import read_json
 from scrubjay.evaluation.retrieval import evaluate_query_gallery
@@ -178,7 +178,7 @@ def main() -> None:
     print(text)
     if given.out:
         folders = " ".join(str(each) for each in given.runs)
-        command = f"`python benchmarks/bridges.py --runs {folders} --out {given.out}`"
+        command = f"`python benchmarks/studies/bridges.py --runs {folders} --out {given.out}`"
         intro = " ".join((__doc__ or "").split("\n\n")[2].split())
         given.out.write_text(f"# Old galleries without a backfill\n\n{command}\n\n{intro}\n\n{text}", encoding="utf-8")
 

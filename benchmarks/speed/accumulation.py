@@ -4,7 +4,7 @@ The vectors are a class mean plus noise of 32 directions and noise of single fea
 features are. Printed: vectors a second, without the time that drawing them takes; the bytes of the statistics in memory
 and on disk; the relative difference of the sum from that of two halves; and seconds of one solution.
 
-    python benchmarks/accumulation.py [--rows 1000000] [--dim 4128] [--classes 1000] [--threads 2]
+    python benchmarks/speed/accumulation.py [--rows 1000000] [--dim 4128] [--classes 1000] [--threads 2]
 """
 
 from __future__ import annotations

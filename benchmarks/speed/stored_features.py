@@ -6,8 +6,8 @@ items a second, how far the vectors differ from those of the images, retrieval a
 disk in each store. `--items` adds items with features like those of the others, without images, to measure the rate of
 a large gallery.
 
-    python benchmarks/stored_features.py [--source aviary|grocery] [--size 96] [--stores lancedb,postgresql,qdrant]
-        [--items 20000]
+    python benchmarks/speed/stored_features.py [--source aviary|grocery] [--size 96]
+        [--stores lancedb,postgresql,qdrant] [--items 20000]
 """
 
 from __future__ import annotations

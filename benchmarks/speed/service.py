@@ -1,6 +1,6 @@
 """Requests a second and latencies of searches over HTTP, against the bare model and store in the same run.
 
-    python benchmarks/service.py [--seconds 5] [--requests 10000] [--items 10000]
+    python benchmarks/speed/service.py [--seconds 5] [--requests 10000] [--items 10000]
 
 A catalogue of drawn birds learns in closed form with the default network; random items fill it. `scrubjay serve` runs
 in a process of its own on loopback, and is asked by this process over connections that stay open: in a closed loop,
