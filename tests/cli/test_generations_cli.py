@@ -129,7 +129,7 @@ def test_an_unmatched_query_is_reported(shop: Catalogue, call: Call, tmp_path: P
     code, out, err = call("search", "shop", "summer/test/fig/100.png")
     assert (code, err) == (0, "")
     assert out.splitlines()[-1].startswith(
-        "probably not in the catalogue. About 20% of images of classes never learned "
+        "probably not in the catalogue. More than 20% of images of classes never learned may "
     )
     assert json.loads(call("search", "shop", "summer/test/fig/100.png", "--json")[1])["matched"] is False
     path.write_text(json.dumps({**values, "unknown": [0.0] * 6}))

@@ -103,7 +103,7 @@ def test_rows_that_are_not_in_the_index_yet_are_found(store: LanceStore) -> None
     late = unit(3, seed=8)
     names = put(store, 2000, late)
     assert [found[0] for found in ids(store.search(G0, late, 1))] == names
-    assert ids(open_store(f"lancedb://{store.folder}").search(G0, late[:1], 1)) == [names[:1]]
+    assert ids(open_store(f"lancedb://{store.place}").search(G0, late[:1], 1)) == [names[:1]]
 
 
 def test_more_ties_than_are_asked_for_are_in_id_order(store: LanceStore) -> None:
@@ -140,7 +140,7 @@ for batch in range(15):
 
 def test_maintenance_beside_a_writing_process_loses_nothing(store: LanceStore) -> None:
     names = put(store, 0, unit(1500))
-    with subprocess.Popen([sys.executable, "-c", WRITER, f"lancedb://{store.folder}"]) as process:
+    with subprocess.Popen([sys.executable, "-c", WRITER, f"lancedb://{store.place}"]) as process:
         while process.poll() is None:
             store.maintain()
             assert len(store.search(G0, unit(1), 10)[0]) == 10
